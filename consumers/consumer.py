@@ -1,0 +1,137 @@
+"""One connection that consumes and settles: a channel with its own prefetch for each queue.
+
+It lives until the broker or the network ends any part of it; then `lost` says why, and the worker makes a new
+one. A half-alive consumer is worse than none: a cancel or a closed channel ends the whole connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pika import exceptions as pika_errors
+
+from consumers.delivery import Delivery
+from consumers.settle import Settler
+from topology.connection import close, connect, explain, open_channel
+from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
+from topology.queues import WorkQueue
+from topology.settings import Settings
+
+OnDelivery = Callable[[Delivery], None]
+
+
+class Consumer:
+    """Consumes from queues until `lost`. Open it before anything else."""
+
+    def __init__(self, settings: Settings, queues: Sequence[WorkQueue], prefetch: int, on_delivery: OnDelivery) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._connection: Any = None
+        self._settlers: list[Settler] = []
+        self._tags: list[tuple[Any, str]] = []
+        self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
+        self.all_settled = asyncio.Event()
+        self.all_settled.set()
+
+    async def open(self) -> None:
+        """Connect and consume.
+
+        Raises `BrokerUnreachable`, `AccessRefused`, or `TopologyError` for a queue that is not there.
+        """
+        self._connection = await connect(self._settings, "leveret worker", self._on_connection_closed)
+        try:
+            for queue in self._queues:
+                await self._consume(queue)
+        except BaseException:
+            await close(self._connection)
+            raise
+
+    async def close(self) -> None:
+        """Send what is settled and close; the broker takes the rest back."""
+        for settler in self._settlers:
+            settler.flush()
+        if self._connection:
+            await close(self._connection)
+
+    def stop_taking(self) -> None:
+        """Ask for no more deliveries; a few may still be on their way."""
+        for channel, consumer_tag in self._tags:
+            if channel.is_open:
+                channel.basic_cancel(consumer_tag)
+        self._tags.clear()
+
+    async def ready_messages(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many messages wait in each queue. Raises `TopologyError` for one that is not there."""
+        channel = await open_channel(self._connection)
+        counts: dict[str, int] = {}
+        for name in names:
+            answer = await self._ask(channel, channel.queue_declare, name, passive=True)
+            counts[name] = answer.method.message_count
+        channel.close()
+        return counts
+
+    async def _consume(self, queue: WorkQueue) -> None:
+        channel = await open_channel(self._connection)
+        settler = Settler(channel, self._on_settled)
+        on_delivery = self._on_delivery
+
+        def on_message(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            settler.take(method.delivery_tag)
+            self.all_settled.clear()
+            on_delivery(Delivery(settler, queue, method, properties, body))
+
+        await self._ask(channel, channel.basic_qos, prefetch_count=self._prefetch)
+        answer = await self._ask(channel, channel.basic_consume, queue.name, on_message)
+        self._settlers.append(settler)
+        self._tags.append((channel, answer.method.consumer_tag))
+        channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(queue.name)))
+        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(queue.name, reason))
+
+    async def _ask(self, channel: Any, method: Callable[..., object], *arguments: Any, **options: Any) -> Any:
+        """Call a method of the channel and await the broker's answer, or the error it closes the channel with."""
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def on_close(_channel: Any, reason: BaseException) -> None:
+            if not answered.done():
+                answered.set_exception(self._explain("the queue", reason))
+
+        channel.add_on_close_callback(on_close)
+        method(*arguments, **options, callback=lambda frame: None if answered.done() else answered.set_result(frame))
+        return await answered
+
+    def _on_settled(self) -> None:
+        if not any(self._settlers):
+            self.all_settled.set()
+
+    def _on_channel_closed(self, queue: str, reason: BaseException) -> None:
+        if not isinstance(reason, pika_errors.ChannelClosedByClient):
+            self._end(self._explain(f"queue {queue!r}", reason))
+
+    def _on_connection_closed(self, _connection: Any, reason: BaseException) -> None:
+        self._end(explain(reason, self._settings.amqp_url.split(";")[0]))
+
+    def _end(self, reason: LeveretError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    def _explain(self, what: str, reason: BaseException) -> LeveretError:
+        code = getattr(reason, "reply_code", 0)
+        text = getattr(reason, "reply_text", str(reason))
+        if code == 404:
+            return TopologyError(f"{text}; declare it: python -m topology.declare --tasks MODULE")
+        if code == 403:
+            return AccessRefused(f"the broker refused {what}: {text}; give this user the read right on it")
+        if code:
+            return BrokerUnreachable(f"the broker closed the channel of {what}: {code} {text}")
+        return explain(reason, self._settings.amqp_url.split(";")[0])
+
+
+def _cancelled(queue: str) -> LeveretError:
+    return BrokerUnreachable(
+        f"the broker cancelled the consumer of queue {queue!r} (the queue was deleted or moved, or a message was "
+        "not acknowledged in time)"
+    )

@@ -1,0 +1,37 @@
+"""A delivery: one message as it came off a queue, with what is needed to settle it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topology.names import attempt_of
+
+if TYPE_CHECKING:
+    from consumers.settle import Settler
+    from topology.queues import WorkQueue
+
+
+class Delivery:
+    """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict."""
+
+    __slots__ = ("attempt", "body", "properties", "queue", "returns", "routing_key", "settler", "tag")
+
+    def __init__(self, settler: Settler, queue: WorkQueue, method: Any, properties: Any, body: bytes) -> None:
+        self.settler = settler
+        self.queue = queue
+        self.tag: int = method.delivery_tag
+        self.routing_key: str = method.routing_key
+        self.attempt = attempt_of(queue.name, method.routing_key)
+        self.properties = properties
+        self.body = body
+        headers = properties.headers
+        self.returns = _count(headers.get("x-delivery-count")) if headers else 0
+
+    @property
+    def id(self) -> str:
+        """The message's id; empty when its publisher set none."""
+        return self.properties.message_id or ""
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,109 @@
+"""The life of one attempt inside a child process: decode, find, fit, run, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from consumers import attempt, registry
+from consumers.errors import Reject, SoftTimeLimitExceeded
+from consumers.outcome import Ending, Failure, Outcome, cut, failure_of
+from consumers.task import AnyTask
+from consumers.wire import Order
+from topology.errors import MessageError
+from topology.message import Call, decode
+
+_OWN_FRAMES = 2  # _run and _call stand above the task in a traceback
+
+Begin = Callable[[int, float, str], None]
+
+
+class Executor:
+    """Runs orders one after the other; `begin` is told the number, deadline and task of each."""
+
+    def __init__(self, limit_bytes: int, begin: Begin) -> None:
+        self._limit_bytes = limit_bytes
+        self._begin = begin
+        self._runner = asyncio.Runner()
+        self._soft_limit_armed = False
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def execute(self, order: Order) -> Outcome:
+        """Run one order to its end, whatever that is."""
+        started = time.monotonic()
+        call = None
+        try:
+            call = decode(order.body, order.content_type, order.content_encoding, self._limit_bytes)
+        except MessageError as error:
+            return _outcome(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99))
+        task = registry.get(call.task)
+        if task is None:
+            reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
+            return _outcome(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
+        if misfit := _misfit(task, call):
+            return _outcome(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(misfit)))
+        attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        self._begin(order.number, started + task.time_limit, task.name)
+        return self._run(task, call, started)
+
+    def _run(self, task: AnyTask, call: Call, started: float) -> Outcome:
+        try:
+            self._call(task, call)
+        except Reject as error:
+            return _outcome(Ending.REJECTED, task.name, started, failure_of(error, _OWN_FRAMES))
+        except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
+            return _outcome(Ending.RAISED, task.name, started, failure_of(error, _OWN_FRAMES))
+        return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
+
+    def _call(self, task: AnyTask, call: Call) -> None:
+        if task.is_async:
+            running = _within(task.soft_time_limit, task.function(*call.args, **call.kwargs))
+            self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
+        elif task.soft_time_limit is None:
+            task.function(*call.args, **call.kwargs)
+        else:
+            try:
+                self._soft_limit_armed = True
+                signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
+                task.function(*call.args, **call.kwargs)
+            finally:
+                self._soft_limit_armed = False  # first: an alarm from here on must not raise
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        if self._soft_limit_armed:
+            self._soft_limit_armed = False
+            raise SoftTimeLimitExceeded("the task overran its soft time limit")
+
+
+async def _within(soft_time_limit: float | None, running: Any) -> None:
+    timeout = asyncio.timeout(soft_time_limit)
+    try:
+        async with timeout:
+            await running
+    except TimeoutError as error:
+        if timeout.expired():
+            raise SoftTimeLimitExceeded("the task overran its soft time limit") from error
+        raise
+
+
+def _misfit(task: AnyTask, call: Call) -> str:
+    try:
+        task.signature.bind(*call.args, **call.kwargs)
+    except TypeError as error:
+        return f"{error}; {task.name}{task.signature} was called with {_shown(call)}"
+    return ""
+
+
+def _shown(call: Call) -> str:
+    names = [f"{len(call.args)} positional"] if call.args else []
+    return ", ".join([*names, *(f"{name}=…" for name in call.kwargs)]) or "no arguments"
+
+
+def _outcome(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:
+    return Outcome(ending, task, time.monotonic() - started, failure)

@@ -1,0 +1,81 @@
+"""How a delivery ended, as facts; `verdict` says what follows from them."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sysconfig
+import traceback
+from typing import NamedTuple
+
+_LONGEST_MESSAGE_BYTES = 1024
+_LONGEST_TRACEBACK_BYTES = 4096  # message headers must fit into one AMQP frame (128 KiB)
+_LIBRARIES = (*(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
+
+
+class Ending(enum.IntEnum):
+    """The ways a delivery can end, as far as the worker can tell."""
+
+    RETURNED = 0
+    RAISED = 1
+    REJECTED = 2
+    UNKNOWN_TASK = 3
+    WRONG_ARGUMENTS = 4
+    UNREADABLE = 5
+    OVERRAN_TIME_LIMIT = 6
+    PROCESS_DIED = 7
+    DELIVERED_TOO_OFTEN = 8
+
+
+class Failure(NamedTuple):
+    """The reason of a failure. Equal failures share a `fingerprint`: the type and the innermost own frame."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    fingerprint: str = ""
+
+
+class Outcome(NamedTuple):
+    """What happened to one delivery; `task` is empty when no name could be read."""
+
+    ending: Ending
+    task: str
+    duration_seconds: float
+    failure: Failure | None = None
+
+
+def failure_of(error: BaseException, skip_frames: int = 0) -> Failure:
+    """Describe an exception; the outermost `skip_frames` of its traceback are the worker's own."""
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - a task's exception class may be broken itself
+        message = f"(its message cannot be shown: {type(broken).__name__})"
+    name = cut(type(error).__qualname__)
+    trace = error.__traceback__
+    for _ in range(skip_frames):
+        trace = trace.tb_next if trace else None
+    text = "".join(traceback.format_exception(type(error), error, trace)) if trace else ""
+    return Failure(
+        name,
+        cut(message),
+        cut(text, _LONGEST_TRACEBACK_BYTES, keep_end=True),
+        cut(f"{name}@{_own_place(traceback.extract_tb(trace))}"),
+    )
+
+
+def _own_place(frames: traceback.StackSummary) -> str:
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)] or list(frames)
+    if not own:
+        return "unknown"
+    return f"{os.path.basename(own[-1].filename)}:{own[-1].name}"  # noqa: PTH119 - a code name, not a path
+
+
+def cut(text: str, limit_bytes: int = _LONGEST_MESSAGE_BYTES, keep_end: bool = False) -> str:
+    """Return the text cut to a size, and with everything in it that UTF-8 cannot carry escaped."""
+    raw = text.encode("utf-8", "backslashreplace")
+    if len(raw) <= limit_bytes:
+        return raw.decode()
+    if keep_end:
+        return "…" + raw[-limit_bytes:].decode(errors="ignore")
+    return raw[:limit_bytes].decode(errors="ignore") + "…"

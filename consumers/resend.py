@@ -1,0 +1,82 @@
+"""The two copies a worker publishes itself: a dead message with its reason, and a message that came without an id."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+from pika import data as pika_data
+
+from consumers.delivery import Delivery
+from consumers.outcome import Outcome
+from topology.message import FAILURE_HEADERS, new_id, own_headers
+from topology.names import Route, dlq_name
+from topology.outbox import Outgoing
+
+_ROOM_FOR_HEADERS_BYTES = 100_000  # headers travel in one frame of 128 KiB, and a larger one ends the connection
+
+
+def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
+    """Return the message as it goes to its DLQ, with the reason in headers that the management UI shows."""
+    failure = outcome.failure
+    headers = own_headers(delivery.properties.headers)
+    reason = {
+        "type": failure.type if failure else outcome.ending.name,
+        "message": failure.message if failure else "",
+        "traceback": failure.traceback if failure else "",
+        "fingerprint": failure.fingerprint if failure else "",
+        "task": outcome.task,
+        "queue": delivery.queue.name,
+        "attempts": delivery.attempt,
+        "worker": worker,
+        "first-time": _first_failure(delivery) or _now(),
+        "time": _now(),
+    }
+    reasons = {FAILURE_HEADERS + name: value for name, value in reason.items()}
+    if _encoded_bytes(headers) > _ROOM_FOR_HEADERS_BYTES:
+        headers = {"headers-dropped": f"{len(headers)} headers were too large to stay beside the reason"}
+    return Outgoing(
+        Route.direct(dlq_name(delivery.queue.name)),
+        delivery.body,
+        _properties(delivery, delivery.id or new_id(), {**headers, **reasons}),
+    )
+
+
+def stamped_copy(delivery: Delivery) -> Outgoing:
+    """Return the message with an id, by the route it came back by, for it to be one task over all its attempts."""
+    by = delivery.routing_key if delivery.attempt > 1 else delivery.queue.name
+    headers = own_headers(delivery.properties.headers)
+    return Outgoing(Route.direct(by), delivery.body, _properties(delivery, new_id(), headers))
+
+
+def _properties(delivery: Delivery, task_id: str, headers: dict[str, Any]) -> pika.BasicProperties:
+    kept = delivery.properties
+    return pika.BasicProperties(
+        message_id=task_id,
+        headers=headers or None,
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        content_type=kept.content_type,
+        content_encoding=kept.content_encoding,
+        correlation_id=kept.correlation_id,
+        reply_to=kept.reply_to,
+        priority=kept.priority,
+        timestamp=kept.timestamp,
+        type=kept.type,
+        app_id=kept.app_id,
+    )  # not expiration, which would let it vanish, nor user_id, which names another connection's user
+
+
+def _first_failure(delivery: Delivery) -> str:
+    deaths = (delivery.properties.headers or {}).get("x-death")
+    times = [death.get("time") for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    known = [time for time in times if isinstance(time, datetime)]
+    return min(known).replace(tzinfo=UTC).isoformat() if known else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _encoded_bytes(headers: dict[str, Any]) -> int:
+    return int(pika_data.encode_table([], headers))

@@ -1,0 +1,30 @@
+"""The treasure hunt: one of many files holds the treasure, and each file is searched by a task of its own.
+
+The task that finds it writes `found.json` into the hunt's folder; tasks that come later see that and end at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from consumers.errors import Reject
+from consumers.samples.save import save
+from consumers.task import task
+from topology import samples, settings
+
+
+@task("treasure.search", queue=samples.treasure, time_limit=60)
+def search(hunt: str, file: str) -> None:
+    """Look for the treasure in one file of a hunt, unless it has been found already."""
+    try:
+        folder = samples.hunt_folder(settings.load().output_dir, hunt)
+    except ValueError as error:
+        raise Reject(str(error)) from error
+    found = folder / samples.FOUND_FILE
+    if found.exists():
+        return
+    if Path(file).name != file:
+        raise Reject(f"{file!r} is no file of hunt {hunt!r}; name one without a folder")
+    if samples.TREASURE in (folder / file).read_text(encoding="utf-8"):
+        save(found, json.dumps({"file": file}))

@@ -1,0 +1,76 @@
+"""Settling the deliveries of one channel: acknowledgements run together, rejections one by one.
+
+Finished deliveries below the lowest unfinished one leave as a single `basic.ack(multiple=True)`. A tag belongs
+to its channel: once that is gone the broker has taken the messages back, and settling them is a no-op.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Settler:
+    """Acknowledges and rejects on one channel, and knows what is still unsettled."""
+
+    def __init__(self, channel: Any, on_all_settled: Callable[[], None]) -> None:
+        self._channel = channel
+        self._on_all_settled = on_all_settled
+        self._open: dict[int, bool] = {}  # delivery tag → finished, in the order of delivery
+        self._finished: list[int] = []
+        self._flush_soon: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the channel can still carry a settlement."""
+        return bool(self._channel.is_open)
+
+    def take(self, tag: int) -> None:
+        """Note a delivery."""
+        self._open[tag] = False
+
+    def ack(self, tag: int) -> bool:
+        """Acknowledge a delivery, together with others that finish now; False when its channel is gone."""
+        if not self._channel.is_open:
+            return False
+        self._open[tag] = True
+        self._finished.append(tag)
+        if self._flush_soon is None:
+            self._flush_soon = asyncio.get_running_loop().call_soon(self.flush)
+        return True
+
+    def nack(self, tag: int, requeue: bool) -> bool:
+        """Reject a delivery, into the dead-letter side or back into the queue; False when its channel is gone."""
+        if not self._channel.is_open:
+            return False
+        del self._open[tag]
+        self._channel.basic_nack(tag, multiple=False, requeue=requeue)
+        self._tell_if_all_settled()
+        return True
+
+    def flush(self) -> None:
+        """Send the acknowledgements now."""
+        self._flush_soon = None
+        finished, self._finished = self._finished, []
+        if not finished or not self._channel.is_open:
+            return
+        last = 0
+        for tag, is_finished in self._open.items():
+            if not is_finished:
+                break
+            last = tag
+        if last:
+            self._channel.basic_ack(last, multiple=True)
+        for tag in finished:
+            del self._open[tag]
+            if tag > last:
+                self._channel.basic_ack(tag)
+        self._tell_if_all_settled()
+
+    def _tell_if_all_settled(self) -> None:
+        if not self._open:
+            self._on_all_settled()

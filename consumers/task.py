@@ -1,0 +1,86 @@
+"""Define tasks: a function, the name producers use for it, its queue and its time limits."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from consumers import registry
+from topology.errors import TaskModuleError
+from topology.message import LONGEST_NAME_BYTES
+from topology.queues import WorkQueue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_TIME_LIMIT_SECONDS = 1500.0
+"""25 minutes: RabbitMQ takes a message back that is not acknowledged within 30 by default."""
+
+
+class Task(Generic[P, R]):
+    """A named function. Calling it runs the function here and now, as in a test."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str,
+        queue: WorkQueue,
+        time_limit: float,
+        soft_time_limit: float | None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.queue = queue
+        self.time_limit = time_limit
+        self.soft_time_limit = soft_time_limit
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.signature = inspect.signature(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name} on queue {self.queue.name}>"
+
+
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make the decorated function, plain or `async def`, a task.
+
+    `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed.
+    `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside the task before that. Raises
+    `TaskModuleError` when the name is taken or out of the queue's topics, or a limit is no positive number.
+    """
+    if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
+        raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
+    if not isinstance(queue, WorkQueue):
+        raise TaskModuleError(f"task {name!r}: queue is {queue!r}, not a WorkQueue")
+    if not queue.takes_topic(name):
+        raise TaskModuleError(
+            f"task {name!r} is on queue {queue.name!r}, whose topics {', '.join(queue.topics)} do not match that "
+            "name, so submitting it would not reach the queue; rename the task or add a topic"
+        )
+    for limit in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= time_limit:
+            raise TaskModuleError(
+                f"task {name!r}: a time limit of {limit!r} is not possible; limits are seconds, the soft one smaller"
+            )
+
+    def define(function: Callable[P, R]) -> Task[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TaskModuleError(f"task {name!r} is a generator, whose body would never run; return instead of yield")
+        return registry.add(Task(function, name, queue, float(time_limit), soft_time_limit))
+
+    return define
+
+
+AnyTask = Task[Any, Any]

@@ -1,0 +1,1 @@
+"""Something to count: five short texts, a stop word list in nltk's layout, and `fetch` for the real books."""

@@ -1,0 +1,60 @@
+"""Explain why nothing took a message: ask the management API what is bound, and name the nearest binding."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+import urllib.request
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from topology import names, queues
+from topology.errors import NotRouted
+from topology.names import Route
+from topology.settings import Settings, vhost_of
+
+_TIMEOUT_SECONDS = 2.0
+
+
+def with_nearest_binding(error: NotRouted, settings: Settings, route: Route) -> NotRouted:
+    """Return the error with the binding nearest to the route's key, and what to do."""
+    keys = _bound_keys(settings, route.exchange)
+    if keys is None:  # the management API is not there or not for this user: only this program's queues are known
+        keys = _keys_of_known_queues(route.exchange)
+    if not keys:
+        advice = "no queue is bound to it; declare one: python -m topology.declare --tasks MODULE"
+    else:
+        near = difflib.get_close_matches(route.routing_key, keys, n=1, cutoff=0.0)[0]
+        advice = f"the nearest binding is {near!r}; correct the key, or declare the queue it should reach"
+    return NotRouted(f"{error}; {advice}", error.task_id)
+
+
+def _bound_keys(settings: Settings, exchange: str) -> list[str] | None:
+    """Return the routing keys bound to an exchange, or None where the management API cannot be asked."""
+    broker = urlsplit(settings.amqp_url.split(";")[0])
+    vhost = quote(vhost_of(settings.amqp_url.split(";")[0]), safe="")
+    path = f"api/exchanges/{vhost}/{quote(exchange, safe='')}/bindings/source"
+    credentials = f"{unquote(broker.username or 'guest')}:{unquote(broker.password or 'guest')}"
+    request = urllib.request.Request(  # noqa: S310 - the scheme is checked by Settings
+        settings.management_url.rstrip("/") + "/" + path,
+        headers={"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            bindings: list[dict[str, Any]] = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return sorted({binding["routing_key"] for binding in bindings if "@" not in binding["routing_key"]})
+
+
+def _keys_of_known_queues(exchange: str) -> list[str]:
+    return sorted(
+        key
+        for queue in queues.known()
+        for key in {
+            names.DIRECT_EXCHANGE: (queue.name,),
+            names.TOPIC_EXCHANGE: queue.topics,
+            names.FANOUT_EXCHANGE: ("",) if queue.fanout else (),
+        }.get(exchange, ())
+    )

@@ -1,0 +1,226 @@
+"""The publisher: confirmed publishing from plain scripts, threads and asyncio.
+
+One background thread runs an outbox; callers hand messages over and wait for the broker's word. A module-level
+publisher, made when first used, serves `submit`, `submit_many` and `submit_async`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import pika
+
+from producers.not_routed import with_nearest_binding
+from topology import broker, settings
+from topology.errors import LeveretError, MessageError, NotRouted, PartlySubmitted, PublishError
+from topology.message import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage, check_size
+from topology.names import Route
+from topology.outbox import Outbox, Outgoing
+
+_CHUNK = 1000
+_PERSISTENT = pika.DeliveryMode.Persistent.value
+
+Outcome = LeveretError | None
+
+
+class Publisher:
+    """Publishes task messages; a publish returns after the broker confirmed the message and routed it to a queue.
+
+    Safe to share between threads. Belongs to the process that made it: after a fork make a new one. Use it as a
+    context manager, or call `close`. Raises `SettingsError` when the settings are unusable.
+    """
+
+    def __init__(self, configured: settings.Settings | None = None) -> None:
+        self.settings = broker.resolve(configured or settings.load())
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._outbox: Outbox | None = None
+        self._handed_over: list[tuple[Outgoing, Future[Outcome]]] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def publish(self, message: TaskMessage, route: Route | None = None) -> str:
+        """Publish a message and return its id. The route is the topic exchange with the task's name by default.
+
+        Raises `NotRouted`, `Nacked`, `BrokerBlocked`, `ConfirmTimeout`, `BrokerUnreachable`, `AccessRefused` or
+        `MessageTooLarge`.
+        """
+        outcome = self._hand_over([(message, route)])[0].result()
+        if outcome:
+            raise self._explain(outcome, message, route)
+        return message.id
+
+    async def publish_async(self, message: TaskMessage, route: Route | None = None) -> str:
+        """Do as `publish` does, awaitable on any loop."""
+        outcome = await asyncio.wrap_future(self._hand_over([(message, route)])[0])
+        if outcome:
+            raise await asyncio.to_thread(self._explain, outcome, message, route)
+        return message.id
+
+    def publish_many(
+        self, messages: Iterable[TaskMessage], route: Route | None = None
+    ) -> Iterator[tuple[TaskMessage, Outcome]]:
+        """Publish many messages with their confirms outstanding side by side; yields each with how it ended.
+
+        Takes messages from the iterable as they leave, so a generator of millions stays small in memory.
+        """
+        remaining = iter(messages)
+        ahead: list[tuple[TaskMessage, Future[Outcome]]] = []
+        while True:
+            chunk = list(itertools.islice(remaining, _CHUNK))
+            futures = self._hand_over([(message, route) for message in chunk])
+            for message, future in ahead:
+                outcome = future.result()
+                yield message, outcome and self._explain(outcome, message, route)
+            ahead = list(zip(chunk, futures, strict=True))
+            if not chunk:
+                return
+
+    def submit(self, task: str, /, *args: Any, **kwargs: Any) -> str:
+        """Publish one task with these arguments and return its id; raises as `publish` does."""
+        return self.publish(TaskMessage.create(task, args, kwargs))
+
+    def submit_many(self, task: str, calls: Iterable[Mapping[str, Any]], route: Route | None = None) -> list[str]:
+        """Publish a task once for each mapping of keyword arguments and return the ids, in order.
+
+        Raises `PartlySubmitted`, with every id and every failure, when some could not be submitted.
+        """
+        ids: list[str] = []
+        failures: list[tuple[int, LeveretError]] = []
+        messages = (TaskMessage.create(task, kwargs=kwargs) for kwargs in calls)
+        for position, (message, outcome) in enumerate(self.publish_many(messages, route)):
+            ids.append(message.id)
+            if outcome:
+                failures.append((position, outcome))
+        if failures:
+            raise PartlySubmitted(ids, failures)
+        return ids
+
+    async def submit_async(self, task: str, /, *args: Any, **kwargs: Any) -> str:
+        """Publish one task with these arguments and return its id, awaitable; raises as `publish` does."""
+        return await self.publish_async(TaskMessage.create(task, args, kwargs))
+
+    def close(self) -> None:
+        """Wait for what was handed over, then close the connection."""
+        if self._pid != os.getpid() or self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
+        self._thread.join()
+        self._loop.close()
+
+    def _hand_over(self, messages: Sequence[tuple[TaskMessage, Route | None]]) -> list[Future[Outcome]]:
+        if self._pid != os.getpid():
+            raise PublishError(
+                f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
+                "was forked from it; make a new Publisher after the fork"
+            )
+        if self._loop.is_closed():
+            raise PublishError("this Publisher is closed; make a new one")
+        handed: list[tuple[Outgoing, Future[Outcome]]] = []
+        for message, route in messages:
+            future: Future[Outcome] = Future()
+            future.set_running_or_notify_cancel()  # from here on nobody can cancel it
+            try:
+                check_size(message.body, self.settings.message_limit_bytes, f"message of task {message.task!r}")
+            except MessageError as error:
+                future.set_result(error)
+            handed.append((_outgoing(message, route), future))
+        with self._lock:
+            idle = not self._handed_over
+            self._handed_over += (pair for pair in handed if not pair[1].done())
+            if idle and self._handed_over:
+                self._loop.call_soon_threadsafe(self._send_all)
+        return [future for _, future in handed]
+
+    def _explain(self, outcome: LeveretError, message: TaskMessage, route: Route | None) -> LeveretError:
+        if isinstance(outcome, NotRouted):
+            return with_nearest_binding(outcome, self.settings, route or Route.topic(message.task))
+        return outcome
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        if self._outbox:
+            self._loop.run_until_complete(self._outbox.close(wait=True))
+
+    def _send_all(self) -> None:
+        with self._lock:
+            handed, self._handed_over = self._handed_over, []
+        outbox = self._outbox
+        if outbox is None:
+            outbox = self._outbox = Outbox(self.settings, "leveret producer")
+        for outgoing, future in handed:
+            outbox.send(outgoing, future.set_result)
+
+
+def _outgoing(message: TaskMessage, route: Route | None) -> Outgoing:
+    return Outgoing(
+        route or Route.topic(message.task),
+        message.body,
+        pika.BasicProperties(
+            message_id=message.id,
+            content_type=CONTENT_TYPE,
+            content_encoding=CONTENT_ENCODING,
+            delivery_mode=_PERSISTENT,
+        ),
+    )
+
+
+_default: Publisher | None = None
+_default_lock = threading.Lock()
+
+
+def default_publisher() -> Publisher:
+    """Return this process's own publisher, making it when first used and again after a fork."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._pid != os.getpid():
+            _default = Publisher()
+            atexit.register(_default.close)
+        return _default
+
+
+def _start_anew_after_fork() -> None:
+    global _default, _default_lock
+    _default, _default_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_start_anew_after_fork)
+
+
+def submit(task: str, /, *args: Any, **kwargs: Any) -> str:
+    """Submit one task with its arguments and return the id, once the broker confirmed it.
+
+    It goes to the topic exchange with the task's name as routing key. For another way, publish
+    `TaskMessage.create(…)` with a `Route`. Raises as `Publisher.publish` does.
+    """
+    return default_publisher().submit(task, *args, **kwargs)
+
+
+def submit_many(task: str, calls: Iterable[Mapping[str, Any]], route: Route | None = None) -> list[str]:
+    """Submit a task once for each mapping of keyword arguments; see `Publisher.submit_many`."""
+    return default_publisher().submit_many(task, calls, route)
+
+
+async def submit_async(task: str, /, *args: Any, **kwargs: Any) -> str:
+    """Do as `submit` does, awaitable."""
+    return await default_publisher().submit_async(task, *args, **kwargs)
+
+
+def publish(message: TaskMessage, route: Route | None = None) -> str:
+    """Publish a message by any route and return its id; see `Publisher.publish`."""
+    return default_publisher().publish(message, route)

@@ -1,0 +1,255 @@
+"""What broker tests share: virtual hosts, workers as processes, and awaiting conditions."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import pika
+
+from topology.broker import Broker
+from topology.declare import declare
+from topology.names import Route
+from topology.queues import WorkQueue
+from topology.settings import CHECKOUT, Settings
+
+JOBS = "tests.broker.jobs"
+"""The task module most tests run."""
+_PATIENCE_SECONDS = 60.0
+
+T = TypeVar("T")
+Restart = Callable[[], None]
+
+
+def await_value(look: Callable[[], T | None], what: str) -> T:
+    """Look until there is something, and return it; fail when it does not come."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {_PATIENCE_SECONDS:g} s in vain for {what}")
+
+
+class Dead(NamedTuple):
+    """A message as it lies in a queue."""
+
+    properties: pika.BasicProperties
+    body: bytes
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        return self.properties.headers or {}
+
+
+class Vhost:
+    """A virtual host of a test's own."""
+
+    def __init__(self, found: Broker, name: str) -> None:
+        self.name = name
+        self.broker = found
+        place = urlsplit(found.amqp_url.split(";")[0])
+        self.amqp_url = f"{place.scheme}://{place.netloc}/{quote(name, safe='')}"
+        self.settings = Settings(
+            amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=20
+        )
+        self._credentials = f"{unquote(place.username or 'guest')}:{unquote(place.password or 'guest')}"
+        self.user = unquote(place.username or "guest")
+
+    @classmethod
+    def create(cls, found: Broker) -> Vhost:
+        made = cls(found, f"test-{uuid.uuid4().hex[:12]}")
+        made.api("PUT", f"vhosts/{made.name}")
+        made.api("PUT", f"permissions/{made.name}/{made.user}", {"configure": ".*", "write": ".*", "read": ".*"})
+        return made
+
+    def delete(self) -> None:
+        self.api("DELETE", f"vhosts/{self.name}")
+
+    def api(self, method: str, path: str, document: object | None = None) -> Any:
+        """Call RabbitMQ's management API."""
+        request = urllib.request.Request(
+            f"{self.broker.management_url.rstrip('/')}/api/{path}",
+            method=method,
+            data=None if document is None else json.dumps(document).encode(),
+            headers={
+                "Authorization": "Basic " + base64.b64encode(self._credentials.encode()).decode(),
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def declare(self, *queues: WorkQueue) -> None:
+        declare(self.settings, queues)
+
+    def connect(self) -> pika.BlockingConnection:
+        return pika.BlockingConnection(pika.URLParameters(self.amqp_url))
+
+    def publish(self, route: Route, body: bytes, **properties: Any) -> None:
+        """Publish as a foreign client would: a bare body, confirmed and mandatory."""
+        with self.connect() as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish(*route, body, pika.BasicProperties(delivery_mode=2, **properties), mandatory=True)
+
+    def publish_task(self, route: Route, task: str, task_id: str | None = None, **kwargs: Any) -> None:
+        """Publish a task message in the shortest form a foreign client can use."""
+        self.publish(route, json.dumps({"task": task, "kwargs": kwargs}).encode(), message_id=task_id)
+
+    def count(self, queue: str) -> int:
+        """Return how many messages are ready in a queue."""
+        with self.connect() as connection:
+            return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+
+    def counts(self, queue: WorkQueue) -> dict[str, int]:
+        """Return what is ready in every queue of a work queue, where there is something."""
+        from topology.objects import objects_of
+
+        names = [made.name for made in objects_of(queue).queues]
+        return {name: count for name in names if (count := self.count(name))}
+
+    def take(self, queue: str) -> list[Dead]:
+        """Take every message out of a queue."""
+        taken: list[Dead] = []
+        with self.connect() as connection:
+            channel = connection.channel()
+            while True:
+                method, properties, body = channel.basic_get(queue, auto_ack=True)
+                if method is None:
+                    return taken
+                taken.append(Dead(properties, body))
+
+    def take_one(self, queue: str) -> Dead:
+        """Wait for a message in a queue, and take it."""
+        await_value(lambda: self.count(queue), f"a message in {queue}")
+        (one,) = self.take(queue)
+        return one
+
+
+class Worker:
+    """A worker process with its log, read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self.other_lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            try:
+                self.events.append(json.loads(line))
+            except ValueError:
+                self.other_lines.append(line)
+
+    def find(self, message: str, **fields: object) -> list[dict[str, Any]]:
+        """Return the events whose message begins like this and that have these fields."""
+        return [
+            event
+            for event in list(self.events)
+            if event["message"].startswith(message) and all(event.get(name) == fields[name] for name in fields)
+        ]
+
+    def await_event(self, message: str, **fields: object) -> dict[str, Any]:
+        """Wait for an event and return it."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.find(message, **fields)
+            if not found and self.process.poll() is not None:
+                raise AssertionError(f"the worker ended with {self.process.returncode}: {self.events[-5:]} {self.text}")
+            return found[0] if found else None
+
+        return await_value(look, f"{message!r} {fields} in the worker's log")
+
+    @property
+    def text(self) -> str:
+        """What the worker wrote that is no event."""
+        return "".join(self.other_lines)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit status."""
+        status = self.process.wait(_PATIENCE_SECONDS)
+        self._reader.join(_PATIENCE_SECONDS)
+        return status
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+class Workers:
+    """Starts workers of one virtual host."""
+
+    def __init__(self, vhost: Vhost, folder: Path) -> None:
+        self.environment = {
+            **os.environ,
+            "AMQP_URL": vhost.amqp_url,
+            "MANAGEMENT_URL": vhost.broker.management_url,
+            "OUTPUT_DIR": str(folder / "output"),
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        self._started: list[Worker] = []
+
+    def start(self, *options: str, queue: str = "jobs", tasks: Iterable[str] = (JOBS,), **environment: str) -> Worker:
+        """Start a worker and wait until it consumes, or has ended."""
+        modules = itertools.chain.from_iterable(("--tasks", module) for module in tasks)
+        worker = Worker(
+            subprocess.Popen(
+                [sys.executable, "-m", "consumers.run", "--queue", queue, *modules, "--log-format", "json", *options],
+                env={**self.environment, **environment},
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=CHECKOUT,
+            )
+        )
+        self._started.append(worker)
+        await_value(lambda: worker.find("consuming") or worker.process.poll() is not None, "the worker")
+        return worker
+
+    def drain(self, *options: str, **more: Any) -> Worker:
+        """Run a worker until its queue is drained."""
+        worker = self.start("--drain", *options, **more)
+        status = worker.wait()
+
+        assert status == 0, (worker.events[-5:], worker.text)
+        return worker
+
+    def kill_all(self) -> None:
+        for worker in self._started:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.wait()
+
+
+def run(module: str, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        timeout=_PATIENCE_SECONDS,
+        check=False,
+    )

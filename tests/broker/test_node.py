@@ -1,0 +1,183 @@
+"""topology.node with real nodes, each in a folder and on ports of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pika
+import pytest
+
+from topology import node
+from topology.connection import check
+
+if node.find_server() is None:
+    if os.environ.get("CI"):
+        pytest.fail("no rabbitmq-server is installed", pytrace=False)
+    pytest.skip("no rabbitmq-server is installed", allow_module_level=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Yield the folder for a node that is gone after the test."""
+    folder = tmp_path / ".rabbitmq"
+    yield folder
+    node.stop(folder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[node.Node]:
+    """Yield a running node, started twice at once in an awkward folder and a hostile environment."""
+    folder = tmp_path_factory.mktemp("two words, é日本") / ".rabbitmq"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RABBITMQ_NODENAME", "RABBITMQ_MNESIA_DIR", "RABBITMQ_NODE_PORT", "ERL_FLAGS"):
+            patch.setenv(name, "-elsewhere")
+        with ThreadPoolExecutor() as pool:
+            one, two = pool.map(node.start, [folder, folder])
+    assert one == two
+    yield one
+    node.stop(folder)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.02)
+
+
+def publish(url: str, body: bytes) -> None:
+    """Leave one persistent message in the durable queue `kept`."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("kept", durable=True)
+        channel.confirm_delivery()
+        channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2))
+
+
+def get(url: str) -> bytes | None:
+    """Take one message from `kept`."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        body: bytes | None = connection.channel().basic_get("kept", auto_ack=True)[2]
+        return body
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the processes whose HOME is the folder: Erlang, its helpers, epmd."""
+    mine = f"HOME={folder.resolve()}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mine in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process.name)
+        except OSError:  # it ended, or belongs to another user
+            continue
+    return found
+
+
+def test_start_again(shared: node.Node) -> None:
+    """Starting a node that runs returns it at once."""
+    began = time.monotonic()
+
+    assert node.start(shared.folder) == shared
+    assert node.status(shared.folder) == shared
+    assert time.monotonic() - began < 3
+
+
+def test_name(shared: node.Node) -> None:
+    """The node's name is its own, whatever the environment says; its data lies in its folder."""
+    assert shared.name.startswith("leveret-")
+    assert (shared.folder / "data" / shared.name).is_dir()
+
+
+def test_loopback_only(shared: node.Node) -> None:
+    """No port of the node is open to another machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; tells the address that faces the network
+        except OSError:
+            pytest.skip("this machine has no network")
+        outside = probe.getsockname()[0]
+
+    for port in (shared.amqp_port, shared.management_port, shared.distribution_port, shared.epmd_port):
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((outside, port), 5)
+
+
+def test_stop_and_start(shared: node.Node) -> None:
+    """A message outlives stop and start, and is found at the same URL."""
+    publish(shared.amqp_url, b"still here")
+
+    assert node.stop(shared.folder) is True
+    assert node.status(shared.folder) is None
+    assert node.stop(shared.folder) is False
+    eventually(lambda: not processes_of(shared.folder))
+
+    again = node.start(shared.folder)
+
+    assert (again.name, again.amqp_url, again.management_url) == (
+        shared.name,
+        shared.amqp_url,
+        shared.management_url,
+    )
+    assert get(again.amqp_url) == b"still here"
+
+
+def test_kill(folder: Path) -> None:
+    """A node that was killed does not count as running; the next start has its data, and leaves no epmd."""
+    killed = node.start(folder)
+    publish(killed.amqp_url, b"safe")
+    os.kill(killed.pid, signal.SIGKILL)
+    eventually(lambda: not killed.is_alive())
+
+    assert node.status(folder) is None
+    again = node.start(folder)
+    assert get(again.amqp_url) == b"safe"
+    assert again.amqp_url == killed.amqp_url
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", killed.epmd_port))
+
+    node.stop(folder)
+    eventually(lambda: not processes_of(folder))
+
+
+def test_interrupted_start(folder: Path) -> None:
+    """A start that was killed half-way is taken up by the next one."""
+    code = f"from topology import node; from pathlib import Path; node.start(Path({str(folder)!r}))"
+    starter = subprocess.Popen([sys.executable, "-c", code], cwd=node.checkout())
+    eventually((folder / "node.json").exists)
+    eventually(lambda: len(processes_of(folder)) > 0)
+    starter.kill()
+    starter.wait()
+    half_started = json.loads((folder / "node.json").read_text())["pid"]
+    taken_up = node.start(folder)
+
+    assert taken_up.pid == half_started
+    check(taken_up.amqp_url)
+
+
+def test_port_taken_meanwhile(folder: Path) -> None:
+    """When another program takes a port between choosing and binding, the node moves to another."""
+    thieves: list[socket.socket] = []
+
+    def steal() -> None:
+        eventually((folder / "node.json").exists)
+        port = json.loads((folder / "node.json").read_text())["amqp_port"]
+        thieves.append(socket.create_server(("127.0.0.1", port)))
+
+    thief = threading.Thread(target=steal)
+    thief.start()
+    moved = node.start(folder)
+    thief.join()
+    with thieves[0] as listener:
+        assert moved.amqp_port != listener.getsockname()[1]
+    check(moved.amqp_url)

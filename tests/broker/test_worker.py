@@ -1,0 +1,273 @@
+"""A worker's life: start, drain, stop, being killed, losing its broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from producers import Publisher
+from tests.broker.jobs import jobs
+from tests.broker.support import Restart, Vhost, Worker, Workers, await_value, run
+from topology.message import TaskMessage, new_id
+from topology.names import Route
+
+STOPPED, HANDED_BACK = 0, 3
+
+
+def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:
+    """Submit a task that runs until told; returns the file that says it started and the one that ends it."""
+    started, go = folder / "started", folder / "go"
+    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    return started, go
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+
+
+def test_declares_what_it_needs(workers: Workers, vhost: Vhost) -> None:
+    """On a fresh broker a worker declares its queues and consumes."""
+    worker = workers.start()
+
+    assert worker.find("consuming")
+    assert vhost.count("jobs.retry.2.600ms") == 0
+
+
+def test_without_declaring_a_missing_queue_is_an_error(workers: Workers) -> None:
+    """With --no-declare a queue that nobody declared is one clear line and exit status 1."""
+    worker = workers.start("--no-declare")
+
+    assert worker.wait() == 1
+    assert "no queue 'jobs' in vhost" in worker.text
+    assert "python -m topology.declare" in worker.text
+    assert "Traceback" not in worker.text
+
+
+def test_no_right_to_declare(vhost: Vhost, workers: Workers) -> None:
+    """Without the configure right the worker says so; with --no-declare it works."""
+    vhost.declare(jobs)
+    user = f"{vhost.name}-worker"
+    vhost.api("PUT", f"users/{user}", {"password": "secret", "tags": ""})
+    vhost.api("PUT", f"permissions/{vhost.name}/{user}", {"configure": "^$", "write": "^tasks", "read": "^jobs"})
+    url = vhost.amqp_url.replace(f"//{vhost.user}:", f"//{user}:secret@x:").split("@x:")
+    limited = url[0] + "@" + url[1].partition("@")[2]
+    try:
+        refused = workers.start(AMQP_URL=limited)
+        assert refused.wait() == 1
+        assert "--no-declare" in refused.text
+        assert "secret" not in refused.text
+
+        vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+        worker = workers.drain("--no-declare", AMQP_URL=limited)
+        assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
+    finally:
+        vhost.api("DELETE", f"users/{user}")
+
+
+def test_sigterm_finishes_what_runs(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Told to stop, a worker finishes the running task, acknowledges it and leaves with status 0."""
+    vhost.declare(jobs)
+    started, go = start_waiting_task(vhost, tmp_path)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail", "not-begun")
+    worker = workers.start("--processes", "1", "--prefetch", "5")
+    await_value(started.exists, "the task to start")
+
+    worker.signal(signal.SIGTERM)
+    await_value(lambda: vhost.count(jobs.name), "what was not begun back in the queue")
+    go.touch()
+
+    assert worker.wait() == STOPPED
+    assert [event["id"] for event in worker.find("done")] == ["the-id"]
+    assert vhost.counts(jobs) == {"jobs": 1}
+
+
+def test_second_sigterm_hands_back(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Told twice, a worker gives the running task back to the queue, kills it, and says so with its exit status."""
+    vhost.declare(jobs)
+    started, _ = start_waiting_task(vhost, tmp_path)
+    worker = workers.start()
+    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+    child = int(started.read_text())
+
+    worker.signal(signal.SIGTERM)
+    worker.await_event("SIGTERM: finishing")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == HANDED_BACK
+    assert not is_alive(child)
+    assert vhost.counts(jobs) == {"jobs": 1}
+
+
+def test_shutdown_timeout_hands_back(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A task that does not finish within the shutdown timeout goes back to the queue."""
+    vhost.declare(jobs)
+    started, _ = start_waiting_task(vhost, tmp_path)
+    worker = workers.start(SHUTDOWN_TIMEOUT_SECONDS="0.2")
+    await_value(started.exists, "the task to start")
+
+    assert worker.stop() == HANDED_BACK
+    assert vhost.counts(jobs) == {"jobs": 1}
+
+
+def test_ctrl_c_stops_the_parent_only(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of a terminal; the running task is finished all the same."""
+    vhost.declare(jobs)
+    started, go = start_waiting_task(vhost, tmp_path)
+    worker = workers.start()
+    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+    child = int(started.read_text())
+
+    os.kill(child, signal.SIGINT)
+    worker.signal(signal.SIGINT)
+    worker.await_event("SIGINT: finishing")
+    go.touch()
+
+    assert worker.wait() == STOPPED
+    assert [event["id"] for event in worker.find("done")] == ["the-id"]
+
+
+def test_killed_parent_takes_its_children_along(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """When the parent is killed, its children die too and the message is delivered again."""
+    vhost.declare(jobs)
+    started, _ = start_waiting_task(vhost, tmp_path)
+    worker = workers.start()
+    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+    child = int(started.read_text())
+
+    worker.process.kill()
+
+    await_value(lambda: not is_alive(child), "the child's end")
+    await_value(lambda: vhost.count(jobs.name), "the message back in its queue")
+
+
+def test_heartbeats_hold_while_a_task_holds_the_gil(vhost: Vhost, workers: Workers) -> None:
+    """A task that holds the GIL for many heartbeats loses no connection and runs once."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.hold_gil", "the-id", seconds=6)
+
+    worker = workers.drain(HEARTBEAT_SECONDS="1")
+
+    assert [event["attempt"] for event in worker.find("done", id="the-id")] == ["1/3"]
+    assert worker.find("lost the broker") == []
+
+
+def close_connections(vhost: Vhost, name: str) -> None:
+    """Close every connection of this name in the virtual host, as an operator can."""
+    for connection in vhost.api("GET", f"vhosts/{vhost.name}/connections"):
+        if connection["client_properties"].get("connection_name", "") == name:
+            vhost.api("DELETE", f"connections/{connection['name'].replace(' ', '%20').replace('>', '%3E')}")
+
+
+def lose_connection(vhost: Vhost, worker: Worker) -> None:
+    def look() -> bool:
+        close_connections(vhost, "leveret worker")
+        return bool(worker.find("lost the broker"))
+
+    await_value(look, "the worker to notice")
+
+
+def test_lost_connection_costs_no_task(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A closed connection is said once; the worker comes back by itself and everything is done."""
+    worker = workers.start()
+    ran = tmp_path / "ran"
+    ids = [new_id() for _ in range(50)]
+    for task_id in ids[:25]:
+        vhost.publish_task(Route.direct(jobs.name), "jobs.write", task_id, path=str(ran))
+    lose_connection(vhost, worker)
+    for task_id in ids[25:]:
+        vhost.publish_task(Route.direct(jobs.name), "jobs.write", task_id, path=str(ran))
+
+    for task_id in ids:
+        worker.await_event("done", id=task_id)
+    assert worker.stop() == STOPPED
+    assert {line.split()[0] for line in ran.read_text().splitlines()} == set(ids)
+    assert vhost.counts(jobs) == {}
+    assert "Traceback" not in worker.text
+
+
+def test_deleted_queue_comes_back(vhost: Vhost, workers: Workers) -> None:
+    """When the work queue is deleted under it, the worker declares it again and goes on."""
+    worker = workers.start()
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(jobs.name)
+    worker.await_event("lost the broker")
+    worker.await_event("consuming again")
+
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+    worker.await_event("done", id="the-id")
+
+
+def test_two_queues_at_once(vhost: Vhost, workers: Workers) -> None:
+    """One worker serves several queues."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+    worker = workers.drain(
+        "--queue", "others", "--queue", "jobs", tasks=("tests.broker.jobs", "tests.broker.other_jobs")
+    )
+
+    assert [event["queue"] for event in worker.find("done")] == ["jobs"]
+
+
+def test_coroutines_run(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """An `async def` task runs and knows its attempt."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.later_write", "the-id", path=str(tmp_path / "ran"))
+
+    workers.drain()
+
+    assert (tmp_path / "ran").read_text().startswith("the-id 1 ")
+
+
+def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
+    """What keeps a worker from starting is said in one line that names it, with exit status 1."""
+    (tmp_path / "broken_tasks.py").write_text("raise RuntimeError('not today')")
+    (tmp_path / "twice.py").write_text(
+        "from consumers import task\nfrom topology import WorkQueue\nq = WorkQueue('q')\n"
+        "@task('q.a', queue=q)\ndef one(): pass\n@task('q.a', queue=q)\ndef two(): pass\n"
+    )
+    path = {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}", "AMQP_URL": vhost.amqp_url}
+    wrong = vhost.amqp_url.replace(f"{vhost.user}:", f"{vhost.user}:no")
+    for environment, options, text in (
+        (path, ["--queue", "words", "--tasks", "no_such_module"], "there is no module 'no_such_module'"),
+        (path, ["--queue", "words", "--tasks", "broken_tasks"], "RuntimeError: not today"),
+        (path, ["--queue", "q", "--tasks", "twice"], "task 'q.a' is defined twice"),
+        (path, ["--queue", "wrods"], "did you mean 'words'?"),
+        ({**path, "AMQP_URL": "amqp://localhost:1/"}, ["--queue", "words"], "does not answer"),
+        ({**path, "AMQP_URL": wrong}, ["--queue", "words"], "refused user"),
+        ({**path, "AMQP_URL": vhost.amqp_url + "-nope"}, ["--queue", "words"], "has no virtual host"),
+        ({**path, "AMQP_URL": "localhost"}, ["--queue", "words"], "is no AMQP URL"),
+        ({**path, "HEARTBEAT_SECONDS": "soon"}, ["--queue", "words"], "HEARTBEAT_SECONDS"),
+    ):
+        ended = run("consumers.run", *options, **environment)
+
+        assert ended.returncode == 1, (options, ended)
+        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("consumers.run: ")]
+        assert text in line
+        assert "Traceback" not in ended.stderr
+
+
+def test_broker_restart_costs_no_task(vhost: Vhost, workers: Workers, tmp_path: Path, restart_broker: Restart) -> None:
+    """When the broker stops and starts amid the work, the worker comes back and every task is done."""
+    vhost.declare(jobs)
+    ran = tmp_path / "ran"
+    ids = [new_id() for _ in range(200)]
+    messages = [TaskMessage.create("jobs.write", kwargs={"path": str(ran)}, id=task_id) for task_id in ids]
+    worker = workers.start()
+    with Publisher(vhost.settings) as publisher:
+        assert [error for _, error in publisher.publish_many(messages[:100]) if error] == []
+        restart_broker()
+        assert [error for _, error in publisher.publish_many(messages[100:]) if error] == []
+
+    for task_id in ids:
+        worker.await_event("done", id=task_id)
+    worker.await_event("consuming again")
+    assert len(worker.find("lost the broker")) == 1
+    assert "Traceback" not in worker.text
+    assert worker.stop() == STOPPED
+    assert {line.split()[0] for line in ran.read_text().splitlines()} == set(ids)
+    assert vhost.counts(jobs) == {}

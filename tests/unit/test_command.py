@@ -1,0 +1,58 @@
+"""How commands end: a status, and one line for each error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+
+from topology.command import run
+from topology.errors import BrokerUnreachable, NotRouted
+from topology.settings import CHECKOUT
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_a_commands_status_is_passed_on(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that ends by itself decides its status, and nothing is added to what it says."""
+
+    assert run("name", lambda: status) == status
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (BrokerUnreachable("no broker answers"), 1, "name: no broker answers\n"),
+        (NotRouted("no queue is bound", "id-1"), 1, "name: no queue is bound\n"),
+        (KeyboardInterrupt(), 130, "name: interrupted\n"),
+    ],
+)
+def test_an_error_is_one_line(error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error on purpose is told in a line that begins with the command's name, on stderr."""
+
+    def command() -> NoReturn:
+        raise error
+
+    assert run("name", command) == status
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    """What is not one of our errors is not hidden."""
+    with pytest.raises(ZeroDivisionError):
+        run("name", lambda: 1 // 0)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    """With a pipe as in `… | head -1` there is status 1, and neither a traceback nor the interpreter's complaint."""
+    code = "import sys; from topology.command import run; sys.exit(run('name', lambda: print('x' * 1_000_000) or 0))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate()
+
+    assert (process.returncode, said) == (1, "")

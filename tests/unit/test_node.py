@@ -1,0 +1,241 @@
+"""topology.node without a RabbitMQ: its files, its ports, its refusals."""
+
+import json
+import os
+import shutil
+import socket
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from topology import node, node_launch, node_process
+from topology.errors import NodeError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder of a node that was never started."""
+    return tmp_path / "check out é日本" / ".rabbitmq"
+
+
+def this_process(folder: Path) -> node.Node:
+    """Return a node whose process is this one."""
+    start = node_process.process_start(os.getpid())
+    return node.Node(node_process.name_of(folder), os.getpid(), 21_001, 21_002, folder, str(start), 21_003, 21_004)
+
+
+def write(running: node.Node, folder: Path, name: str = "node.json") -> None:
+    """Leave the file that a start leaves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps({**asdict(running), "folder": str(folder)}))
+
+
+def install(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a rabbitmq-server first in PATH."""
+    server = tmp_path / "bin" / "rabbitmq-server"
+    server.parent.mkdir()
+    server.write_text(f"#!/bin/sh\n{script}\n")
+    server.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{server.parent}:{os.environ['PATH']}")
+
+
+def test_urls() -> None:
+    """A node's URLs carry its ports."""
+    made = node.Node("leveret@localhost", 1, 5673, 15673, Path())
+
+    assert made.amqp_url == "amqp://guest:guest@localhost:5673/"
+    assert made.management_url == "http://localhost:15673/"
+
+
+def test_checkout() -> None:
+    """The folder is that of the package's checkout, whatever the current folder is."""
+    assert node.checkout() == Path(__file__).resolve().parents[2]
+
+
+def test_never_started(folder: Path) -> None:
+    """Asking about a node that was never started, or stopping it, leaves nothing behind."""
+    assert node.status(folder) is None
+    assert node.stop(folder) is False
+    assert not folder.exists()
+
+
+def test_living_process(folder: Path) -> None:
+    """A node whose process lives is found."""
+    running = this_process(folder)
+    write(running, folder)
+
+    assert node.status(folder) == running
+
+
+def test_recycled_pid(folder: Path) -> None:
+    """A process that merely has the same pid is not taken for the node, and not stopped."""
+    write(replace(this_process(folder), process_start="long ago", epmd_port=1), folder)
+
+    assert node.status(folder) is None
+    assert node.stop(folder) is False
+    assert not (folder / "node.json").exists()
+
+
+def test_copied_checkout(folder: Path, tmp_path: Path) -> None:
+    """A copy of a checkout does not take the original's node for its own."""
+    write(this_process(folder), folder)
+    shutil.copytree(folder, tmp_path / "copy")
+
+    assert node.status(tmp_path / "copy") is None
+
+
+def test_damaged_file(folder: Path) -> None:
+    """A damaged node.json is named; nothing is guessed from it."""
+    folder.mkdir(parents=True)
+    (folder / "node.json").write_text("{")
+
+    with pytest.raises(NodeError, match=r"node\.json is damaged"):
+        node.start(folder)
+
+
+def test_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a rabbitmq-server the error names what else there is."""
+    monkeypatch.setattr(shutil, "which", lambda *_args, **_options: None)
+
+    with pytest.raises(NodeError, match=r"install it .*docker compose up.*AMQP_URL"):
+        node.start(folder)
+
+
+def test_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script itself is preferred to the wrapper that switches to another user."""
+    script = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    monkeypatch.setattr(
+        shutil, "which", lambda _name, path: script if path == node_launch._PACKAGED else "/usr/sbin/rabbitmq-server"
+    )
+
+    assert node.find_server() == script
+
+
+def test_quote_in_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that RabbitMQ hangs on is refused at once."""
+    install("exit 0", tmp_path, monkeypatch)
+
+    with pytest.raises(NodeError, match="move the checkout"):
+        node.start(tmp_path / "d'Artagnan")
+
+
+def test_unusable_folder(tmp_path: Path) -> None:
+    """A folder that cannot be made is named."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(NodeError, match=f"private node in {tmp_path}/file/.rabbitmq"):
+        node.start(tmp_path / "file" / ".rabbitmq")
+
+
+def test_server_that_ends(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends while starting is reported with the end of its log, and forgotten."""
+    install("echo no Erlang here >&2; exit 1", tmp_path, monkeypatch)
+
+    with pytest.raises(NodeError, match=r"(?s)ended while starting.*rabbitmq\.log ends:.*no Erlang here"):
+        node.start(folder)
+    assert node.status(folder) is None
+    assert not (folder / "node.json").exists()
+
+
+def test_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the caller's environment leads the node to another node's name, data or ports."""
+    install("env; exit 1", tmp_path, monkeypatch)
+    for name in ("RABBITMQ_NODENAME", "RABBITMQ_MNESIA_DIR", "NODENAME", "ERL_LIBS", "NOTIFY_SOCKET", "HOME"):
+        monkeypatch.setenv(name, "/elsewhere")
+
+    with pytest.raises(NodeError):
+        node.start(folder)
+    assert "/elsewhere" not in (folder / "log" / "rabbitmq.log").read_text()
+
+
+def test_cookie(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Erlang cookie and the folder are for their owner alone."""
+    install("exit 1", tmp_path, monkeypatch)
+
+    with pytest.raises(NodeError):
+        node.start(folder)
+    assert (folder / ".erlang.cookie").stat().st_mode & 0o777 == 0o400
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_standard_ports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard ports are taken when both are free."""
+    monkeypatch.setattr(node_launch, "is_free", lambda _port: True)
+
+    assert node_launch._choose_ports(folder)[:2] == (5672, 15672)
+
+
+@pytest.mark.parametrize("taken", [5672, 15672])
+def test_ports_move_together(taken: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one standard port is taken, AMQP and management both move."""
+    monkeypatch.setattr(node_launch, "is_free", lambda port: port != taken)
+    ports = node_launch._choose_ports(folder)
+
+    assert not {5672, 15672} & set(ports)
+    assert len(set(ports)) == 4
+
+
+def test_last_ports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node comes back on the ports it had."""
+    monkeypatch.setattr(node_launch, "is_free", lambda _port: True)
+    write(this_process(folder), folder, "last-node.json")
+
+    assert node_launch._choose_ports(folder)[:2] == (21_001, 21_002)
+
+
+@pytest.mark.parametrize(
+    ("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, ""), (socket.AF_INET6, "::1")]
+)
+def test_taken_port(family: socket.AddressFamily, address: str) -> None:
+    """A port is taken when something listens where clients of localhost look."""
+    try:
+        listener = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+    with listener:
+        port = listener.getsockname()[1]
+
+        assert not node_launch.is_free(port)
+    assert node_launch.is_free(port)
+
+
+def test_status_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The status command says that nothing runs, with exit status 3; and what runs, with 0."""
+    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+
+    assert node.main(["status"]) == 3
+    assert capsys.readouterr().out == "not running\n"
+
+    running = this_process(tmp_path / ".rabbitmq")
+    write(running, running.folder)
+
+    assert node.main(["status"]) == 0
+    shown = capsys.readouterr().out
+    for part in (running.name, str(running.pid), running.amqp_url, running.management_url, str(tmp_path)):
+        assert part in shown
+
+
+def test_stop_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The stop command is content when nothing runs."""
+    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+
+    assert node.main(["stop"]) == 0
+    assert capsys.readouterr().out == "not running\n"
+
+
+def test_error_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that fails says why, with exit status 1."""
+    (tmp_path / ".rabbitmq").touch()
+    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+
+    assert node.main(["start"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: private node in {tmp_path}/.rabbitmq: ")
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help ends in examples."""
+    with pytest.raises(SystemExit):
+        node.main(["--help"])
+
+    assert capsys.readouterr().out.rstrip().endswith("python -m topology.node stop")

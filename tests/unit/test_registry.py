@@ -1,0 +1,79 @@
+"""The registry: tasks by name, and no name twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from consumers import registry
+from consumers.task import Task, task
+from topology import queues
+from topology.errors import TaskModuleError
+from topology.queues import WorkQueue
+
+
+@pytest.fixture(autouse=True)
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests know no queues and tasks but their own."""
+    monkeypatch.setattr(queues, "_known", {})
+    monkeypatch.setattr(registry, "_tasks", {})
+
+
+def first() -> None:
+    """A function to make tasks of."""
+
+
+def second() -> None:
+    """Another one."""
+
+
+def define(name: str, function: Callable[[], None]) -> Task[[], None]:
+    """Make a task on a queue that takes every name."""
+    return task(name, queue=WorkQueue("all", topics=("#",)))(function)
+
+
+def test_tasks_are_found_by_name() -> None:
+    """A task is got by its name; another name gets nothing."""
+    made = define("b.first", first)
+    define("a.second", second)
+
+    assert registry.get("b.first") is made
+    assert registry.get("first") is None
+    assert registry.names() == ["a.second", "b.first"]
+
+
+def test_one_function_may_be_two_tasks() -> None:
+    """Two names for one function are two tasks."""
+    define("a", first)
+    define("b", first)
+
+    assert registry.names() == ["a", "b"]
+
+
+def test_two_functions_of_one_name_are_a_clash() -> None:
+    """The second definition is refused with both places, and the first stays."""
+    made = define("a", first)
+    with pytest.raises(
+        TaskModuleError, match=rf"task 'a' is defined twice, by {__name__}\.first and by {__name__}\.second; rename"
+    ):
+        define("a", second)
+
+    assert registry.get("a") is made
+
+
+def test_a_reloaded_function_takes_its_own_place() -> None:
+    """The same function defined again, as a reload does, replaces the earlier one."""
+    define("a", first)
+    again = define("a", first)
+
+    assert registry.get("a") is again
+
+
+def test_forget_empties_the_registry() -> None:
+    """After forgetting there are no tasks, and the name is free."""
+    define("a", first)
+    registry.forget()
+
+    assert registry.names() == []
+    assert define("a", second).name == "a"

@@ -1,0 +1,174 @@
+"""The word count: the right numbers, only from DATA_DIR, into exactly one file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nltk
+import pytest
+from nltk.corpus.reader import WordListCorpusReader
+from nltk.corpus.util import LazyCorpusLoader
+
+from consumers import attempt
+from consumers.attempt import Attempt
+from consumers.errors import Reject
+from consumers.samples import words
+from topology.settings import CHECKOUT
+
+SHARED = CHECKOUT.parent / "shared"
+TOP_20 = SHARED / "books" / "top20-split.json"
+BOOKS = ["dracula.txt", "frankenstein.txt", "heart-of-darkness.txt", "pride-and-prejudice.txt"]
+STOP_WORDS = "nltk_data/corpora/stopwords/english"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """DATA_DIR and OUTPUT_DIR below a folder of this test; nltk has read no stop words yet, nor after it."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("OUTPUT_DIR", "output")
+    monkeypatch.setattr(nltk.data, "path", [])
+    fresh = LazyCorpusLoader("stopwords", WordListCorpusReader, r"(?!README|\.).*")
+    monkeypatch.setattr(words, "stopwords", fresh)
+    words._stop_words.cache_clear()
+    yield tmp_path
+    words._stop_words.cache_clear()
+    attempt._current.set(None)
+
+
+def count(text: str, **options: Any) -> dict[str, int]:
+    """What counting this text saves."""
+    Path("data/book.txt").write_text(text, encoding="utf-8")
+    words.count("book.txt", **options)
+    [saved] = Path("output").iterdir()
+    counts: dict[str, int] = json.loads(saved.read_text(encoding="utf-8"))
+    return counts
+
+
+def test_words_are_folded_and_stop_words_left_out() -> None:
+    """The default tokenizer counts words whatever their case, without punctuation, numbers and stop words."""
+    text = "The Hare, the hare; HARE! and 42 other_things don't rabbit’s rabbit's Straße STRASSE"
+
+    assert count(text) == {"hare": 3, "rabbit's": 2, "strasse": 2, "things": 1}
+
+
+def test_split_leaves_words_as_they_stand() -> None:
+    """The plain tokenizer splits at white space and knows stop words in lower case only."""
+
+    assert count("The hare, the hare; Hare hare,", tokenizer="split") == {"hare,": 2, "The": 1, "hare;": 1, "Hare": 1}
+
+
+def test_the_most_common_come_first() -> None:
+    """The file holds the `top` most common words in falling order."""
+
+    assert list(count("b b c x x x", top=2).items()) == [("x", 3), ("b", 2)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_word() -> None:
+    """A text saved by an editor that marks it is counted the same."""
+
+    assert count("\N{ZERO WIDTH NO-BREAK SPACE}hare hare", tokenizer="split") == {"hare": 2}
+
+
+@pytest.mark.skipif(not TOP_20.exists(), reason=f"{TOP_20} is not there")
+@pytest.mark.parametrize("book", BOOKS)
+def test_split_counts_the_real_books_exactly(book: str) -> None:
+    """With nltk's own stop words in DATA_DIR the counts of four novels are the known ones, in order."""
+    shutil.copy(SHARED / "books" / book, "data")
+    Path("data/fetched", STOP_WORDS).parent.mkdir(parents=True)
+    shutil.copy(SHARED / STOP_WORDS, Path("data/fetched", STOP_WORDS))
+    words.count(book, tokenizer="split")
+    [saved] = Path("output").iterdir()
+    expected = json.loads(TOP_20.read_text(encoding="utf-8"))[book]
+
+    assert list(json.loads(saved.read_text(encoding="utf-8")).items()) == list(expected.items())
+
+
+def test_fetched_stop_words_win_over_the_shipped_ones() -> None:
+    """Stop words that were fetched into DATA_DIR are the ones that count."""
+    Path("data/fetched", STOP_WORDS).parent.mkdir(parents=True)
+    Path("data/fetched", STOP_WORDS).write_text("hare\n", encoding="utf-8")
+
+    assert count("the hare") == {"the": 1}
+
+
+def test_the_file_is_named_after_book_and_task() -> None:
+    """Running the same attempt twice leaves the same single file, readable by all, and no partial one."""
+    attempt.begin(Attempt("id/1 é", 1, "words", "words.count"))
+    count("hare")
+    assert count("hare hare") == {"hare": 2}
+    [saved] = Path("output").iterdir()
+
+    assert saved.name == "book.txt_id%2F1%20%C3%A9.json"
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_text_in_a_folder_of_data_dir_is_fine() -> None:
+    """Texts may lie deeper, and a link within DATA_DIR may lead to them."""
+    Path("data/deep").mkdir()
+    Path("data/deep/a.txt").write_text("hare", encoding="utf-8")
+    Path("data/link.txt").symlink_to(Path("data/deep/a.txt").resolve())
+    words.count("deep/a.txt")
+    words.count("link.txt")
+
+    assert sorted(path.name for path in Path("output").iterdir()) == ["a.txt_direct.json", "link.txt_direct.json"]
+
+
+@pytest.mark.parametrize("book", ["../secret.txt", "deep/../../secret.txt", "@/secret.txt", "/etc/passwd", "link.txt"])
+def test_a_path_out_of_data_dir_is_refused(book: str, folder: Path) -> None:
+    """Neither `..`, nor an absolute path, nor a link leads outside; trying again could not help."""
+    Path("secret.txt").write_text("secret", encoding="utf-8")
+    Path("data/link.txt").symlink_to(folder / "secret.txt")
+
+    with pytest.raises(Reject, match=r"lies outside .*/data; only texts in it are read"):
+        words.count(book.replace("@", str(folder)))
+    assert not Path("output").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"book": ""}, "book is ''; name a text in .*/data"),
+        ({"book": None}, "book is None"),
+        ({"book": 5}, "book is 5"),
+        ({"book": ["a"]}, "book is"),
+        ({"book": "a\0b"}, "book is 'a"),
+        ({"top": 0}, "top is 0; give a number from 1 to 100000"),
+        ({"top": -1}, "top is -1"),
+        ({"top": 100_001}, "top is 100001"),
+        ({"top": True}, "top is True"),
+        ({"top": "5"}, "top is '5'"),
+        ({"top": 1.5}, "top is 1.5"),
+        ({"tokenizer": "magic"}, "tokenizer is 'magic'; there are 'words' and 'split'"),
+        ({"tokenizer": None}, "tokenizer is None"),
+    ],
+)
+def test_an_impossible_argument_is_rejected(arguments: dict[str, Any], reason: str) -> None:
+    """What no retry could mend is rejected with what may be given."""
+    Path("data/book.txt").write_text("hare", encoding="utf-8")
+
+    with pytest.raises(Reject, match=reason):
+        words.count(**{"book": "book.txt", **arguments})
+
+    assert not Path("output").exists()
+
+
+def test_a_missing_text_is_worth_a_retry() -> None:
+    """A text that is not there yet may come; the attempt fails with its path."""
+    with pytest.raises(FileNotFoundError, match=r"later\.txt"):
+        words.count("later.txt")
+
+
+def test_an_output_that_cannot_be_written_fails_the_attempt() -> None:
+    """A file in place of the output folder is an ordinary failure, and the text is untouched."""
+    Path("output").write_text("in the way", encoding="utf-8")
+    Path("data/book.txt").write_text("hare", encoding="utf-8")
+
+    with pytest.raises(OSError, match="output"):
+        words.count("book.txt")
+    assert Path("output").read_text(encoding="utf-8") == "in the way"

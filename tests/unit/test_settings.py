@@ -1,0 +1,172 @@
+"""Settings: where they come from, who wins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topology import settings
+from topology.errors import SettingsError
+from topology.settings import Settings, load, vhost_of
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run where there is no settings file but their own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    """No file and an empty environment give the defaults, and the folders of the checkout."""
+
+    assert load({}) == Settings()
+    assert Settings().data_dir == settings.CHECKOUT / "data"
+    assert (settings.CHECKOUT / "topology").is_dir()
+
+
+def test_the_environment_sets_every_field() -> None:
+    """Each variable is the field's name in capitals and is read as the field's type."""
+    environment = {
+        "AMQP_URL": "amqp://rabbit:5672/",
+        "MANAGEMENT_URL": "http://rabbit:15672/",
+        "DATA_DIR": "/texts",
+        "OUTPUT_DIR": "there",
+        "MESSAGE_LIMIT_BYTES": "1000",
+        "PUBLISH_TIMEOUT_SECONDS": "2.5",
+        "SHUTDOWN_TIMEOUT_SECONDS": "0",
+        "HEARTBEAT_SECONDS": "60",
+    }
+
+    assert load(environment) == Settings(
+        "amqp://rabbit:5672/", "http://rabbit:15672/", Path("/texts"), Path("there"), 1000, 2.5, 0.0, 60
+    )
+
+
+def test_the_real_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the process's own environment is read."""
+    monkeypatch.setenv("HEARTBEAT_SECONDS", "77")
+
+    assert load().heartbeat_seconds == 77
+
+
+def test_an_empty_variable_is_none() -> None:
+    """A variable set to nothing, as compose files do, leaves the default."""
+
+    assert load({"AMQP_URL": "", "HEARTBEAT_SECONDS": ""}) == Settings()
+
+
+def test_keyword_beats_environment_beats_file(tmp_path: Path) -> None:
+    """Each source gives what no stronger one gives."""
+    (tmp_path / "leveret.toml").write_text(
+        'heartbeat_seconds = 1\nmessage_limit_bytes = 1\ndata_dir = "file"\n', encoding="utf-8"
+    )
+    loaded = load({"HEARTBEAT_SECONDS": "2", "MESSAGE_LIMIT_BYTES": "2"}, heartbeat_seconds=3)
+
+    assert (loaded.heartbeat_seconds, loaded.message_limit_bytes, loaded.data_dir) == (3, 2, Path("file"))
+
+
+def test_the_file_can_be_named(tmp_path: Path) -> None:
+    """LEVERET_CONFIG names another file, and then the one in the folder is not read."""
+    (tmp_path / "leveret.toml").write_text("message_limit_bytes = 1\n", encoding="utf-8")
+    (tmp_path / "other.toml").write_text("heartbeat_seconds = 7\n", encoding="utf-8")
+
+    assert load({"LEVERET_CONFIG": str(tmp_path / "other.toml")}) == Settings(heartbeat_seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "other.toml, named by LEVERET_CONFIG, does not exist"),
+        (b"heartbeat_seconds = ", "other.toml cannot be read"),
+        (b"# \xff", "other.toml cannot be read"),
+        (b'hartbeat_seconds = "7"', "other.toml: there is no setting 'hartbeat_seconds'; did you mean 'heartbeat_s"),
+        (b"zzz = 1", "there is no setting 'zzz'; known are: amqp_url, management_url, data_dir"),
+        (b"[broker]\namqp_url = 'amqp://a/'", "there is no setting 'broker'"),
+        (b"heartbeat_seconds = 'often'", "other.toml: heartbeat_seconds is 'often', not an int"),
+        (b"heartbeat_seconds = true", "a bool does not fit"),
+        (b"heartbeat_seconds = 1.5", "heartbeat_seconds is an int; a float does not fit"),
+        (b"data_dir = ['a']", "a list does not fit"),
+        (b"data_dir = 5", "data_dir is '5', not a Path"),
+        (b"amqp_url = { host = 'a' }", "a dict does not fit"),
+    ],
+)
+def test_a_bad_file_is_named(content: bytes | None, reason: str, tmp_path: Path) -> None:
+    """What is wrong with a settings file is told with its name and the setting's."""
+    if content is not None:
+        (tmp_path / "other.toml").write_bytes(content)
+
+    with pytest.raises(SettingsError, match=reason):
+        load({"LEVERET_CONFIG": "other.toml"})
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    """Naming a folder is an error that says so."""
+    with pytest.raises(SettingsError, match=r"cannot be read: .*Is a directory"):
+        load({"LEVERET_CONFIG": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("HEARTBEAT_SECONDS", "1.5", "variable HEARTBEAT_SECONDS: heartbeat_seconds is '1.5', not an int"),
+        ("HEARTBEAT_SECONDS", "0", "heartbeat_seconds is 0; it must be from 1 to 3600"),
+        ("HEARTBEAT_SECONDS", "3601", "it must be from 1 to 3600"),
+        ("MESSAGE_LIMIT_BYTES", "0", "it must be from 1"),
+        ("MESSAGE_LIMIT_BYTES", str(2**40), "it must be from 1 to 134217728"),
+        ("PUBLISH_TIMEOUT_SECONDS", "0", "it must be from 0.001"),
+        ("PUBLISH_TIMEOUT_SECONDS", "nan", "publish_timeout_seconds is nan"),
+        ("SHUTDOWN_TIMEOUT_SECONDS", "-1", "shutdown_timeout_seconds is -1.0"),
+        ("SHUTDOWN_TIMEOUT_SECONDS", "inf", "shutdown_timeout_seconds is inf"),
+        ("AMQP_URL", "localhost", "is no AMQP URL; write it as amqp://"),
+        ("AMQP_URL", "http://host/", "is no AMQP URL"),
+        ("AMQP_URL", "amqp:///vhost", "is no AMQP URL"),
+        ("AMQP_URL", "amqp://host:0/", "has a port or virtual host that cannot be"),
+        ("AMQP_URL", "amqp://host/a/b", "has a port or virtual host that cannot be"),
+        ("AMQP_URL", "amqp://host:99999/", "host:99999/' is no URL; write it as"),
+        ("AMQP_URL", "amqp://[::1/", "is no URL; write it as"),
+        ("AMQP_URL", "amqp://host/;", "'' is no AMQP URL"),
+        ("AMQP_URL", "amqp://host/;http://other/", "'http://other/' is no AMQP URL"),
+        ("MANAGEMENT_URL", "host:15672", "MANAGEMENT_URL 'host:15672' is no URL; write it as http://host:15672/"),
+        ("MANAGEMENT_URL", "amqp://host/", "is no URL"),
+        ("MANAGEMENT_URL", "http://[::1/", "is no URL"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str, reason: str) -> None:
+    """A value that cannot be used is told with its setting and the range or form it should have."""
+    with pytest.raises(SettingsError, match=reason):
+        load({name: value})
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://host", "amqps://user:pw@host:5671/%2F", "amqp://[::1]:5672/", "amqp://a/;amqp://b/x"]
+)
+def test_a_good_url_is_kept(url: str) -> None:
+    """TLS, IPv6, several brokers and virtual hosts are fine."""
+
+    assert load({"AMQP_URL": url}).amqp_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("amqp://host", "/"),
+        ("amqp://host/", "/"),
+        ("amqp://host/%2F", "/"),
+        ("amqp://host/team", "team"),
+        ("amqp://host/a%2Fb?heartbeat=5", "a/b"),
+    ],
+)
+def test_the_virtual_host_is_read_off_the_url(url: str, expected: str) -> None:
+    """No path is the default virtual host, and names are unquoted."""
+
+    assert vhost_of(url) == expected
+
+
+def test_an_unknown_keyword_is_the_callers_mistake() -> None:
+    """A keyword that is no setting fails like any wrong call."""
+    wrong: dict[str, Any] = {"hartbeat_seconds": 5}
+
+    with pytest.raises(TypeError, match="hartbeat_seconds"):
+        load({}, **wrong)

@@ -1,0 +1,81 @@
+"""Settings keep secrets: no password is shown, in a repr, a log line or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from topology.errors import SettingsError
+from topology.settings import Settings, load, mask
+
+SECRET = "s3cret"
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run where there is no settings file but their own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", ""),
+        ("amqp://host:5672/vhost", "amqp://host:5672/vhost"),
+        ("amqp://user@host/", "amqp://user@host/"),
+        ("amqp://user:s3cret@host:5672/", "amqp://user:***@host:5672/"),
+        ("amqp://:s3cret@host/", "amqp://:***@host/"),
+        ("amqp://user:@host/", "amqp://user:***@host/"),
+        ("amqp://user:s3c@s3cret@host/", "amqp://user:***@host/"),
+        ("amqp://user:s3c/s3cret#@host/", "amqp://user:***@host/"),
+        ("amqps://a:s3cret@one/;amqp://b:s3cret@two/x", "amqps://a:***@one/;amqp://b:***@two/x"),
+        ("user:s3cret@host:5672/", "user:***@host:5672/"),
+    ],
+)
+def test_mask_hides_the_password_and_nothing_else(url: str, expected: str) -> None:
+    """Every password becomes ***, one without a scheme before it included, while user and host stay."""
+
+    assert mask(url) == expected
+
+
+def test_repr_never_shows_a_password() -> None:
+    """Settings can be logged as they are."""
+    shown = repr(Settings(f"amqp://a:{SECRET}@one/;amqps://b:{SECRET}@two/", f"http://c:{SECRET}@ui/"))
+
+    assert SECRET not in shown
+    assert shown.startswith("Settings(amqp_url='amqp://a:***@one/;amqps://b:***@two/', management_url='http://c:***@")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"AMQP_URL": f"http://user:{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://user:{SECRET}@host:0/"},
+        {"AMQP_URL": f"amqp://user:{SECRET}@host:port/"},
+        {"AMQP_URL": f"user:{SECRET}@host:5672/"},
+        {"AMQP_URL": f"amqp:/user:{SECRET}@host:5672/"},
+        {"AMQP_URL": f"amqp://user:{SECRET};x@host:5672/"},
+        {"AMQP_URL": f"amqp://user:{SECRET}"},
+        {"AMQP_URL": f"amqp://user:x#{SECRET}@host/"},
+        {"MANAGEMENT_URL": f"user:{SECRET}@host:15672"},
+        {"MANAGEMENT_URL": f"amqp://user:{SECRET}@host:15672"},
+        {"HEARTBEAT_SECONDS": f"amqp://user:{SECRET}@host/"},
+    ],
+    ids=lambda environment: "=".join(*environment.items()),
+)
+def test_no_error_shows_a_password(environment: dict[str, str]) -> None:
+    """A mistyped URL is refused without telling the password to whoever reads the log."""
+    with pytest.raises(SettingsError) as caught:
+        load(environment)
+
+    assert SECRET not in str(caught.value)
+
+
+def test_a_file_with_a_list_of_urls_shows_no_password(tmp_path: Path) -> None:
+    """The same holds for a value of a type that does not fit."""
+    (tmp_path / "leveret.toml").write_text(f'amqp_url = ["amqp://a:{SECRET}@b", "amqp://a:{SECRET}@c"]')
+    with pytest.raises(SettingsError, match="a list does not fit") as caught:
+        load({})
+
+    assert SECRET not in str(caught.value)

@@ -1,0 +1,123 @@
+"""The task decorator: what becomes a task, what is refused, and that a task stays a function."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+from consumers import registry
+from consumers.task import DEFAULT_TIME_LIMIT_SECONDS, Task, task
+from topology import queues
+from topology.errors import TaskModuleError
+from topology.queues import WorkQueue
+
+
+@pytest.fixture(autouse=True)
+def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
+    """A queue to define tasks on; tests know no queues and tasks but their own."""
+    monkeypatch.setattr(queues, "_known", {})
+    monkeypatch.setattr(registry, "_tasks", {})
+    return WorkQueue("mail")
+
+
+def test_a_task_has_a_name_a_queue_and_limits(mail: WorkQueue) -> None:
+    """What the decorator was given is what the task says, and the registry finds it."""
+
+    @task("mail.send", queue=mail, time_limit=30, soft_time_limit=20)
+    def send(to: str) -> None:
+        """Send it."""
+
+    assert (send.name, send.queue, send.time_limit, send.soft_time_limit) == ("mail.send", mail, 30.0, 20)
+    assert registry.get("mail.send") is send
+    assert repr(send) == "<task mail.send on queue mail>"
+
+
+def test_limits_have_defaults(mail: WorkQueue) -> None:
+    """Without limits a task has 25 minutes, below the broker's own half hour, and no soft limit."""
+
+    @task("mail.send", queue=mail)
+    def send() -> None:
+        """Send it."""
+
+    assert (send.time_limit, send.soft_time_limit) == (DEFAULT_TIME_LIMIT_SECONDS, None)
+    assert DEFAULT_TIME_LIMIT_SECONDS < 30 * 60
+
+
+def test_a_task_is_still_its_function(mail: WorkQueue) -> None:
+    """Called directly a task runs here and now, and keeps name, docstring and signature."""
+
+    @task("mail.add", queue=mail)
+    def add(a: int, b: int = 2) -> int:
+        """Add two numbers."""
+        return a + b
+
+    assert (add(1), add(1, b=5)) == (3, 6)
+    assert (vars(add)["__name__"], add.__doc__, add.__module__) == ("add", "Add two numbers.", __name__)
+    assert inspect.signature(add) == add.signature == inspect.signature(add.function)
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        add()  # type: ignore[call-arg]
+
+
+def test_an_async_task_is_a_coroutine_function(mail: WorkQueue) -> None:
+    """An `async def` task is known as one, and calling it gives what can be awaited."""
+
+    @task("mail.add", queue=mail)
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @task("mail.plain", queue=mail)
+    def plain() -> None: ...
+
+    assert asyncio.run(add(1, 2)) == 3
+    assert (add.is_async, plain.is_async) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"mail.send", "mail." + "x" * 251, "mail." + "é" * 126])
+def test_a_bad_name_is_refused(name: Any, mail: WorkQueue) -> None:
+    """A name is 1 to 255 bytes of text."""
+    with pytest.raises(TaskModuleError, match=r"cannot name a task; use @task\('mail.send', queue=…\)"):
+        task(name, queue=mail)
+
+
+@pytest.mark.parametrize("queue", [None, "mail", 5])
+def test_a_queue_must_be_one(queue: Any) -> None:
+    """A queue's name is not a queue."""
+    with pytest.raises(TaskModuleError, match=r"task 'mail.send': queue is .*, not a WorkQueue"):
+        task("mail.send", queue=queue)
+
+
+def test_a_name_out_of_the_queues_topics_is_refused(mail: WorkQueue) -> None:
+    """A task that submitting would not reach is refused with the topics there are."""
+    with pytest.raises(TaskModuleError, match=r"'fax.send' is on queue 'mail', whose topics mail.# do not match"):
+        task("fax.send", queue=mail)
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        ({"time_limit": 0}, "0"),
+        ({"time_limit": -1}, "-1"),
+        ({"time_limit": True}, "True"),
+        ({"time_limit": "30"}, "'30'"),
+        ({"time_limit": None}, "None"),
+        ({"time_limit": float("nan")}, "nan"),
+        ({"soft_time_limit": 0}, "0"),
+        ({"soft_time_limit": -0.5}, "-0.5"),
+        ({"soft_time_limit": False}, "False"),
+        ({"soft_time_limit": "1"}, "'1'"),
+        ({"time_limit": 10, "soft_time_limit": 10.5}, "10.5"),
+    ],
+)
+def test_an_impossible_limit_is_refused(limits: dict[str, Any], shown: str, mail: WorkQueue) -> None:
+    """A limit is a positive number of seconds, and the soft one is not the larger."""
+    with pytest.raises(TaskModuleError, match=f"task 'mail.send': a time limit of {shown} is not possible"):
+        task("mail.send", queue=mail, **limits)
+
+
+def test_the_type_of_a_task_is_public(mail: WorkQueue) -> None:
+    """The decorator makes a `Task`."""
+
+    assert isinstance(task("mail.send", queue=mail)(print), Task)

@@ -1,0 +1,36 @@
+"""The verdict: what follows from each way a delivery can end, on each attempt."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.outcome import Ending
+from consumers.verdict import Verdict, decide
+
+DONE, RETRY, BURY = Verdict.DONE, Verdict.RETRY, Verdict.BURY
+
+FIRST_MIDDLE_LAST_BEYOND = {
+    Ending.RETURNED: (DONE, DONE, DONE, DONE),
+    Ending.RAISED: (RETRY, RETRY, BURY, BURY),
+    Ending.REJECTED: (BURY, BURY, BURY, BURY),
+    Ending.UNKNOWN_TASK: (RETRY, RETRY, BURY, BURY),
+    Ending.WRONG_ARGUMENTS: (BURY, BURY, BURY, BURY),
+    Ending.UNREADABLE: (BURY, BURY, BURY, BURY),
+    Ending.OVERRAN_TIME_LIMIT: (RETRY, RETRY, BURY, BURY),
+    Ending.PROCESS_DIED: (RETRY, RETRY, BURY, BURY),
+    Ending.DELIVERED_TOO_OFTEN: (BURY, BURY, BURY, BURY),
+}
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_every_ending_has_its_verdict(ending: Ending) -> None:
+    """Of three attempts the first and second may be retried; the third, and any beyond, may not."""
+
+    assert tuple(decide(ending, attempt, 3) for attempt in (1, 2, 3, 7)) == FIRST_MIDDLE_LAST_BEYOND[ending]
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_without_a_retry_plan_nothing_is_retried(ending: Ending) -> None:
+    """With a single attempt a message is done or buried."""
+
+    assert decide(ending, 1, 1) is (DONE if ending is Ending.RETURNED else BURY)

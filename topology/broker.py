@@ -1,0 +1,162 @@
+"""Which broker this checkout uses; the first of these that is there.
+
+1. AMQP_URL, when it is set: that broker or an error, never another one in its place
+2. a RabbitMQ that lets guest in on localhost:5672
+3. the private node of this checkout, when it runs
+
+and for who asks to start one:
+
+4. the private node, from an installed rabbitmq-server
+5. docker-compose.yml, when a Docker engine answers
+6. rabbitmq-server from apt-get, as root on Debian or Ubuntu, for the private node
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from topology import node
+from topology.connection import check
+from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, LeveretError, NodeError
+from topology.provision import CHOICES, STANDARD_URL, Say, install_server, start_docker
+from topology.settings import Settings, load, mask
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that answered, and in one line how it was found."""
+
+    amqp_url: str
+    management_url: str
+    how: str
+
+
+def resolve(configured: Settings) -> Settings:
+    """Return the settings with the broker filled in: the one that is set, or the one that runs here.
+
+    Raises `BrokerUnreachable` when none is set and none runs.
+    """
+    if configured.amqp_url:
+        management_url = configured.management_url or _management_url(configured.amqp_url.split(";")[0])
+        return replace(configured, management_url=management_url)
+    found = find(configured=configured)
+    return replace(configured, amqp_url=found.amqp_url, management_url=found.management_url)
+
+
+def find(start: bool = False, say: Say = lambda _line: None, configured: Settings | None = None) -> Broker:
+    """Return the broker to use, started if `start` and need be; `say` gets a line before each slow step.
+
+    Raises `BrokerUnreachable`, `AccessRefused` or `NodeError`, and `SettingsError` for an unusable AMQP_URL.
+    """
+    configured = configured or load()
+    found = _named(configured.amqp_url) if configured.amqp_url else _of_this_machine(start, say)
+    return replace(found, management_url=configured.management_url or found.management_url)
+
+
+def _of_this_machine(start: bool, say: Say) -> Broker:
+    try:
+        check(STANDARD_URL)
+        return _standard("RabbitMQ on localhost:5672")
+    except BrokerUnreachable:
+        problem = "no broker answers on localhost:5672"
+    except AccessRefused:
+        problem = "the broker on localhost:5672 does not let guest in"
+    if broker := _running_node(start, say):
+        return broker
+    if start:
+        if broker := _installed_node(say):
+            return broker
+        if start_docker(say):
+            return _standard("RabbitMQ in Docker, from docker-compose.yml")
+        if install_server(say) and (broker := _installed_node(say)):
+            return broker
+    raise BrokerUnreachable(f"{problem}, and the private node of this checkout does not run; {CHOICES}")
+
+
+def _named(urls: str) -> Broker:
+    refusals: list[BrokerError] = []
+    for url in urls.split(";"):
+        try:
+            check(url)
+        except (BrokerUnreachable, AccessRefused) as error:
+            refusals.append(error)
+        else:
+            return Broker(urls, _management_url(url), f"AMQP_URL, {mask(urls)}")
+    last = refusals[-1]
+    raise type(last)(f"AMQP_URL decides; unset it to use a broker of this machine: {last}") from last
+
+
+def _standard(how: str) -> Broker:
+    private = _private_node_at(STANDARD_URL)
+    return _private(private) if private else Broker(STANDARD_URL, _management_url(STANDARD_URL), how)
+
+
+def _private(private: node.Node) -> Broker:
+    how = f"private node {private.name} in {private.folder}"
+    return Broker(private.amqp_url, private.management_url, how)
+
+
+def _management_url(amqp_url: str) -> str:
+    if private := _private_node_at(amqp_url):
+        return private.management_url
+    host = urlsplit(amqp_url).hostname or "localhost"
+    return f"http://[{host}]:15672/" if ":" in host else f"http://{host}:15672/"
+
+
+def _private_node_at(amqp_url: str) -> node.Node | None:
+    place = urlsplit(amqp_url)
+    with contextlib.suppress(NodeError):  # its folder may be another user's; the broker answers all the same
+        running = node.status()
+        if running and (place.hostname, place.port or 5672) == ("localhost", running.amqp_port):
+            return running
+    return None
+
+
+def _running_node(start: bool, say: Say) -> Broker | None:
+    running = node.status()
+    if running is None:
+        return None
+    try:
+        check(running.amqp_url)
+    except BrokerUnreachable:
+        if not start:
+            raise
+        say(f"waiting for the private RabbitMQ node in {running.folder} …")
+        running = node.start()
+    return _private(running)
+
+
+def _installed_node(say: Say) -> Broker | None:
+    if node.find_server() is None:
+        return None
+    say(f"starting a private RabbitMQ node in {node.checkout() / '.rabbitmq'} …")
+    return _private(node.start())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the broker that would be used; return 1 when there is none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m topology.broker",
+        description="Show which broker this checkout uses, with --start start one when there is none.",
+        epilog="examples:\n  python -m topology.broker\n  python -m topology.broker --start\n"
+        "  AMQP_URL=amqp://user:password@host:5672/ python -m topology.broker",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--start", action="store_true", help="start one when none is there, or install it")
+    options = parser.parse_args(arguments)
+    try:
+        broker = find(options.start, say=lambda line: print(line, file=sys.stderr, flush=True))
+    except LeveretError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{broker.how}\nAMQP        {mask(broker.amqp_url)}\nmanagement  {mask(broker.management_url)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Connecting to the broker, and saying in its own words why that failed. The only file that opens connections.
+
+pika moves messages (`connect`, on an asyncio loop; `check`, blocking). kombu declares (`declaring`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika
+from pika import exceptions as pika_errors
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils import connection_workflow
+
+from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
+from topology.settings import Settings, check_amqp_url, mask, vhost_of
+
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_LONGEST_BACKOFF_SECONDS = 5.0
+
+OnLost = Callable[[AsyncioConnection, BaseException], None]
+
+
+def parameters(url: str, role: str, heartbeat_seconds: int = 10) -> pika.URLParameters:
+    """Return pika's parameters for one broker URL; `role` is what the management UI shows as connection name.
+
+    Raises `SettingsError` for a URL pika refuses.
+    """
+    check_amqp_url(url)
+    try:
+        made = pika.URLParameters(url)
+    except (ValueError, TypeError, OSError, ssl.SSLError) as error:
+        raise SettingsError(f"AMQP_URL {mask(url)!r} is not usable: {error}") from error
+    if "heartbeat=" not in url:
+        made.heartbeat = heartbeat_seconds
+    made.socket_timeout = made.stack_timeout = _CONNECT_TIMEOUT_SECONDS
+    made.client_properties = {"connection_name": role, "product": "leveret"}
+    return made
+
+
+def check(amqp_url: str, timeout_seconds: float = 5.0) -> None:
+    """Open and close a connection. Raises `BrokerUnreachable` or `AccessRefused`."""
+    made = parameters(amqp_url, "leveret check")
+    made.socket_timeout = made.stack_timeout = made.blocked_connection_timeout = timeout_seconds
+    made.connection_attempts = 1
+    try:
+        pika.BlockingConnection(made).close()
+    except (pika_errors.AMQPError, OSError) as error:
+        raise explain(error, amqp_url) from error
+
+
+async def connect(settings: Settings, role: str, on_lost: OnLost) -> AsyncioConnection:
+    """Open a connection on the running loop, to the first broker of the URL that answers.
+
+    `on_lost` is called once with the connection and the cause when the open connection ends. Raises
+    `BrokerUnreachable` or `AccessRefused` about the last broker tried.
+    """
+    failure: BrokerError | None = None
+    for url in settings.amqp_url.split(";"):
+        try:
+            return await _connect_one(parameters(url, role, settings.heartbeat_seconds), on_lost)
+        except (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError) as error:
+            failure = explain(error, url)
+            failure.__cause__ = error
+    assert failure is not None
+    raise failure
+
+
+async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> AsyncioConnection:
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[AsyncioConnection] = loop.create_future()
+
+    def on_open(connection: AsyncioConnection) -> None:
+        if opened.cancelled():
+            connection.close()
+        else:
+            opened.set_result(connection)
+
+    def on_open_error(_connection: AsyncioConnection, error: BaseException) -> None:
+        if not opened.done():
+            opened.set_exception(error)
+
+    AsyncioConnection(
+        made,
+        on_open_callback=on_open,
+        on_open_error_callback=on_open_error,
+        on_close_callback=on_lost,
+        custom_ioloop=loop,
+    )
+    return await opened
+
+
+async def open_channel(connection: AsyncioConnection) -> Any:
+    """Open a channel. Raises what pika raises when the connection is closed meanwhile."""
+    opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def on_open(channel: Any) -> None:
+        if not opened.done():
+            opened.set_result(channel)
+
+    def on_close(_connection: Any, error: BaseException) -> None:
+        if not opened.done():
+            opened.set_exception(error)
+
+    connection.add_on_close_callback(on_close)
+    connection.channel(on_open_callback=on_open)
+    return await opened
+
+
+async def close(connection: AsyncioConnection) -> None:
+    """Close a connection and wait until what was written to it has left."""
+    if connection.is_closed:
+        return
+    closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    connection.add_on_close_callback(lambda *_: None if closed.done() else closed.set_result(None))
+    if connection.is_open:
+        connection.close()
+    with contextlib.suppress(TimeoutError):  # a dead link cannot say goodbye; the broker notices by itself
+        await asyncio.wait_for(closed, _CONNECT_TIMEOUT_SECONDS)
+
+
+def backoff_seconds(failed_tries: int) -> float:
+    """Return how long to wait before the next try, with jitter so that many workers do not come at once."""
+    return min(_LONGEST_BACKOFF_SECONDS, 0.1 * 2.0 ** min(failed_tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+@contextlib.contextmanager
+def declaring(settings: Settings) -> Iterator[Any]:
+    """Open a kombu connection for declaring; yields it. Raises `BrokerUnreachable` or `AccessRefused`."""
+    import kombu  # only who declares pays for it
+
+    made = parameters(first_that_answers(settings.amqp_url), "leveret declare")
+    connection = kombu.Connection(
+        hostname=made.host,
+        port=made.port,
+        userid=made.credentials.username,
+        password=made.credentials.password,
+        virtual_host=made.virtual_host,
+        transport="pyamqp",
+        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        ssl={"context": made.ssl_options.context, "server_hostname": made.host} if made.ssl_options else False,
+        transport_options={"client_properties": made.client_properties},
+    )
+    try:
+        yield connection.connect() and connection
+    finally:
+        connection.release()
+
+
+def first_that_answers(urls: str) -> str:
+    """Return the first of the brokers, separated by `;`, that lets us in. Raises what the last one refused with."""
+    *others, last = urls.split(";")
+    for url in others:
+        with contextlib.suppress(BrokerError):
+            check(url, _CONNECT_TIMEOUT_SECONDS)
+            return url
+    check(last, _CONNECT_TIMEOUT_SECONDS)
+    return last
+
+
+def explain(error: BaseException, url: str) -> BrokerError:
+    """Turn a client library's connection error into ours: which broker, what happened, what to do next."""
+    where = f"the broker at {mask(url)}"
+    cause = _innermost(error)
+    text = str(cause) or type(cause).__name__
+    user = urlsplit(url).username or "guest"
+    if isinstance(cause, (pika_errors.ProbableAuthenticationError, pika_errors.AuthenticationError)):
+        return AccessRefused(
+            f"{where} refused user {user!r} or its password; check AMQP_URL (guest may log in from localhost only)"
+        )
+    if isinstance(cause, pika_errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
+        return AccessRefused(
+            f"{where} has no virtual host {vhost_of(url)!r} for user {user!r}: {_reply(cause)}; create it, or "
+            f"give the right: rabbitmqctl set_permissions -p {vhost_of(url)} {user} '.*' '.*' '.*'"
+        )
+    if isinstance(cause, (pika_errors.IncompatibleProtocolError, pika_errors.ProtocolVersionMismatch)):
+        return BrokerUnreachable(f"{where} does not speak AMQP 0-9-1 ({text}); check host and port in AMQP_URL")
+    if isinstance(cause, ssl.SSLError):
+        return BrokerUnreachable(
+            f"TLS with {where} failed: {text}; check the port (5671 for amqps) and its certificate"
+        )
+    return BrokerUnreachable(
+        f"{where} does not answer: {_reply(cause)}; start one (python -m topology.node start), or set AMQP_URL"
+    )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Dig out the error that started it from under pika's layers of workflow errors."""
+    if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed) and error.exceptions:
+        return _innermost(error.exceptions[-1])
+    if isinstance(error, connection_workflow.AMQPConnectorPhaseErrorBase):
+        return _innermost(error.exception)
+    if isinstance(error, pika_errors.AMQPConnectionError) and type(error) is pika_errors.AMQPConnectionError:
+        inner = error.args[0] if error.args else error.__cause__
+        if isinstance(inner, BaseException):
+            return _innermost(inner)
+    return error
+
+
+def _reply(error: BaseException) -> str:
+    if isinstance(error, (pika_errors.ConnectionClosed, pika_errors.ChannelClosed)):
+        return f"{error.reply_code} {error.reply_text}"
+    return str(error) or type(error).__name__

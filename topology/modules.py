@@ -1,0 +1,39 @@
+"""Load the modules that --tasks names, which define tasks and work queues as they are imported."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from topology.errors import LeveretError, TaskModuleError
+
+
+def load(names: Iterable[str]) -> None:
+    """Import each module, looking in the current folder too.
+
+    Raises `TaskModuleError` naming the module, what it raised and where, in one line.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except LeveretError as error:
+            raise TaskModuleError(f"--tasks {name}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever user code may raise
+            raise TaskModuleError(f"--tasks {name} cannot be imported: {_explain(name, error)}") from error
+
+
+def _explain(name: str, error: BaseException) -> str:
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and (name == missing or name.startswith(f"{missing}.")):
+        return f"there is no module {missing!r} on the path or in {Path.cwd()}"
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+    in_module = [frame for frame in frames if "importlib" not in frame.filename]
+    where = f" ({in_module[-1].filename}:{in_module[-1].lineno})" if in_module else ""
+    said = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {said}{where}; fix the module, or name another"

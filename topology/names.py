@@ -1,0 +1,83 @@
+"""The names both sides agree on: exchanges, and what is derived from a work queue's name.
+
+Nothing here is typed twice: every retry tier, DLQ and attempt key comes from these functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+DIRECT_EXCHANGE = "tasks.direct"
+TOPIC_EXCHANGE = "tasks.topic"
+FANOUT_EXCHANGE = "tasks.fanout"
+
+_ATTEMPT_KEY = re.compile(r"(?P<queue>.+)@(?P<attempt>[1-9][0-9]{0,5})")
+
+
+class Route(NamedTuple):
+    """Where a message is published: an exchange and the routing key it gets there."""
+
+    exchange: str
+    routing_key: str
+
+    @classmethod
+    def direct(cls, queue: str) -> Route:
+        """Into exactly this queue."""
+        return cls(DIRECT_EXCHANGE, queue)
+
+    @classmethod
+    def topic(cls, routing_key: str) -> Route:
+        """To every queue with a matching topic; the task's name is the usual key."""
+        return cls(TOPIC_EXCHANGE, routing_key)
+
+    @classmethod
+    def fanout(cls, routing_key: str = "") -> Route:
+        """One copy to every queue that opted in; the key is only kept for the record."""
+        return cls(FANOUT_EXCHANGE, routing_key)
+
+
+def attempt_key(queue: str, attempt: int) -> str:
+    """Return the routing key by which attempt 2, 3, … of a message comes back to its queue."""
+    return f"{queue}@{attempt}"
+
+
+def attempt_of(queue: str, routing_key: str) -> int:
+    """Read the attempt, counted from 1, off the key a message was last routed by."""
+    match = _ATTEMPT_KEY.fullmatch(routing_key)
+    return int(match["attempt"]) if match and match["queue"] == queue else 1
+
+
+def dlq_name(queue: str) -> str:
+    """Return the name of the dead-letter queue of a work queue."""
+    return f"{queue}.dlq"
+
+
+def failed_exchange(queue: str) -> str:
+    """Return the name of the dead-letter exchange of a work queue."""
+    return f"{queue}.failed"
+
+
+def first_failure_exchange(queue: str, retry_delays: Sequence[float]) -> str:
+    """Return the name of the exchange of first failures.
+
+    It spells the whole retry plan because it is the alternate exchange of the dead-letter exchange: under
+    another plan the broker answers 406, which is how a changed plan is noticed without reading bindings.
+    """
+    plan = "-".join(spell_delay(delay) for delay in retry_delays) or "never"
+    return f"{queue}.failed.first.{plan}"
+
+
+def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
+    """Return the name of a retry tier; tiers count from 1, and the delay is in the name for it is fixed."""
+    return f"{queue}.retry.{tier}.{spell_delay(delay_seconds)}"
+
+
+def spell_delay(seconds: float) -> str:
+    """Spell a delay the way queue names do: 300ms, 5s, 2m, 1h."""
+    milliseconds = round(seconds * 1000)
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"

@@ -1,0 +1,131 @@
+"""The table of everything that exists on the broker, as kombu values. `declare` applies it, nothing else does.
+
+What a failed message meets, for a queue `words` with retry delays of 5 and 30 seconds:
+
+    words ──nack──▶ words.failed (direct) ──words@3──▶ words.dlq
+                      │        └──────────────words@2──▶ words.retry.2.30s ──TTL──▶ tasks.direct as words@3
+                      └─ any other key: words.failed.first.5s-30s (fanout, its alternate exchange)
+                                                      ──▶ words.retry.1.5s  ──TTL──▶ tasks.direct as words@2
+
+The routing key is the attempt counter, so a nack is all a worker has to send.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import kombu
+from amqp import spec
+
+from topology import names
+from topology.queues import WorkQueue
+
+UNREACHABLE_DELIVERY_LIMIT = 1_000_000
+"""A message that dies of the delivery limit is dropped by the broker when its retry tier's TTL ends, for its
+dead-letter cycle holds no rejection (seen on 3.10.8 and 4.3.6). So the limit is explicit and out of reach, and
+the worker counts deliveries itself."""
+
+
+class InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no types
+    """An exchange that only the broker publishes to. kombu and py-amqp leave AMQP's `internal` bit off."""
+
+    def declare(self, nowait: bool = False, passive: bool | None = None, channel: Any = None) -> None:
+        """Declare the exchange with its `internal` bit set; the arguments are kombu's."""
+        (channel or self.channel).send_method(
+            spec.Exchange.Declare,
+            "BssbbbbbF",
+            (0, self.name, self.type, bool(passive), True, False, True, nowait, self.arguments or {}),
+            wait=None if nowait else spec.Exchange.DeclareOk,
+        )
+
+
+class Binding(NamedTuple):
+    """A queue is bound to an exchange by a routing key."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
+class Table(NamedTuple):
+    """Exchanges, queues and bindings, in the order in which they can be declared."""
+
+    exchanges: tuple[kombu.Exchange, ...]
+    queues: tuple[kombu.Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+def shared_exchanges() -> Table:
+    """Return the exchanges every producer publishes to."""
+    return Table(
+        (
+            kombu.Exchange(names.DIRECT_EXCHANGE, "direct", durable=True),
+            kombu.Exchange(names.TOPIC_EXCHANGE, "topic", durable=True),
+            kombu.Exchange(names.FANOUT_EXCHANGE, "fanout", durable=True),
+        ),
+        (),
+        (),
+    )
+
+
+def objects_of(queue: WorkQueue) -> Table:
+    """Return everything a work queue consists of."""
+    failed = names.failed_exchange(queue.name)
+    first = names.first_failure_exchange(queue.name, queue.retry_delays)
+    dlq = names.dlq_name(queue.name)
+    tiers = [
+        (tier, names.retry_queue(queue.name, tier, delay), delay)
+        for tier, delay in enumerate(queue.retry_delays, start=1)
+    ]
+    keys = [queue.name, *(names.attempt_key(queue.name, tier + 1) for tier, _, _ in tiers)]
+    after_failure = [*(name for _, name, _ in tiers), dlq]
+    return Table(
+        exchanges=(
+            InternalExchange(first, "fanout", durable=True),
+            InternalExchange(failed, "direct", durable=True, arguments={"alternate-exchange": first}),
+        ),
+        queues=(
+            _quorum_queue(queue.name, **_dead_letter(failed)),
+            *(
+                _quorum_queue(
+                    name,
+                    **_dead_letter(names.DIRECT_EXCHANGE, names.attempt_key(queue.name, tier + 1)),
+                    **{"x-message-ttl": round(delay * 1000)},
+                )
+                for tier, name, delay in tiers
+            ),
+            _quorum_queue(dlq),
+        ),
+        bindings=(
+            Binding(after_failure[0], first, ""),
+            *(Binding(target, failed, key) for key, target in zip(keys[1:], after_failure[1:], strict=True)),
+            Binding(dlq, names.DIRECT_EXCHANGE, dlq),
+            *(Binding(queue.name, names.DIRECT_EXCHANGE, key) for key in keys),
+            *(Binding(queue.name, names.TOPIC_EXCHANGE, topic) for topic in queue.topics),
+            *((Binding(queue.name, names.FANOUT_EXCHANGE, ""),) if queue.fanout else ()),
+        ),
+    )
+
+
+def _quorum_queue(name: str, **arguments: object) -> kombu.Queue:
+    return kombu.Queue(
+        name,
+        durable=True,
+        queue_arguments={
+            "x-queue-type": "quorum",
+            "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
+            **arguments,
+        },
+    )
+
+
+def _dead_letter(exchange: str, routing_key: str | None = None) -> dict[str, object]:
+    """At-least-once dead-lettering works only together with reject-publish; without it the broker is silent."""
+    arguments: dict[str, object] = {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    if routing_key is not None:
+        arguments["x-dead-letter-routing-key"] = routing_key
+    return arguments

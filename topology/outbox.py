@@ -1,0 +1,284 @@
+"""Messages on their way to the broker, each kept until the broker confirmed it or refused it.
+
+Runs on one asyncio loop. Duties: connect when first needed and again when the link is lost; publish mandatory
+and persistent with a window of outstanding confirms; send again, under the same id, what was not confirmed;
+and tell for every message exactly once how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pika
+from pika import exceptions as pika_errors
+
+from topology.connection import backoff_seconds, close, connect, open_channel
+from topology.errors import (
+    AccessRefused,
+    BrokerBlocked,
+    BrokerError,
+    BrokerUnreachable,
+    ConfirmTimeout,
+    LeveretError,
+    Nacked,
+    NotRouted,
+    PublishError,
+)
+from topology.names import Route
+from topology.settings import Settings, mask
+
+WINDOW = 1000
+"""Outstanding confirms: enough to hide the broker's disk, few enough to send again after a lost link."""
+_EXPIRY_CHECK_SECONDS = 0.1
+
+OnOutcome = Callable[[LeveretError | None], None]
+
+
+class Outgoing(NamedTuple):
+    """A message and where it goes."""
+
+    route: Route
+    body: bytes
+    properties: pika.BasicProperties
+
+    @property
+    def id(self) -> str:
+        """The message's id."""
+        return str(self.properties.message_id)
+
+
+class _Item:
+    __slots__ = ("deadline", "on_outcome", "outgoing", "returned")
+
+    def __init__(self, outgoing: Outgoing, deadline: float, on_outcome: OnOutcome) -> None:
+        self.outgoing = outgoing
+        self.deadline = deadline
+        self.on_outcome = on_outcome
+        self.returned = False
+
+
+class Outbox:
+    """Publishes with confirms on the running loop. `on_outcome` of each message gets None or the error."""
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Item] = deque()
+        self._unconfirmed: dict[int, _Item] = {}  # by delivery tag, so in the order of publishing
+        self._in_flight: dict[str, _Item] = {}  # by id: a return names no delivery tag
+        self._connection: Any = None
+        self._channel: Any = None
+        self._tags = itertools.count(1)
+        self._suspects = 0  # messages that were in flight when the broker closed the channel: sent one by one
+        self._blocked = ""
+        self._failure: BrokerError | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._unconfirmed)
+
+    def send(self, outgoing: Outgoing, on_outcome: OnOutcome) -> None:
+        """Take a message; its outcome follows within the publish timeout."""
+        deadline = self._loop.time() + self._settings.publish_timeout_seconds
+        self._waiting.append(_Item(outgoing, deadline, on_outcome))
+        if self._expiry is None:
+            self._expiry = self._loop.call_later(_EXPIRY_CHECK_SECONDS, self._expire)
+        self._pump()
+
+    async def close(self, wait: bool = False) -> None:
+        """Close the connection, after waiting for every outcome if asked to; what is unconfirmed ends in an error."""
+        if wait and self:
+            self._emptied = self._loop.create_future()
+            await self._emptied
+        if self._connecting:
+            self._connecting.cancel()
+        if self._expiry:
+            self._expiry.cancel()
+        self._expire(everything=True)
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection:
+            await close(connection)
+
+    def _pump(self) -> None:
+        if self._channel is None:
+            if self._connecting is None and self._waiting:
+                self._connecting = self._loop.create_task(self._open())
+            return
+        window = 1 if self._suspects else WINDOW
+        while self._waiting and len(self._unconfirmed) < window and not self._blocked:
+            outgoing = self._waiting[0].outgoing
+            if outgoing.id in self._in_flight:
+                break  # the same message twice: a return could not be told apart
+            item = self._waiting.popleft()
+            try:
+                self._channel.basic_publish(*outgoing.route, outgoing.body, outgoing.properties, mandatory=True)
+            except pika_errors.AMQPError:  # closed this moment; the callback that says so is on its way
+                self._waiting.appendleft(item)
+                return
+            except Exception as error:  # noqa: BLE001 - properties that pika cannot encode, of whatever type
+                self._end(item, PublishError(f"message {outgoing.id} cannot be encoded: {error}", outgoing.id))
+                continue
+            self._unconfirmed[next(self._tags)] = self._in_flight[outgoing.id] = item
+
+    async def _open(self) -> None:
+        """Get a channel in confirm mode, however long that takes; messages expire meanwhile."""
+        for failed_tries in itertools.count():
+            try:
+                if self._connection is None:
+                    self._connection = await connect(self._settings, self._role, self._on_lost)
+                    self._connection.add_on_connection_blocked_callback(self._on_blocked)
+                    self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+                channel = await open_channel(self._connection)
+                break
+            except AccessRefused as error:
+                self._fail_waiting(error)
+                self._connecting = None
+                return
+            except (BrokerError, pika_errors.AMQPError) as error:
+                self._failure = error if isinstance(error, BrokerError) else None
+                self._connection = None
+            await asyncio.sleep(backoff_seconds(failed_tries))
+        channel.add_on_return_callback(self._on_return)
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.confirm_delivery(self._on_confirm)
+        self._channel, self._connecting, self._failure = channel, None, None
+        self._tags = itertools.count(1)
+        self._pump()
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        refused = isinstance(method, pika.spec.Basic.Nack)
+        if method.multiple:
+            tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
+        else:
+            tags = [method.delivery_tag]
+        for tag in tags:
+            item = self._unconfirmed.pop(tag, None)
+            if item:
+                del self._in_flight[item.outgoing.id]
+                self._suspects = max(0, self._suspects - 1)
+                self._end(item, self._judge(item, refused))
+        self._pump()
+
+    def _end(self, item: _Item, outcome: LeveretError | None) -> None:
+        item.on_outcome(outcome)
+        if self._emptied and not self and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _judge(self, item: _Item, refused: bool) -> LeveretError | None:
+        exchange, key = item.outgoing.route
+        task_id = item.outgoing.id
+        if item.returned:
+            return NotRouted(f"exchange {exchange!r} has no queue bound for routing key {key!r}", task_id)
+        if refused:
+            return Nacked(
+                f"the broker refused message {task_id} (exchange {exchange!r}, key {key!r}): a queue it goes to is "
+                "full or has lost its majority of nodes; let consumers catch up, and submit it again",
+                task_id,
+            )
+        return None
+
+    def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
+        item = self._in_flight.get(properties.message_id)
+        if item:
+            item.returned = True  # the confirm of a returned message follows, and ends it
+
+    def _on_blocked(self, _connection: Any, frame: Any) -> None:
+        self._blocked = frame.method.reason or "an alarm"
+
+    def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
+        self._blocked = ""
+        self._pump()
+
+    def _on_lost(self, connection: Any, _error: BaseException) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        self._blocked = ""
+        self._take_back()
+        self._pump()
+
+    def _on_channel_closed(self, channel: Any, reason: BaseException) -> None:
+        if channel is not self._channel:
+            return
+        if isinstance(reason, pika_errors.ChannelClosedByBroker):
+            if len(self._unconfirmed) == 1:  # the only suspect
+                _, item = self._unconfirmed.popitem()
+                self._in_flight.clear()
+                self._suspects = max(0, self._suspects - 1)
+                self._end(item, _explain_refusal(item, reason))
+            self._suspects = max(self._suspects, len(self._unconfirmed))
+        self._take_back()
+        self._pump()
+
+    def _take_back(self) -> None:
+        """Put what was not confirmed back in front, to be sent again under the same id."""
+        self._channel = None
+        self._waiting.extendleft(reversed(self._unconfirmed.values()))
+        for item in self._unconfirmed.values():
+            item.returned = False
+        self._unconfirmed.clear()
+        self._in_flight.clear()
+
+    def _expire(self, everything: bool = False) -> None:
+        now = float("inf") if everything else self._loop.time()
+        oldest = next(iter(self._unconfirmed.values()), None)  # both are in the order of sending
+        if oldest and oldest.deadline <= now:
+            self._abandon_channel()
+        while self._waiting and self._waiting[0].deadline <= now:
+            item = self._waiting.popleft()
+            self._end(item, self._why_late(item))
+        self._expiry = self._loop.call_later(_EXPIRY_CHECK_SECONDS, self._expire) if self and not everything else None
+
+    def _abandon_channel(self) -> None:
+        """Leave a connection whose confirms do not come; a late one must not be taken for another message's."""
+        connection, self._connection = self._connection, None
+        self._take_back()
+        if connection and not (connection.is_closed or connection.is_closing):
+            connection.close()
+
+    def _why_late(self, item: _Item) -> LeveretError:
+        seconds = self._settings.publish_timeout_seconds
+        where, task_id = mask(self._settings.amqp_url), item.outgoing.id
+        if self._blocked:
+            return BrokerBlocked(
+                f"the broker at {where} blocks publishers ({self._blocked}); message {task_id} was not confirmed "
+                f"within {seconds:g} s. Free memory or disk on the broker, then submit it again",
+                task_id,
+            )
+        if self._failure:
+            return BrokerUnreachable(f"{self._failure} (tried for {seconds:g} s)")
+        return ConfirmTimeout(
+            f"the broker at {where} did not confirm message {task_id} within {seconds:g} s; it may be stored or "
+            "not. Submit it again under the same id if running it twice does no harm",
+            task_id,
+        )
+
+    def _fail_waiting(self, error: LeveretError) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for item in waiting:
+            self._end(item, error)
+
+
+def _explain_refusal(item: _Item, reason: pika_errors.ChannelClosedByBroker) -> LeveretError:
+    exchange, key = item.outgoing.route
+    task_id = item.outgoing.id
+    if reason.reply_code == 404:
+        return NotRouted(
+            f"there is no exchange {exchange!r} on the broker; declare it: python -m topology.declare",
+            task_id,
+        )
+    if reason.reply_code == 403:
+        return AccessRefused(
+            f"the broker refused to publish to exchange {exchange!r} with key {key!r}: {reason.reply_text}; give "
+            "this user the write right on it"
+        )
+    return PublishError(f"the broker refused message {task_id}: {reason.reply_code} {reason.reply_text}", task_id)

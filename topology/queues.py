@@ -1,0 +1,131 @@
+"""Work queues: what an application says about a queue, and which queues this program has.
+
+A work queue is a value. Creating one also enters it in `known()`, so that a program that imports a module
+with queues can declare, consume and explain them by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from topology.errors import TaskModuleError
+from topology.names import first_failure_exchange
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,119}")
+_LONGEST_DELAY_SECONDS = 4_000_000  # RabbitMQ keeps a queue's TTL as milliseconds in 32 bits
+_MOST_HASHES = 2  # RabbitMQ 4.3.5 takes no more in one binding key
+_LONGEST_NAME_BYTES = 255  # AMQP keeps names and routing keys as short strings
+
+_known: dict[str, WorkQueue] = {}
+
+
+@dataclass(frozen=True)
+class WorkQueue:
+    """A durable quorum queue with its own retry tiers and dead-letter queue.
+
+    `topics` are binding keys on the topic exchange (`mail.#`; by default the queue's name and all below it).
+    `retry_delays` are the seconds before attempt 2, 3, …; empty means that the first failure is final.
+    `fanout` opts in to the fanout exchange. Raises `TaskModuleError` when a value is unusable, or when the
+    program already has another queue of this name.
+    """
+
+    name: str
+    topics: Sequence[str] = ()
+    retry_delays: Sequence[float] = (5, 30, 120, 600)
+    fanout: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or _is_reserved(self.name):
+            raise TaskModuleError(
+                f"{self.name!r} cannot name a work queue: use up to 120 letters, digits and . _ : - "
+                "(not amq.…, tasks.…, ….dlq, ….failed or ….retry.…, which have a meaning of their own)"
+            )
+        if not all(isinstance(value, (tuple, list)) for value in (self.topics, self.retry_delays)):
+            raise TaskModuleError(
+                f"queue {self.name!r}: topics and retry_delays are tuples, as in retry_delays=(5, 30)"
+            )
+        object.__setattr__(self, "topics", tuple(self.topics) or (f"{self.name}.#",))
+        object.__setattr__(self, "retry_delays", tuple(self.retry_delays))
+        _check_topics(self)
+        _check_delays(self)
+        other = _known.setdefault(self.name, self)
+        if other != self:
+            raise TaskModuleError(
+                f"queue {self.name!r} is defined twice, and differently: {other} and {self}; keep one and import it"
+            )
+
+    @property
+    def attempts(self) -> int:
+        """How often a message is tried at most."""
+        return len(self.retry_delays) + 1
+
+    def takes_topic(self, routing_key: str) -> bool:
+        """Whether one of the topics matches this key, by the broker's rules for topic exchanges."""
+        return any(topic_matches(topic, routing_key) for topic in self.topics)
+
+
+def known() -> tuple[WorkQueue, ...]:
+    """Return the work queues of this program, by name."""
+    return tuple(_known[name] for name in sorted(_known))
+
+
+def find(name: str) -> WorkQueue:
+    """Return the known work queue of this name. Raises `TaskModuleError` naming the ones there are."""
+    if name in _known:
+        return _known[name]
+    near = difflib.get_close_matches(name, _known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(_known)) or 'none'}"
+    raise TaskModuleError(
+        f"no loaded module defines a queue {name!r}; {hint} (--tasks MODULE loads the module that defines it)"
+    )
+
+
+def forget() -> None:
+    """Empty the list of known queues, for tests that define their own."""
+    _known.clear()
+
+
+def topic_matches(pattern: str, routing_key: str) -> bool:
+    """Whether a topic exchange routes this key by this binding key: `*` is one word, `#` any number."""
+    return _words_match(pattern.split(".") if pattern else [], routing_key.split(".") if routing_key else [])
+
+
+def _words_match(pattern: list[str], words: list[str]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_words_match(pattern[1:], words[skipped:]) for skipped in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _words_match(pattern[1:], words[1:])
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith(("amq.", "tasks.")) or name.endswith((".dlq", ".failed")) or ".retry." in name
+
+
+def _check_topics(queue: WorkQueue) -> None:
+    for topic in queue.topics:
+        if not _is_binding_key(topic):
+            raise TaskModuleError(
+                f"queue {queue.name!r}: {topic!r} is no binding key; write words joined by dots, as in 'mail.#'"
+            )
+
+
+def _is_binding_key(topic: object) -> bool:
+    if not isinstance(topic, str) or not topic or not topic.isprintable():
+        return False
+    return len(topic.encode()) <= _LONGEST_NAME_BYTES and topic.count("#") <= _MOST_HASHES
+
+
+def _check_delays(queue: WorkQueue) -> None:
+    for delay in queue.retry_delays:
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            raise TaskModuleError(f"queue {queue.name!r}: retry delay {delay!r} is no number of seconds")
+        if not 0.001 <= delay <= _LONGEST_DELAY_SECONDS:
+            raise TaskModuleError(
+                f"queue {queue.name!r}: a retry delay of {delay} s is out of range (0.001 to {_LONGEST_DELAY_SECONDS})"
+            )
+    if len(first_failure_exchange(queue.name, queue.retry_delays)) > _LONGEST_NAME_BYTES:
+        raise TaskModuleError(f"queue {queue.name!r}: too many retry delays for one queue")
