@@ -1,27 +1,60 @@
-"""A child process: reads orders, runs them one by one, reports each outcome. A task may kill it."""
+"""A child process: reads batches of orders, runs them one by one, reports the outcomes. A task may kill it.
+
+An order is begun only with a token, which the parent put into a pipe beside it. The parent takes back what has
+not begun by reading the remaining tokens itself: the kernel gives each token to one of the two.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import socket
 import sys
+import time
 
 from consumers.execute import Executor
+from consumers.outcome import Ending, Outcome
 from consumers.slots import Slots
-from consumers.wire import pack_outcome, read_order
+from consumers.wire import Order, Report, pack_report, read_orders
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST_SILENCE_SECONDS = 0.002
 
 
-def serve(parent: socket.socket, slots: Slots, index: int, message_limit_bytes: int) -> None:
+def serve(parent: socket.socket, tokens: int, slots: Slots, index: int, message_limit_bytes: int) -> None:
     """Run orders until the parent closes the connection."""
     _settle_in()
-    executor = Executor(message_limit_bytes, lambda number, deadline, task: slots.write(index, number, deadline, task))
+    os.set_blocking(tokens, False)
+    executor = Executor(message_limit_bytes, functools.partial(slots.write, index))
     stream = parent.makefile("rb")
-    while order := read_order(stream):
-        parent.sendall(pack_outcome(order.number, executor.execute(order)))
+    while orders := read_orders(stream):
+        _run_batch(parent, tokens, executor, orders)
+
+
+def _run_batch(parent: socket.socket, tokens: int, executor: Executor, orders: list[Order]) -> None:
+    """Run the orders there are tokens for. Successes are reported together, at the latest after a short silence."""
+    first = orders[0].number
+    outcomes: list[Outcome] = []
+    reported = time.monotonic()
+    for order in orders:
+        if not _take_token(tokens):
+            break  # the parent took the rest back
+        outcome = executor.execute(order)
+        outcomes.append(outcome)
+        now = time.monotonic()
+        if outcome.ending is not Ending.RETURNED or now - reported > _LONGEST_SILENCE_SECONDS:
+            parent.sendall(pack_report(Report(first, outcomes, is_last=False)))
+            first, outcomes, reported = order.number + 1, [], now
+    parent.sendall(pack_report(Report(first, outcomes, is_last=True)))
+
+
+def _take_token(tokens: int) -> bool:
+    try:
+        return bool(os.read(tokens, 1))
+    except BlockingIOError:
+        return False
 
 
 def _settle_in() -> None:

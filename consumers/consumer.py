@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pika import exceptions as pika_errors
@@ -22,6 +23,16 @@ from topology.settings import Settings
 OnDelivery = Callable[[Delivery], None]
 
 
+@dataclass
+class _Subscription:
+    channel: Any
+    settler: Settler
+    on_message: Callable[..., None]
+    tag: str
+    prefetch: int
+    is_changing: bool = False
+
+
 class Consumer:
     """Consumes from queues until `lost`. Open it before anything else."""
 
@@ -31,8 +42,8 @@ class Consumer:
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._connection: Any = None
-        self._settlers: list[Settler] = []
-        self._tags: list[tuple[Any, str]] = []
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._stopped = False
         self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
         self.all_settled = asyncio.Event()
         self.all_settled.set()
@@ -52,17 +63,17 @@ class Consumer:
 
     async def close(self) -> None:
         """Send what is settled and close; the broker takes the rest back."""
-        for settler in self._settlers:
-            settler.flush()
+        for subscription in self._subscriptions.values():
+            subscription.settler.flush()
         if self._connection:
             await close(self._connection)
 
     def stop_taking(self) -> None:
         """Ask for no more deliveries; a few may still be on their way."""
-        for channel, consumer_tag in self._tags:
-            if channel.is_open:
-                channel.basic_cancel(consumer_tag)
-        self._tags.clear()
+        self._stopped = True
+        for subscription in self._subscriptions.values():
+            if subscription.channel.is_open:
+                subscription.channel.basic_cancel(subscription.tag)
 
     async def ready_messages(self, names: Sequence[str]) -> dict[str, int]:
         """Return how many messages wait in each queue. Raises `TopologyError` for one that is not there."""
@@ -86,10 +97,35 @@ class Consumer:
 
         await self._ask(channel, channel.basic_qos, prefetch_count=self._prefetch)
         answer = await self._ask(channel, channel.basic_consume, queue.name, on_message)
-        self._settlers.append(settler)
-        self._tags.append((channel, answer.method.consumer_tag))
+        subscription = _Subscription(channel, settler, on_message, answer.method.consumer_tag, self._prefetch)
+        self._subscriptions[queue.name] = subscription
         channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(queue.name)))
         channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(queue.name, reason))
+
+    def change_prefetch(self, queue: WorkQueue, prefetch: int) -> None:
+        """Hold so many unacknowledged messages of a queue from now on.
+
+        A live consumer keeps its prefetch, so a second one takes its place; what the first holds stays ours.
+        """
+        subscription = self._subscriptions[queue.name]
+        channel = subscription.channel
+        if not channel.is_open or subscription.is_changing or subscription.prefetch == prefetch or self._stopped:
+            return
+        subscription.is_changing = True
+        former = subscription.tag
+
+        def on_consuming(frame: Any) -> None:
+            subscription.tag = frame.method.consumer_tag
+            subscription.prefetch = prefetch
+            subscription.is_changing = False
+            channel.basic_cancel(subscription.tag if self._stopped else former)
+
+        channel.basic_qos(prefetch_count=prefetch)
+        channel.basic_consume(queue.name, subscription.on_message, callback=on_consuming)
+
+    def prefetch_of(self, queue: WorkQueue) -> int:
+        """Return how many unacknowledged messages of a queue are held at most."""
+        return self._subscriptions[queue.name].prefetch
 
     async def _ask(self, channel: Any, method: Callable[..., object], *arguments: Any, **options: Any) -> Any:
         """Call a method of the channel and await the broker's answer, or the error it closes the channel with."""
@@ -104,7 +140,7 @@ class Consumer:
         return await answered
 
     def _on_settled(self) -> None:
-        if not any(self._settlers):
+        if not any(subscription.settler for subscription in self._subscriptions.values()):
             self.all_settled.set()
 
     def _on_channel_closed(self, queue: str, reason: BaseException) -> None:

@@ -20,11 +20,11 @@ from topology.message import Call, decode
 
 _OWN_FRAMES = 2  # _run and _call stand above the task in a traceback
 
-Begin = Callable[[int, float, str], None]
+Begin = Callable[[int, float, float, str], None]
 
 
 class Executor:
-    """Runs orders one after the other; `begin` is told the number, deadline and task of each."""
+    """Runs orders one after the other; `begin` is told the number, start, deadline and task of each."""
 
     def __init__(self, limit_bytes: int, begin: Begin) -> None:
         self._limit_bytes = limit_bytes
@@ -36,7 +36,6 @@ class Executor:
     def execute(self, order: Order) -> Outcome:
         """Run one order to its end, whatever that is."""
         started = time.monotonic()
-        call = None
         try:
             call = decode(order.body, order.content_type, order.content_encoding, self._limit_bytes)
         except MessageError as error:
@@ -45,10 +44,10 @@ class Executor:
         if task is None:
             reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
             return _outcome(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
-        if misfit := _misfit(task, call):
+        if misfit := task.misfit(call.args, call.kwargs):
             return _outcome(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(misfit)))
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
-        self._begin(order.number, started + task.time_limit, task.name)
+        self._begin(order.number, started, started + task.time_limit, task.name)
         return self._run(task, call, started)
 
     def _run(self, task: AnyTask, call: Call, started: float) -> Outcome:
@@ -90,19 +89,6 @@ async def _within(soft_time_limit: float | None, running: Any) -> None:
         if timeout.expired():
             raise SoftTimeLimitExceeded("the task overran its soft time limit") from error
         raise
-
-
-def _misfit(task: AnyTask, call: Call) -> str:
-    try:
-        task.signature.bind(*call.args, **call.kwargs)
-    except TypeError as error:
-        return f"{error}; {task.name}{task.signature} was called with {_shown(call)}"
-    return ""
-
-
-def _shown(call: Call) -> str:
-    names = [f"{len(call.args)} positional"] if call.args else []
-    return ", ".join([*names, *(f"{name}=…" for name in call.kwargs)]) or "no arguments"
 
 
 def _outcome(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:

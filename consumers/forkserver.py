@@ -25,6 +25,9 @@ from topology.errors import LeveretError
 _RECORD = struct.Struct("!Biq")
 
 
+Serve = Callable[[socket.socket, int, int], None]
+
+
 class _Verb(enum.IntEnum):
     FORK = 0
     KILL = 1
@@ -47,8 +50,8 @@ class Event(NamedTuple):
 class Forkserver:
     """The parent's end."""
 
-    def __init__(self, serve: Callable[[socket.socket, int], None]) -> None:
-        """Fork the server now; each child will call `serve` with its socket and slot index."""
+    def __init__(self, serve: Serve) -> None:
+        """Fork the server now; each child will call `serve` with its socket, its pipe of tokens and its slot."""
         sys.stdout.flush()
         sys.stderr.flush()
         self._socket, theirs = socket.socketpair()
@@ -64,9 +67,10 @@ class Forkserver:
         """Return the file descriptor that becomes readable when there are events."""
         return self._socket.fileno()
 
-    def fork(self, index: int, child_end: socket.socket) -> None:
-        """Have a child forked for this slot, at the other end of `child_end`'s pair."""
-        socket.send_fds(self._socket, [_RECORD.pack(_Verb.FORK, index, 0)], [child_end.fileno()])
+    def fork(self, index: int, child_end: socket.socket, tokens: int) -> None:
+        """Have a child forked for this slot, with its end of a socket pair and the read end of a pipe."""
+        descriptors = [child_end.fileno(), tokens]
+        socket.send_fds(self._socket, [_RECORD.pack(_Verb.FORK, index, 0)], descriptors)
         child_end.close()
 
     def kill(self, index: int) -> None:
@@ -94,7 +98,7 @@ class Forkserver:
 
 
 class _Server:
-    def __init__(self, parent: socket.socket, serve: Callable[[socket.socket, int], None]) -> None:
+    def __init__(self, parent: socket.socket, serve: Serve) -> None:
         self._parent = parent
         self._serve = serve
         self._children: dict[int, int] = {}  # pid → slot index
@@ -130,7 +134,7 @@ class _Server:
 
     def _obey(self) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._parent, _RECORD.size, 1)
+            data, descriptors, _, _ = socket.recv_fds(self._parent, _RECORD.size, 2)
         except ConnectionResetError:  # the parent left without reading our last news
             data, descriptors = b"", []
         if len(data) < _RECORD.size:
@@ -140,26 +144,27 @@ class _Server:
             return
         verb, index, _ = _RECORD.unpack(data)
         if verb == _Verb.FORK:
-            self._fork(index, descriptors[0])
+            self._fork(index, *descriptors)
         else:
             for pid in [pid for pid, its in self._children.items() if its == index]:
                 _kill(pid)
 
-    def _fork(self, index: int, descriptor: int) -> None:
+    def _fork(self, index: int, descriptor: int, tokens: int) -> None:
         pid = os.fork()
         if pid == 0:
-            self._become_child(index, descriptor)
+            self._become_child(index, descriptor, tokens)
         os.close(descriptor)
+        os.close(tokens)
         with contextlib.suppress(OSError):  # the child does the same; whoever comes first
             os.setpgid(pid, pid)
         self._children[pid] = index
         self._tell(_Verb.FORKED, index, pid)
 
-    def _become_child(self, index: int, descriptor: int) -> NoReturn:
+    def _become_child(self, index: int, descriptor: int, tokens: int) -> NoReturn:
         status = 1
         try:
             self._parent.close()
-            self._serve(socket.socket(fileno=descriptor), index)
+            self._serve(socket.socket(fileno=descriptor), tokens, index)
             status = 0
         except BaseException:  # noqa: BLE001 - nobody above would print it
             traceback.print_exc()

@@ -1,58 +1,87 @@
-"""The worker's log: one line an event, on stderr, for people by default and as JSON on request."""
+"""The worker's log: one line an event, on stderr, for people by default and as JSON on request.
+
+Events are many thousands a second when tasks are tiny, so they do not take the long way through `logging`; what
+tasks and libraries log does, and comes out in the same form.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import json
 import logging
 import os
+import re
 import sys
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-_LOGGER = logging.getLogger("leveret")
+_LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
+_is_plain = re.compile(r"[\w@.:/,+~-]+").fullmatch
 
 
-class _Text(logging.Formatter):
+class _Journal:
+    """Where events go. What one turn of an event loop has to say is written together."""
+
+    def __init__(self) -> None:
+        self.as_json = False
+        self.threshold = logging.INFO
+        self._lines: list[str] = []
+        self._flush_soon: asyncio.Handle | None = None
+
+    def write(self, line: str) -> None:
+        self._lines.append(line)
+        if self._flush_soon is None:
+            try:
+                self._flush_soon = asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # no loop runs
+                self.flush()
+
+    def flush(self) -> None:
+        self._flush_soon = None
+        lines, self._lines = self._lines, []
+        with contextlib.suppress(OSError):  # whoever read the log has left; the work goes on without
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
+
+
+_journal = _Journal()
+
+
+class _Formatter(logging.Formatter):
+    """Gives records of `logging` the form of events."""
+
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        fields: dict[str, object] = getattr(record, "fields", {})
-        shown = " ".join(f"{name}={_text(value)}" for name, value in fields.items() if value not in ("", None))
-        message = record.getMessage()
-        if fields and not message.isprintable():
-            message = " ".join(message.split())
-        line = f"{moment} {record.levelname.lower():<7} [{record.process}] {message}"
-        return "  ".join(part for part in (line, shown, self._trace(record)) if part)
-
-    def _trace(self, record: logging.LogRecord) -> str:
-        return "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-
-
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        document = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "pid": record.process,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(document, default=str)
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        level = record.levelname.lower()
+        if _journal.as_json:
+            fields = {"logger": record.name, **({"traceback": trace} if trace else {})}
+            return _as_json(record.created, level, record.getMessage(), fields)
+        return _as_text(record.created, level, record.getMessage(), {}) + ("\n" + trace if trace else "")
 
 
 def configure(as_json: bool, level: str = "INFO") -> None:
     """Send the log of this process, and of those it forks, to stderr."""
+    _journal.as_json = as_json
+    _journal.threshold = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if as_json else _Text())
+    handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it reports reaches us as errors, said once
 
 
 def event(level: int, message: str, **fields: object) -> None:
     """Log one event with its fields."""
-    if _LOGGER.isEnabledFor(level):
-        _LOGGER.log(level, message, extra={"fields": fields})
+    if level >= _journal.threshold:
+        put = _as_json if _journal.as_json else _as_text
+        _journal.write(put(time.time(), _LEVEL_NAMES[level], message, fields) + "\n")
+
+
+def flush() -> None:
+    """Write what is still to be written, before the process ends."""
+    _journal.flush()
 
 
 def worker_name() -> str:
@@ -60,10 +89,32 @@ def worker_name() -> str:
     return f"{os.uname().nodename}:{os.getpid()}"
 
 
+def _as_text(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
+    if fields and not message.isprintable():
+        message = " ".join(message.split())
+    shown = " ".join([f"{name}={_text(value)}" for name, value in fields.items() if value not in ("", None)])
+    moment = f"{_clock(int(created))}.{int(created % 1 * 1000):03d}"
+    line = f"{moment} {level:<7} [{os.getpid()}] {message}"
+    return f"{line}  {shown}" if shown else line
+
+
+def _as_json(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
+    moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    document = {"time": moment, "level": level, "pid": os.getpid(), "message": message, **fields}
+    return json.dumps(document, default=str)
+
+
+@functools.lru_cache(maxsize=2)
+def _clock(second: int) -> str:
+    return datetime.fromtimestamp(second).strftime("%H:%M:%S")
+
+
 def _text(value: object) -> str:
-    if isinstance(value, float):
+    if type(value) is float:
         return f"{value:.3f}"
     text = str(value)
+    if _is_plain(text):
+        return text
     if text.isprintable() and not any(character in text for character in ' "='):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

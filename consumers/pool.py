@@ -1,39 +1,31 @@
-"""The pool of child processes: hands deliveries to free children, times them, replaces children that die."""
+"""The pool of child processes: hands batches to free children, times them, replaces children that die.
+
+A batch is about as many deliveries as run in two milliseconds: one when tasks are slow, dozens when they are tiny.
+When a task of a batch takes longer than its like, what the child has not begun is taken back for another.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import select
-import signal
-import socket
-import time
+import logging
 from collections import deque
 from collections.abc import Callable
 
+from consumers.child_handle import ChildHandle
 from consumers.delivery import Delivery
 from consumers.forkserver import Forkserver, ForkserverDied
-from consumers.outcome import Ending, Failure, Outcome
+from consumers.log import event
+from consumers.outcome import Ending, Outcome
 from consumers.slots import Slots
-from consumers.wire import Order, pack_order, unpack_outcomes
 
-_DEADLINE_CHECK_SECONDS = 0.1
+_BATCH_SECONDS = 0.002
+_LARGEST_BATCH = 64
+_PACE_STEP = 1.25
+_SHORTEST_PACE_SECONDS = 1e-6
+_CHECK_SECONDS = 0.01
 _IDLE_DEATH_PAUSE_SECONDS = 1.0
 
 OnOutcome = Callable[[Delivery, Outcome], None]
-
-
-class _Child:
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.pid = 0
-        self.socket: socket.socket | None = None
-        self.running: Delivery | None = None
-        self.number = 0
-        self.began = 0.0
-        self.killed_because = ""
-        self.unsent = b""
-        self.received = bytearray()
 
 
 class Pool:
@@ -41,12 +33,13 @@ class Pool:
 
     def __init__(self, forkserver: Forkserver, slots: Slots, size: int, on_outcome: OnOutcome) -> None:
         self._forkserver = forkserver
-        self._slots = slots
         self._on_outcome = on_outcome
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Delivery] = deque()
-        self._children = [_Child(index) for index in range(size)]
-        self._free: list[_Child] = []
+        self._children = [ChildHandle(index, forkserver, slots, self._hear) for index in range(size)]
+        self._free: list[ChildHandle] = []
+        self._paces: dict[str, float] = {}  # queue → how many seconds its tasks take of late
+        self._feed_soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self.failed: asyncio.Future[None] = self._loop.create_future()
@@ -56,16 +49,30 @@ class Pool:
 
     @property
     def running(self) -> list[Delivery]:
-        """What is running at this moment."""
-        return [child.running for child in self._children if child.running]
+        """What children hold at this moment, begun or not."""
+        return [delivery for child in self._children for delivery in child.held]
+
+    def pace_of(self, queue: str) -> float:
+        """How many seconds the tasks of a queue take of late; a long time while nothing is known."""
+        return self._paces.get(queue, 1.0)
 
     def give(self, delivery: Delivery) -> None:
         """Run a delivery as soon as a child is free."""
         self._waiting.append(delivery)
-        self._feed()
+        if self._feed_soon is None and self._free:
+            self._feed_soon = self._loop.call_soon(self._feed)  # after all that arrived with it
+
+    def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
+        """Take back the deliveries of a queue that wait for a child, all but the first so many."""
+        ours = [delivery for delivery in self._waiting if delivery.queue.name == queue]
+        too_many = set(ours[most:])
+        self._waiting = deque(delivery for delivery in self._waiting if delivery not in too_many)
+        return ours[most:]
 
     def withdraw_waiting(self) -> list[Delivery]:
-        """Take back what no child has got yet."""
+        """Take back what no child has begun."""
+        for child in self._children:
+            self._waiting.extendleft(reversed(child.take_back()))
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
@@ -77,113 +84,68 @@ class Pool:
         if self._timer:
             self._timer.cancel()
         for child in self._children:
-            self._disconnect(child)
+            child.disconnect()
         self._forkserver.stop()
 
-    def _start(self, child: _Child) -> None:
-        if self._stopped:
-            return
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        child.socket, child.running, child.unsent, child.killed_because = ours, None, b"", ""
-        child.received.clear()
-        self._slots.write(child.index, 0, 0.0, "")
-        self._loop.add_reader(ours.fileno(), self._hear_child, child)
-        self._forkserver.fork(child.index, theirs)
-        self._free.append(child)
-        self._feed()
+    def _start(self, child: ChildHandle) -> None:
+        if not self._stopped:
+            child.start()
+            self._free.append(child)
+            self._feed()
 
     def _feed(self) -> None:
+        self._feed_soon = None
         while self._waiting and self._free:
             child = self._free.pop()
-            delivery = self._waiting.popleft()
-            child.number += 1
-            child.running = delivery
-            child.began = time.monotonic()
-            properties = delivery.properties
-            order = Order(
-                child.number,
-                delivery.queue.name,
-                delivery.attempt,
-                delivery.id,
-                properties.content_type,
-                properties.content_encoding,
-                delivery.body,
-            )
-            self._send(child, pack_order(order))
-            if self._timer is None:
-                self._timer = self._loop.call_later(_DEADLINE_CHECK_SECONDS, self._check_deadlines)
+            child.send(self._next_batch(share_with=len(self._free) + 1))
+        if self._timer is None and any(child.held for child in self._children):
+            self._timer = self._loop.call_later(_CHECK_SECONDS, self._check)
 
-    def _send(self, child: _Child, data: bytes) -> None:
-        assert child.socket is not None
-        try:
-            sent = child.socket.send(data) if not child.unsent else 0
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the child has died; the forkserver will say so
-        child.unsent += data[sent:]
-        if child.unsent:
-            self._loop.add_writer(child.socket.fileno(), self._send_rest, child)
+    def _next_batch(self, share_with: int) -> list[Delivery]:
+        most = min(_LARGEST_BATCH, -(-len(self._waiting) // share_with))
+        batch = [self._waiting.popleft()]
+        seconds = self.pace_of(batch[0].queue.name)
+        while len(batch) < most:
+            seconds += self.pace_of(self._waiting[0].queue.name)
+            if seconds > _BATCH_SECONDS:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
 
-    def _send_rest(self, child: _Child) -> None:
-        assert child.socket is not None
-        with contextlib.suppress(BlockingIOError):
-            try:
-                child.unsent = child.unsent[child.socket.send(child.unsent) :]
-            except (BrokenPipeError, ConnectionResetError):
-                child.unsent = b""  # the child has died; the forkserver will say so
-        if not child.unsent:
-            self._loop.remove_writer(child.socket.fileno())
-
-    def _hear_child(self, child: _Child) -> None:
-        if child.socket and not self._receive(child):
-            self._loop.remove_reader(child.socket.fileno())  # its end follows from the forkserver
-
-    def _receive(self, child: _Child) -> bool:
-        """Take what the child has written; False when nothing more will come."""
-        assert child.socket is not None
-        try:
-            data = child.socket.recv(262_144)
-        except BlockingIOError:
-            return True
-        except ConnectionResetError:
-            return False
-        child.received += data
-        try:
-            for number, outcome in unpack_outcomes(child.received):
-                self._finish(child, number, outcome)
-        except ValueError as error:
-            child.received.clear()
-            self._kill(child, f"it wrote garbage to its parent ({error})")
-        return bool(data)
-
-    def _finish(self, child: _Child, number: int, outcome: Outcome) -> None:
-        delivery = child.running
-        if delivery is None or number != child.number:
-            return
-        child.running = None
-        if not child.killed_because:
+    def _hear(self, child: ChildHandle) -> None:
+        """Take in what a child reports."""
+        finished, is_free = child.receive()
+        for delivery, outcome in finished:
+            self._note_pace(delivery.queue.name, outcome.duration_seconds)
+            self._on_outcome(delivery, outcome)
+        if is_free:
             self._free.append(child)
-        self._on_outcome(delivery, outcome)
-        self._feed()
+            self._feed()
 
-    def _check_deadlines(self) -> None:
+    def _note_pace(self, queue: str, seconds: float) -> None:
+        """Follow the median: each outcome moves the pace one step, so a few slow tasks among many do not count."""
+        pace = self._paces.get(queue)
+        if pace is None:
+            self._paces[queue] = max(seconds, _SHORTEST_PACE_SECONDS)
+        else:
+            self._paces[queue] = max(pace * _PACE_STEP if seconds > pace else pace / _PACE_STEP, _SHORTEST_PACE_SECONDS)
+
+    def _check(self) -> None:
+        """Kill what overran its time limit, and give what waits behind a slow task to another child."""
         self._timer = None
-        now = time.monotonic()
+        taken_back: list[Delivery] = []
         for child in self._children:
-            if child.running:
-                begun = self._slots.read(child.index)
-                if begun.number == child.number and begun.deadline <= now and not child.killed_because:
-                    self._kill(child, "time limit")
-        if any(child.running for child in self._children):
-            self._timer = self._loop.call_later(_DEADLINE_CHECK_SECONDS, self._check_deadlines)
-
-    def _kill(self, child: _Child, reason: str) -> None:
-        child.killed_because = reason
-        if child in self._free:
-            self._free.remove(child)
-        self._forkserver.kill(child.index)
+            if child.held:
+                begun = child.begun()
+                while child.has_unread():
+                    self._hear(child)
+                child.kill_if_overdue(begun)
+                if child.is_stalled(begun):
+                    for delivery, outcome in child.finished_before(begun):
+                        self._on_outcome(delivery, outcome)
+                    taken_back += child.take_back()
+        self._waiting.extendleft(reversed(taken_back))
+        self._feed()
 
     def _hear_forkserver(self) -> None:
         try:
@@ -192,56 +154,23 @@ class Pool:
             self._loop.remove_reader(self._forkserver.fileno())
             self.failed.set_exception(error)
             return
-        for event in events:
-            child = self._children[event.slot]
-            if event.exit_status is None:
-                child.pid = event.pid
-            else:
-                self._bury_child(child, event.exit_status)
+        for news in events:
+            if news.exit_status is not None:
+                self._replace(self._children[news.slot], news.exit_status)
 
-    def _bury_child(self, child: _Child, exit_status: int) -> None:
+    def _replace(self, child: ChildHandle, exit_status: int) -> None:
         """What the child reported before it died counts; what it was running has failed; another takes its place."""
-        self._take_last_words(child)
-        lost = child.running
-        begun = self._slots.read(child.index)
-        task = begun.task if begun.number == child.number else ""
-        seconds = time.monotonic() - child.began
-        reason = child.killed_because
-        self._disconnect(child)
+        while child.has_unread():
+            self._hear(child)
+        ended, not_begun = child.bury(exit_status)
         if child in self._free:
             self._free.remove(child)
-        if lost:
+        self._waiting.extendleft(reversed(not_begun))
+        for delivery, outcome in ended:
+            self._on_outcome(delivery, outcome)
+        died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
+        if died_running:
             self._start(child)
-            self._on_outcome(lost, _death(task, seconds, reason, exit_status))
         else:  # it died of nothing it was told to run; do not spin if the next one does the same
+            event(logging.WARNING, f"an idle child process died (exit status {exit_status}); starting another")
             self._loop.call_later(_IDLE_DEATH_PAUSE_SECONDS, self._start, child)
-
-    def _take_last_words(self, child: _Child) -> None:
-        while child.socket:
-            pending, _, _ = select.select([child.socket], [], [], 0)
-            if not pending or not self._receive(child):
-                return
-
-    def _disconnect(self, child: _Child) -> None:
-        if child.socket:
-            self._loop.remove_reader(child.socket.fileno())
-            self._loop.remove_writer(child.socket.fileno())
-            child.socket.close()
-            child.socket = None
-
-
-def _death(task: str, seconds: float, reason: str, exit_status: int) -> Outcome:
-    if reason == "time limit":
-        text = f"the task overran its time limit and was killed after {seconds:.1f} s"
-        return Outcome(
-            Ending.OVERRAN_TIME_LIMIT,
-            task,
-            seconds,
-            Failure("TimeLimitExceeded", text, "", f"TimeLimitExceeded@{task}"),
-        )
-    if exit_status < 0:
-        how = f"was killed by signal {-exit_status} ({signal.Signals(-exit_status).name})"
-    else:
-        how = f"ended with exit status {exit_status}"
-    text = f"the process running the task {how}" + (f": {reason}" if reason else "")
-    return Outcome(Ending.PROCESS_DIED, task, seconds, Failure("ProcessDied", text, "", f"ProcessDied@{task}"))

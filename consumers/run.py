@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
     plan = Plan(
         queues=tuple(queues.find(name) for name in dict.fromkeys(options.queue)),
         processes=options.processes,
-        prefetch=options.prefetch or 2 * options.processes,
+        prefetch=options.prefetch,
         drain=options.drain,
         may_declare=not options.no_declare,
     )
@@ -46,18 +46,21 @@ def _run(options: argparse.Namespace) -> int:
 def _work(configured: Settings, plan: Plan) -> int:
     """Fork first, connect afterwards: no child may inherit a connection."""
     slots = Slots(plan.processes)
-    forkserver = Forkserver(lambda parent, index: child.serve(parent, slots, index, configured.message_limit_bytes))
+    forkserver = Forkserver(
+        lambda parent, tokens, index: child.serve(parent, tokens, slots, index, configured.message_limit_bytes)
+    )
     try:
         if plan.may_declare:
             declare(configured, plan.queues)
         log.event(
             logging.INFO,
-            f"worker {log.worker_name()} with {plan.processes} process(es), prefetch {plan.prefetch}",
+            f"worker {log.worker_name()} with {plan.processes} process(es), prefetch {plan.prefetch or 'automatic'}",
             tasks=",".join(registry.names()),
         )
         return asyncio.run(_serve(configured, plan, forkserver, slots))
     finally:
         forkserver.stop()
+        log.flush()
 
 
 async def _serve(configured: Settings, plan: Plan, forkserver: Forkserver, slots: Slots) -> int:
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prefetch",
         type=functools.partial(_number, most=_MOST_PREFETCH),
         metavar="N",
-        help="unacknowledged messages to hold per queue (default: two for each process)",
+        help="unacknowledged messages to hold per queue (default: few while tasks are slow, many while they are tiny)",
     )
     parser.add_argument("--drain", action="store_true", help="end when the queues and their retry tiers are empty")
     parser.add_argument(

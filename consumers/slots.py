@@ -10,13 +10,14 @@ import mmap
 import struct
 from typing import NamedTuple
 
-_SLOT = struct.Struct("@Qd128s")
+_SLOT = struct.Struct("@Qdd128s")
 
 
 class Begun(NamedTuple):
     """What a child is running."""
 
     number: int
+    started: float
     deadline: float
     task: str
 
@@ -27,11 +28,12 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._memory = mmap.mmap(-1, count * _SLOT.size)
 
-    def write(self, index: int, number: int, deadline: float, task: str) -> None:
-        """Say that order `number` has begun and must end by `deadline`, in seconds of `time.monotonic`."""
-        _SLOT.pack_into(self._memory, index * _SLOT.size, number, deadline, task.encode(errors="replace")[:128])
+    def write(self, index: int, number: int, started: float, deadline: float, task: str) -> None:
+        """Say that order `number` was begun and must end by `deadline`, in seconds of `time.monotonic`."""
+        name = task.encode(errors="replace")[:128]
+        _SLOT.pack_into(self._memory, index * _SLOT.size, number, started, deadline, name)
 
     def read(self, index: int) -> Begun:
         """Return what the child of this slot began last."""
-        number, deadline, task = _SLOT.unpack_from(self._memory, index * _SLOT.size)
-        return Begun(number, deadline, task.rstrip(b"\0").decode(errors="replace"))
+        number, started, deadline, task = _SLOT.unpack_from(self._memory, index * _SLOT.size)
+        return Begun(number, started, deadline, task.rstrip(b"\0").decode(errors="replace"))

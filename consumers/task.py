@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from consumers import registry
@@ -38,10 +38,26 @@ class Task(Generic[P, R]):
         self.soft_time_limit = soft_time_limit
         self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
+        parameters = self.signature.parameters.values()
+        self._is_plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+        self._names = frozenset(self.signature.parameters)
+        self._required = frozenset(one.name for one in parameters if one.default is one.empty)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now."""
         return self.function(*args, **kwargs)
+
+    def misfit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Say why the function cannot be called like this; empty when it can."""
+        if self._is_plain and not args and self._required <= kwargs.keys() <= self._names:
+            return ""  # what binding would find out, many times faster
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            names = [f"{len(args)} positional"] if args else []
+            given = ", ".join([*names, *(f"{name}=…" for name in kwargs)]) or "no arguments"
+            return f"{error}; {self.name}{self.signature} was called with {given}"
+        return ""
 
     def __repr__(self) -> str:
         return f"<task {self.name} on queue {self.queue.name}>"

@@ -20,6 +20,7 @@ from consumers.forkserver import Forkserver
 from consumers.log import event, worker_name
 from consumers.outcome import Ending, Failure, Outcome
 from consumers.pool import Pool
+from consumers.prefetch import first_prefetch, next_prefetch
 from consumers.resend import dead_copy, stamped_copy
 from consumers.slots import Slots
 from consumers.verdict import Verdict, decide
@@ -35,6 +36,7 @@ MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OUTCOMES_BETWEEN_TUNING = 16
 _DRAIN_CHECK_SECONDS = 0.2
 _DRAIN_CHECKS = 3
 _DEAD_LETTER_TRANSIT_SECONDS = 1.0  # a nacked message is in no queue for a moment; far longer than ever seen
@@ -47,7 +49,8 @@ class Plan:
 
     queues: Sequence[WorkQueue]
     processes: int
-    prefetch: int
+    prefetch: int | None = None
+    """Unacknowledged messages to hold for each queue; None follows how long tasks take."""
     drain: bool = False
     may_declare: bool = True
 
@@ -64,6 +67,8 @@ class Worker:
         self._outbox = Outbox(settings, "leveret worker, republishing")
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._consumer: Consumer | None = None
+        self._outcomes = 0
         self._last_nack = 0.0
 
     async def run(self) -> int:
@@ -94,7 +99,8 @@ class Worker:
         """Open a consumer, trying until it works; None when told to stop meanwhile."""
         began, said, tries = time.monotonic(), "", 0
         while not self._stop.is_set():
-            consumer = Consumer(self._settings, self._plan.queues, self._plan.prefetch, self._on_delivery)
+            prefetch = self._plan.prefetch or first_prefetch(self._plan.processes)
+            consumer = Consumer(self._settings, self._plan.queues, prefetch, self._on_delivery)
             try:
                 await consumer.open()
             except LeveretError as error:
@@ -108,6 +114,7 @@ class Worker:
                 where = mask(self._settings.amqp_url)
                 after = "" if first else f" again after {time.monotonic() - began:.1f} s"
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
+                self._consumer = consumer
                 return consumer
             await self._wait(self._stop, backoff_seconds(tries))
             tries += 1
@@ -218,6 +225,9 @@ class Worker:
 
     def _on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """Carry out the verdict. The only place that decides between ack and nack."""
+        self._outcomes += 1
+        if self._outcomes % _OUTCOMES_BETWEEN_TUNING == 0:
+            self._tune_prefetch(delivery.queue)
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
         if not delivery.settler.is_open:
             event(
@@ -241,6 +251,15 @@ class Worker:
                 **_fields(delivery, outcome),
                 lies_in=dlq_name(delivery.queue.name),
             )
+
+    def _tune_prefetch(self, queue: WorkQueue) -> None:
+        if self._plan.prefetch is None and self._consumer and not self._stop.is_set():
+            current = self._consumer.prefetch_of(queue)
+            wanted = next_prefetch(current, self._pool.pace_of(queue.name), self._plan.processes)
+            self._consumer.change_prefetch(queue, wanted)
+            if wanted < current:  # tasks have become slow: other workers may have time for them
+                for delivery in self._pool.withdraw_beyond(queue.name, wanted):
+                    delivery.settler.nack(delivery.tag, requeue=True)
 
     def _republish(self, delivery: Delivery, copy: Outgoing, failed_tries: int = 0) -> None:
         """Publish the copy, then acknowledge the original; without a confirm the original stays ours."""

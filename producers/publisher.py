@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import itertools
 import os
 import threading
@@ -42,7 +43,7 @@ class Publisher:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
-        self._handed_over: list[tuple[Outgoing, Future[Outcome]]] = []
+        self._handed_over: list[_Handover] = []
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
         self._thread.start()
@@ -59,14 +60,14 @@ class Publisher:
         Raises `NotRouted`, `Nacked`, `BrokerBlocked`, `ConfirmTimeout`, `BrokerUnreachable`, `AccessRefused` or
         `MessageTooLarge`.
         """
-        outcome = self._hand_over([(message, route)])[0].result()
+        (outcome,) = self._hand_over([message], route).result()
         if outcome:
             raise self._explain(outcome, message, route)
         return message.id
 
     async def publish_async(self, message: TaskMessage, route: Route | None = None) -> str:
         """Do as `publish` does, awaitable on any loop."""
-        outcome = await asyncio.wrap_future(self._hand_over([(message, route)])[0])
+        (outcome,) = await asyncio.wrap_future(self._hand_over([message], route))
         if outcome:
             raise await asyncio.to_thread(self._explain, outcome, message, route)
         return message.id
@@ -79,16 +80,17 @@ class Publisher:
         Takes messages from the iterable as they leave, so a generator of millions stays small in memory.
         """
         remaining = iter(messages)
-        ahead: list[tuple[TaskMessage, Future[Outcome]]] = []
+        ahead: list[TaskMessage] = []
+        outcomes_ahead: Future[list[Outcome]] | None = None
         while True:
             chunk = list(itertools.islice(remaining, _CHUNK))
-            futures = self._hand_over([(message, route) for message in chunk])
-            for message, future in ahead:
-                outcome = future.result()
-                yield message, outcome and self._explain(outcome, message, route)
-            ahead = list(zip(chunk, futures, strict=True))
+            outcomes = self._hand_over(chunk, route) if chunk else None
+            if outcomes_ahead:
+                for message, outcome in zip(ahead, outcomes_ahead.result(), strict=True):
+                    yield message, outcome and self._explain(outcome, message, route)
             if not chunk:
                 return
+            ahead, outcomes_ahead = chunk, outcomes
 
     def submit(self, task: str, /, *args: Any, **kwargs: Any) -> str:
         """Publish one task with these arguments and return its id; raises as `publish` does."""
@@ -122,7 +124,8 @@ class Publisher:
         self._thread.join()
         self._loop.close()
 
-    def _hand_over(self, messages: Sequence[tuple[TaskMessage, Route | None]]) -> list[Future[Outcome]]:
+    def _hand_over(self, messages: Sequence[TaskMessage], route: Route | None) -> Future[list[Outcome]]:
+        """Give messages to the publisher's thread; the result is how each ended, in their order."""
         if self._pid != os.getpid():
             raise PublishError(
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
@@ -130,21 +133,13 @@ class Publisher:
             )
         if self._loop.is_closed():
             raise PublishError("this Publisher is closed; make a new one")
-        handed: list[tuple[Outgoing, Future[Outcome]]] = []
-        for message, route in messages:
-            future: Future[Outcome] = Future()
-            future.set_running_or_notify_cancel()  # from here on nobody can cancel it
-            try:
-                check_size(message.body, self.settings.message_limit_bytes, f"message of task {message.task!r}")
-            except MessageError as error:
-                future.set_result(error)
-            handed.append((_outgoing(message, route), future))
+        handover = _Handover(messages, route, self.settings.message_limit_bytes)
         with self._lock:
             idle = not self._handed_over
-            self._handed_over += (pair for pair in handed if not pair[1].done())
-            if idle and self._handed_over:
+            self._handed_over.append(handover)
+            if idle:
                 self._loop.call_soon_threadsafe(self._send_all)
-        return [future for _, future in handed]
+        return handover.ended
 
     def _explain(self, outcome: LeveretError, message: TaskMessage, route: Route | None) -> LeveretError:
         if isinstance(outcome, NotRouted):
@@ -163,8 +158,41 @@ class Publisher:
         outbox = self._outbox
         if outbox is None:
             outbox = self._outbox = Outbox(self.settings, "leveret producer")
-        for outgoing, future in handed:
-            outbox.send(outgoing, future.set_result)
+        for handover in handed:
+            handover.send(outbox)
+
+
+class _Handover:
+    """Messages on their way from a caller to the outbox; `ended` gets all their outcomes at once."""
+
+    def __init__(self, messages: Sequence[TaskMessage], route: Route | None, limit_bytes: int) -> None:
+        self._outgoing = [_outgoing(message, route) for message in messages]
+        self._outcomes: list[Outcome] = [_too_large(message, limit_bytes) for message in messages]
+        self._missing = len(messages)
+        self.ended: Future[list[Outcome]] = Future()
+        self.ended.set_running_or_notify_cancel()  # from here on nobody can cancel it
+
+    def send(self, outbox: Outbox) -> None:
+        """Pass on what is not refused already."""
+        for position, outgoing in enumerate(self._outgoing):
+            if self._outcomes[position]:
+                self._end(position, self._outcomes[position])
+            else:
+                outbox.send(outgoing, functools.partial(self._end, position))
+
+    def _end(self, position: int, outcome: Outcome) -> None:
+        self._outcomes[position] = outcome
+        self._missing -= 1
+        if not self._missing:
+            self.ended.set_result(self._outcomes)
+
+
+def _too_large(message: TaskMessage, limit_bytes: int) -> Outcome:
+    try:
+        check_size(message.body, limit_bytes, f"message of task {message.task!r}")
+    except MessageError as error:
+        return error
+    return None
 
 
 def _outgoing(message: TaskMessage, route: Route | None) -> Outgoing:

@@ -20,6 +20,7 @@ CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 LONGEST_NAME_BYTES = 255  # AMQP keeps ids, keys and names as short strings
 _FIRST_BYTES = 60
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 FAILURE_HEADERS = "failure-"
 """What the headers of a dead message's reason begin with: failure-type, failure-message, failure-traceback, …"""
 _BROKER_HEADERS = (
@@ -68,7 +69,7 @@ class TaskMessage:
         document = {"version": VERSION, "task": task, "args": list(args), "kwargs": dict(kwargs or {})}
         try:
             _check_keys(document)
-            body = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            body = _encode(document).encode()
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, cycles, lone surrogates
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {error}") from error
         return cls(task, body, new_id() if id is None else check_id(id))
@@ -109,9 +110,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
     check_size(body, limit_bytes, "the message body")
     _check_content(content_type, content_encoding)
     try:
-        document = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
-        )
+        document = _decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise UnreadableMessage(f"the body is not UTF-8: {error}; it begins {_begin(body)}") from error
     except RecursionError as error:
@@ -171,6 +170,9 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise ValueError("a field stands twice in one object")
     return made
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates).decode
 
 
 def _begin(body: bytes) -> str:

@@ -45,6 +45,8 @@ def attempt_key(queue: str, attempt: int) -> str:
 
 def attempt_of(queue: str, routing_key: str) -> int:
     """Read the attempt, counted from 1, off the key a message was last routed by."""
+    if "@" not in routing_key:
+        return 1
     match = _ATTEMPT_KEY.fullmatch(routing_key)
     return int(match["attempt"]) if match and match["queue"] == queue else 1
 

@@ -52,10 +52,11 @@ class Outgoing(NamedTuple):
 
 
 class _Item:
-    __slots__ = ("deadline", "on_outcome", "outgoing", "returned")
+    __slots__ = ("deadline", "id", "on_outcome", "outgoing", "returned")
 
     def __init__(self, outgoing: Outgoing, deadline: float, on_outcome: OnOutcome) -> None:
         self.outgoing = outgoing
+        self.id: str = outgoing.properties.message_id
         self.deadline = deadline
         self.on_outcome = on_outcome
         self.returned = False
@@ -113,10 +114,11 @@ class Outbox:
             return
         window = 1 if self._suspects else WINDOW
         while self._waiting and len(self._unconfirmed) < window and not self._blocked:
-            outgoing = self._waiting[0].outgoing
-            if outgoing.id in self._in_flight:
+            item = self._waiting[0]
+            if item.id in self._in_flight:
                 break  # the same message twice: a return could not be told apart
-            item = self._waiting.popleft()
+            self._waiting.popleft()
+            outgoing = item.outgoing
             try:
                 self._channel.basic_publish(*outgoing.route, outgoing.body, outgoing.properties, mandatory=True)
             except pika_errors.AMQPError:  # closed this moment; the callback that says so is on its way
@@ -125,7 +127,7 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - properties that pika cannot encode, of whatever type
                 self._end(item, PublishError(f"message {outgoing.id} cannot be encoded: {error}", outgoing.id))
                 continue
-            self._unconfirmed[next(self._tags)] = self._in_flight[outgoing.id] = item
+            self._unconfirmed[next(self._tags)] = self._in_flight[item.id] = item
 
     async def _open(self) -> None:
         """Get a channel in confirm mode, however long that takes; messages expire meanwhile."""
@@ -162,7 +164,7 @@ class Outbox:
         for tag in tags:
             item = self._unconfirmed.pop(tag, None)
             if item:
-                del self._in_flight[item.outgoing.id]
+                del self._in_flight[item.id]
                 self._suspects = max(0, self._suspects - 1)
                 self._end(item, self._judge(item, refused))
         self._pump()

@@ -30,7 +30,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.queue = WorkQueue("mail", topics=("#",))
-        self.begun: list[tuple[int, float, str]] = []
+        self.begun: list[tuple[int, float, float, str]] = []
         self.seen: list[Any] = []
         self.executor = Executor(LIMIT_BYTES, lambda *begun: self.begun.append(begun))
 
@@ -84,7 +84,7 @@ def test_what_begins_is_told_with_its_deadline(desk: Desk) -> None:
 
     desk.run("mail.send", number=7)
     desk.run("mail.send", number=8)
-    (first, first_deadline, name), (second, second_deadline, _) = desk.begun
+    (first, _, first_deadline, name), (second, _, second_deadline, _) = desk.begun
 
     assert (first, second, name) == (7, 8, "mail.send")
     assert first_deadline <= second_deadline

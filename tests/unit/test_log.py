@@ -88,7 +88,6 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert event == {
         "level": "info",
         "pid": os.getpid(),
-        "logger": "leveret",
         "message": "done",
         "task": "words.count",
         "seconds": 0.12345,

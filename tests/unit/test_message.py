@@ -131,7 +131,7 @@ def test_only_the_task_is_required(body: bytes, expected: Call) -> None:
         (b"hello", "the body is not JSON: .* it begins b'hello'"),
         (b'{"task":"a"', "the body is not JSON"),
         (b'{"task":"a"}{"task":"b"}', "the body is not JSON: Extra data"),
-        (b"\xef\xbb\xbf" + b'{"task":"a"}', "the body is not JSON: Unexpected UTF-8 BOM"),
+        (b"\xef\xbb\xbf" + b'{"task":"a"}', "the body is not JSON"),
         ('{"task":"a"}'.encode("utf-16"), "the body is not UTF-8"),
         ('{"task":"a"}'.encode("utf-16-be"), "the body is not JSON"),
         (b'{"task":"\xe9"}', "the body is not UTF-8"),

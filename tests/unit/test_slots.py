@@ -10,22 +10,22 @@ from consumers.slots import Begun, Slots
 
 
 def test_a_fresh_slot_is_empty() -> None:
-    """Before anything began there is no number, no deadline and no name."""
+    """Before anything began there is no number, no time and no name."""
 
-    assert Slots(2).read(1) == Begun(0, 0.0, "")
+    assert Slots(2).read(1) == Begun(0, 0.0, 0.0, "")
 
 
 def test_each_child_has_a_slot_of_its_own() -> None:
     """Writing one slot leaves its neighbours alone, and a later order replaces an earlier one."""
     slots = Slots(3)
-    slots.write(0, 1, 10.5, "words.count")
-    slots.write(2, 2**64 - 1, 0.25, "treasure.search")
-    slots.write(0, 2, 11.5, "a")
+    slots.write(0, 1, 0.5, 10.5, "words.count")
+    slots.write(2, 2**64 - 1, 0.125, 0.25, "treasure.search")
+    slots.write(0, 2, 1.0, 11.5, "a")
 
     assert [slots.read(index) for index in range(3)] == [
-        Begun(2, 11.5, "a"),
-        Begun(0, 0.0, ""),
-        Begun(2**64 - 1, 0.25, "treasure.search"),
+        Begun(2, 1.0, 11.5, "a"),
+        Begun(0, 0.0, 0.0, ""),
+        Begun(2**64 - 1, 0.125, 0.25, "treasure.search"),
     ]
 
 
@@ -41,11 +41,11 @@ def test_each_child_has_a_slot_of_its_own() -> None:
 def test_a_name_is_made_to_fit(task: str, expected: str) -> None:
     """A long name is cut and one that UTF-8 cannot hold is replaced; the next slot stays whole."""
     slots = Slots(2)
-    slots.write(1, 5, 1.5, "neighbour")
-    slots.write(0, 1, 2.5, task)
+    slots.write(1, 5, 0.5, 1.5, "neighbour")
+    slots.write(0, 1, 0.5, 2.5, task)
 
-    assert slots.read(0) == Begun(1, 2.5, expected)
-    assert slots.read(1) == Begun(5, 1.5, "neighbour")
+    assert slots.read(0) == Begun(1, 0.5, 2.5, expected)
+    assert slots.read(1) == Begun(5, 0.5, 1.5, "neighbour")
 
 
 def test_the_parent_reads_what_its_child_wrote() -> None:
@@ -53,8 +53,8 @@ def test_the_parent_reads_what_its_child_wrote() -> None:
     slots = Slots(1)
     child = os.fork()
     if child == 0:
-        slots.write(0, 7, 1.5, "words.count")
+        slots.write(0, 7, 0.5, 1.5, "words.count")
         os._exit(0)
     os.waitpid(child, 0)
 
-    assert slots.read(0) == Begun(7, 1.5, "words.count")
+    assert slots.read(0) == Begun(7, 0.5, 1.5, "words.count")

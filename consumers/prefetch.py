@@ -1,0 +1,27 @@
+"""How many unacknowledged messages to hold, when nobody says: few of slow tasks, many of tiny ones.
+
+Few keeps slow work spread evenly over workers. Many keeps children busy while acknowledgements travel.
+"""
+
+from __future__ import annotations
+
+_LEVELS = ((0.0005, 256), (0.002, 32), (0.010, 8))  # tasks of up to so many seconds: so many for each process
+_FEWEST = 2
+_SLACK = 2.0
+
+
+def first_prefetch(processes: int) -> int:
+    """Return what to start with, while nothing is known about the tasks."""
+    return _FEWEST * processes
+
+
+def next_prefetch(current: int, pace_seconds: float, processes: int) -> int:
+    """Return what fits tasks that take so long of late; a level is left for a lower one only with some slack."""
+    wanted = _level(pace_seconds) * processes
+    if wanted < current:
+        return min(current, _level(pace_seconds / _SLACK) * processes)
+    return wanted
+
+
+def _level(pace_seconds: float) -> int:
+    return next((count for longest, count in _LEVELS if pace_seconds <= longest), _FEWEST)

@@ -1,0 +1,42 @@
+"""How many messages are held follows how long tasks take."""
+
+from __future__ import annotations
+
+import pytest
+
+from consumers.prefetch import first_prefetch, next_prefetch
+
+
+@pytest.mark.parametrize(
+    ("current", "pace_seconds", "expected"),
+    [
+        (4, 0.000_02, 512),
+        (4, 0.001, 64),
+        (4, 0.005, 16),
+        (4, 5.0, 4),
+        (512, 0.000_4, 512),
+        (512, 0.000_9, 512),
+        (512, 0.001_1, 64),
+        (512, 5.0, 4),
+        (16, 0.015, 16),
+        (16, 0.021, 4),
+    ],
+)
+def test_prefetch_follows_the_pace(current: int, pace_seconds: float, expected: int) -> None:
+    """Tiny tasks raise it at once; it falls only when tasks are clearly slower than its level is for."""
+
+    assert next_prefetch(current, pace_seconds, processes=2) == expected
+
+
+def test_unknown_tasks_get_few() -> None:
+    """A worker that knows nothing yet holds two messages for each process."""
+
+    assert first_prefetch(3) == 6
+
+
+@pytest.mark.parametrize("pace_seconds", [1e-6, 0.0005, 0.0007, 0.002, 0.01, 0.5])
+def test_a_steady_pace_settles(pace_seconds: float) -> None:
+    """At one pace the prefetch finds its level and stays there."""
+    settled = next_prefetch(first_prefetch(4), pace_seconds, 4)
+
+    assert next_prefetch(settled, pace_seconds, 4) == settled
