@@ -103,7 +103,8 @@ def _submit_file(publisher: Publisher, options: argparse.Namespace) -> int:
                 lines[message.id] = number
                 yield message
 
-    with _open(options.file) as source, tqdm(unit=" tasks", disable=None, file=sys.stderr) as progress:
+    total = _count_lines(options.file)
+    with _open(options.file) as source, tqdm(total=total, unit=" tasks", disable=None, file=sys.stderr) as progress:
         for message, error in publisher.publish_many(messages(source), _route(options, options.task)):
             number = lines.pop(message.id)
             if error:
@@ -132,6 +133,15 @@ def _open(file: str) -> TextIO:
         return Path(file).open(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise SettingsError(f"--file {file} cannot be read: {error.strerror}") from error
+
+
+def _count_lines(file: str) -> int | None:
+    """Count the lines for the progress bar; None for what can be read only once, or not at all."""
+    path = Path(file)
+    if file == "-" or not path.is_file():
+        return None
+    with path.open("rb") as source:
+        return sum(1 for _ in source)
 
 
 def _json(text: str | None, wanted: type[Any], what: str) -> Any:
