@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -99,17 +100,31 @@ class Publisher:
     def submit_many(self, task: str, calls: Iterable[Mapping[str, Any]], route: Route | None = None) -> list[str]:
         """Publish a task once for each mapping of keyword arguments and return the ids, in order.
 
-        Raises `PartlySubmitted`, with every id and every failure, when some could not be submitted.
+        Raises `PartlySubmitted`, with every id (empty for a call that is no message) and every failure, when some
+        could not be submitted.
         """
         ids: list[str] = []
         failures: list[tuple[int, LeveretError]] = []
-        messages = (TaskMessage.create(task, kwargs=kwargs) for kwargs in calls)
-        for position, (message, outcome) in enumerate(self.publish_many(messages, route)):
-            ids.append(message.id)
+        on_the_way: deque[int] = deque()  # positions, in the order of publishing
+
+        def messages() -> Iterator[TaskMessage]:
+            for position, kwargs in enumerate(calls):
+                try:
+                    message = TaskMessage.create(task, kwargs=kwargs)
+                except MessageError as error:
+                    failures.append((position, error))
+                    ids.append("")
+                else:
+                    on_the_way.append(position)
+                    ids.append(message.id)
+                    yield message
+
+        for _, outcome in self.publish_many(messages(), route):
+            position = on_the_way.popleft()
             if outcome:
                 failures.append((position, outcome))
         if failures:
-            raise PartlySubmitted(ids, failures)
+            raise PartlySubmitted(ids, sorted(failures, key=lambda failure: failure[0]))
         return ids
 
     async def submit_async(self, task: str, /, *args: Any, **kwargs: Any) -> str:
@@ -149,7 +164,7 @@ class Publisher:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
-        if self._outbox:
+        if self._outbox is not None:
             self._loop.run_until_complete(self._outbox.close(wait=True))
 
     def _send_all(self) -> None:

@@ -17,7 +17,7 @@ import pika
 from topology import broker, connection, settings
 from topology.command import EXIT_ERROR, run
 from topology.errors import LeveretError, TopologyError
-from topology.message import FAILURE_HEADERS, new_id, own_headers
+from topology.message import FAILURE_HEADERS, check_name, new_id, own_headers
 from topology.names import Route, dlq_name
 from topology.outbox import Outbox, Outgoing
 from topology.settings import Settings
@@ -43,6 +43,7 @@ async def redrive(
     Raises `TopologyError` when the queue has no DLQ, `BrokerError` or `PublishError` when the broker fails; what
     was not confirmed by then is still in the DLQ.
     """
+    check_name(dlq_name(queue), "queue")
     opened = await connection.connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
     moving: list[asyncio.Future[LeveretError | None]] = []
@@ -155,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
     configured = broker.resolve(settings.load())
     moved = asyncio.run(redrive(configured, options.queue, options.id or (), options.dry_run))
     for dead in moved:
-        print(dead.id)
+        print(dead.properties.message_id or "(no id)")
         print(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}", file=sys.stderr)
     missing = sorted(set(options.id or ()) - {dead.id for dead in moved})
     for task_id in missing:

@@ -6,6 +6,7 @@ Ids go to stdout, one a line, and everything else to stderr, so that it pipes.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,9 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    message = None
+    if options.task and not options.file:
+        args, kwargs = _json(options.args, list, "--args"), _json(options.kwargs, dict, "--kwargs")
+        message = TaskMessage.create(options.task, args, kwargs)
     configured = _prepare(broker.resolve(settings.load()), options)
     with Publisher(configured) as publisher:
-        return _submit(publisher, options)
+        if message:
+            print(publisher.publish(message, _route(options, options.task)))
+            return 0
+        return _submit_file(publisher, options) if options.file else _submit_samples(publisher, options)
 
 
 def _prepare(configured: Settings, options: argparse.Namespace) -> Settings:
@@ -56,13 +64,7 @@ def _prepare(configured: Settings, options: argparse.Namespace) -> Settings:
     return configured
 
 
-def _submit(publisher: Publisher, options: argparse.Namespace) -> int:
-    if options.file:
-        return _submit_file(publisher, options)
-    if options.task:
-        args, kwargs = _json(options.args, list, "--args"), _json(options.kwargs, dict, "--kwargs")
-        print(publisher.publish(TaskMessage.create(options.task, args, kwargs), _route(options, options.task)))
-        return 0
+def _submit_samples(publisher: Publisher, options: argparse.Namespace) -> int:
     texts = samples.sample_texts(publisher.settings.data_dir)
     print(f"submitting {samples.SAMPLE_TASK} for {len(texts)} texts in {publisher.settings.data_dir}", file=sys.stderr)
     for text in texts:
@@ -128,6 +130,8 @@ def _report(file: str, submitted: int, failures: dict[int, str]) -> int:
 
 def _open(file: str) -> TextIO:
     if file == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         return sys.stdin
     try:
         return Path(file).open(encoding="utf-8", errors="surrogateescape")

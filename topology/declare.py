@@ -22,6 +22,7 @@ from topology.objects import Table, objects_of, shared_exchanges
 from topology.settings import Settings, vhost_of
 
 SAMPLES = "topology.samples"
+_TRIES = 10
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost .*?: "
     r"received (?:the value )?(?P<wanted>.+?) but current is (?:the value )?(?P<current>.+)"
@@ -34,9 +35,16 @@ def declare(settings: Settings, work_queues: Iterable[queues.WorkQueue]) -> None
     Raises `TopologyMismatch` when an object exists with other arguments, `AccessRefused` without the right to
     configure, `BrokerUnreachable` when nothing answers.
     """
-    with declaring(settings) as connection:
-        for table in (shared_exchanges(), *map(objects_of, work_queues)):
-            _declare_table(connection, table, vhost_of(settings.amqp_url))
+    tables = [shared_exchanges(), *map(objects_of, work_queues)]
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with declaring(settings) as connection:
+                for table in tables:
+                    _declare_table(connection, table, vhost_of(settings.amqp_url))
+            return
+        except amqp_errors.NotFound as error:  # somebody else replaces an exchange this moment
+            if not tries_left:
+                raise TopologyError(f"the broker could not declare the topology: {error}; try again") from error
 
 
 def _declare_table(connection: Any, table: Table, vhost: str) -> None:
@@ -96,6 +104,8 @@ def _apply(connection: Any, vhost: str, operation: Any) -> None:
             f"the broker refused to declare: {error.reply_text}; give this user the configure right in virtual host "
             f"{vhost!r}, or let another account run python -m topology.declare and use --no-declare"
         ) from error
+    except amqp_errors.NotFound:
+        raise
     except (amqp_errors.AMQPError, OSError) as error:
         raise TopologyError(f"the broker could not declare the topology: {error}; try again") from error
 

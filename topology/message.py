@@ -66,8 +66,8 @@ class TaskMessage:
         """Encode a call. Raises `MessageError` when the name, an argument or the id cannot be sent."""
         if not isinstance(task, str) or not task or len(task.encode(errors="replace")) > LONGEST_NAME_BYTES:
             raise MessageError(f"{task!r} cannot name a task: it takes 1 to {LONGEST_NAME_BYTES} bytes of text")
-        document = {"version": VERSION, "task": task, "args": list(args), "kwargs": dict(kwargs or {})}
         try:
+            document = {"version": VERSION, "task": task, "args": list(args), "kwargs": dict(kwargs or {})}
             _check_keys(document)
             body = _encode(document).encode()
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, cycles, lone surrogates
@@ -94,6 +94,13 @@ def check_id(task_id: str) -> str:
     if not task_id or not task_id.isprintable() or len(task_id.encode(errors="replace")) > LONGEST_NAME_BYTES:
         raise MessageError(f"{task_id!r} cannot be a task id: 1 to {LONGEST_NAME_BYTES} bytes of printable text")
     return task_id
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name. Raises `MessageError` when it is longer than AMQP can carry."""
+    if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
+        raise MessageError(f"{what} {name[:_FIRST_BYTES]!r}… is longer than the {LONGEST_NAME_BYTES} bytes of AMQP")
+    return name
 
 
 def check_size(body: bytes, limit_bytes: int, what: str) -> None:

@@ -121,7 +121,8 @@ class Outbox:
             outgoing = item.outgoing
             try:
                 self._channel.basic_publish(*outgoing.route, outgoing.body, outgoing.properties, mandatory=True)
-            except pika_errors.AMQPError:  # closed this moment; the callback that says so is on its way
+            except (pika_errors.ChannelWrongStateError, pika_errors.ConnectionWrongStateError):
+                # closed this moment; the callback that says so is on its way
                 self._waiting.appendleft(item)
                 return
             except Exception as error:  # noqa: BLE001 - properties that pika cannot encode, of whatever type

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -133,6 +134,36 @@ class Vhost:
                 if method is None:
                     return taken
                 taken.append(Dead(properties, body))
+
+    def ids_in(self, queue: str) -> list[str]:
+        """Take every message out of a queue and return the ids, sorted."""
+        return sorted(str(dead.properties.message_id) for dead in self.take(queue))
+
+    def fail(self, queue: str, message_id: str) -> None:
+        """Take the next message as a worker does, see that it is this one, and reject it."""
+        await_value(lambda: self.count(queue), f"{message_id} in {queue}")
+        with self.connect() as connection:
+            channel = connection.channel()
+            method, properties, _ = channel.basic_get(queue)
+            assert properties.message_id == message_id
+            channel.basic_nack(method.delivery_tag, requeue=False)
+
+    def url_of(self, user: str, password: str) -> str:
+        """Return the URL of the virtual host for another user."""
+        place = urlsplit(self.amqp_url)
+        return f"{place.scheme}://{user}:{password}@{place.hostname}:{place.port or 5672}{place.path}"
+
+    @contextlib.contextmanager
+    def limited_user(self, **rights: str) -> Iterator[str]:
+        """Make a user with only these rights in the virtual host; yields its URL, with the password `secret`."""
+        user = f"{self.name}-limited"
+        self.api("PUT", f"users/{user}", {"password": "secret", "tags": ""})
+        try:
+            nothing = {"configure": "^$", "write": "^$", "read": "^$"}
+            self.api("PUT", f"permissions/{self.name}/{user}", {**nothing, **rights})
+            yield self.url_of(user, "secret")
+        finally:
+            self.api("DELETE", f"users/{user}")
 
     def take_one(self, queue: str) -> Dead:
         """Wait for a message in a queue, and take it."""

@@ -1,0 +1,216 @@
+"""Publishing: where a confirmed message is, and what is said when it could not be confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pika
+import pytest
+
+import producers
+from producers import Publisher
+from producers import publisher as publisher_module
+from tests.broker.jobs import jobs
+from tests.broker.other_jobs import others
+from tests.broker.support import Vhost
+from topology.errors import (
+    LeveretError,
+    MessageError,
+    MessageTooLarge,
+    NotRouted,
+    PublishError,
+)
+from topology.message import TaskMessage
+from topology.names import Route
+
+
+@pytest.fixture
+def publisher(vhost: Vhost) -> Iterator[Publisher]:
+    vhost.declare(jobs)
+    with Publisher(vhost.settings) as made:
+        yield made
+
+
+@pytest.fixture
+def own_publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the functions of `producers` begin with no publisher, and close the one they make."""
+    vhost.declare(jobs)
+    monkeypatch.setenv("AMQP_URL", vhost.amqp_url)
+    monkeypatch.setattr(publisher_module, "_default", None)
+    yield
+    publisher_module.default_publisher().close()
+
+
+@pytest.mark.parametrize(
+    ("route", "reached"),
+    [
+        (None, {jobs.name}),
+        (Route.topic("jobs.something.else"), {jobs.name}),
+        (Route.direct(jobs.name), {jobs.name}),
+        (Route.direct(others.name), {others.name}),
+        (Route.fanout(), {jobs.name, others.name}),
+        (Route("", jobs.name), {jobs.name}),
+    ],
+    ids=str,
+)
+def test_every_route(vhost: Vhost, publisher: Publisher, route: Route | None, reached: set[str]) -> None:
+    """A message lies in the queues of its route and in no other, persistent, as JSON, under the id returned."""
+    vhost.declare(jobs, others)
+
+    task_id = publisher.publish(TaskMessage.create("jobs.write", ["x"], {"ä": "ö"}), route)
+
+    assert {queue for queue in (jobs.name, others.name) if vhost.count(queue)} == reached
+    for queue in reached:
+        (found,) = vhost.take(queue)
+        assert found.properties.message_id == task_id
+        assert found.properties.delivery_mode == pika.DeliveryMode.Persistent.value
+        assert (found.properties.content_type, found.properties.content_encoding) == ("application/json", "utf-8")
+        assert json.loads(found.body) == {"version": 1, "task": "jobs.write", "args": ["x"], "kwargs": {"ä": "ö"}}
+
+
+@pytest.mark.usefixtures("own_publisher")
+def test_every_way_to_submit(vhost: Vhost) -> None:
+    """submit, submit_many, submit_async and publish return one id for each message, and the broker has them all."""
+    ids = [
+        producers.submit("jobs.write", "a", path="b"),
+        *producers.submit_many("jobs.write", [{"path": "c"}, {"path": "d"}]),
+        *producers.submit_many("jobs.write", ({"path": "e"} for _ in range(1)), Route.direct(jobs.name)),
+        asyncio.run(producers.submit_async("jobs.write", path="f")),
+        producers.publish(TaskMessage.create("jobs.write", id="my own"), Route.direct(jobs.name)),
+    ]
+
+    assert producers.submit_many("jobs.write", []) == []
+    assert len(set(ids)) == 6
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+def test_many_threads(vhost: Vhost, publisher: Publisher) -> None:
+    """Eight threads that submit 500 tasks each at once put 4,000 messages into the queue, each exactly once."""
+
+    def submit_some(thread: int) -> list[str]:
+        return [publisher.submit("jobs.write", path=f"{thread}/{number}") for number in range(500)]
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = [task_id for some in threads.map(submit_some, range(8)) for task_id in some]
+
+    assert len(set(ids)) == 4000
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+def test_many_coroutines(vhost: Vhost, publisher: Publisher) -> None:
+    """A thousand submits gathered on one event loop put a thousand messages into the queue, each exactly once."""
+
+    async def submit_all() -> list[str]:
+        return await asyncio.gather(*(publisher.submit_async("jobs.write", path=str(n)) for n in range(1000)))
+
+    ids = asyncio.run(submit_all())
+
+    assert len(set(ids)) == 1000
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+def test_one_message_many_times_at_once(vhost: Vhost, publisher: Publisher) -> None:
+    """The same message published side by side is confirmed as often as it was published."""
+    message = TaskMessage.create("jobs.write")
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda _: publisher.publish(message), range(20)))
+
+    assert vhost.ids_in(jobs.name) == ids == [message.id] * 20
+
+
+@pytest.mark.parametrize(
+    ("route", "texts"),
+    [
+        (Route.topic("jbos.write"), ["'tasks.topic'", "'jbos.write'", "nearest binding is 'jobs.#'"]),
+        (Route.direct("jbos"), ["'tasks.direct'", "'jbos'", "nearest binding is 'jobs'"]),
+        (Route.fanout(), ["'tasks.fanout'", "no queue is bound", "topology.declare"]),
+        (Route("nowhere", "jobs"), ["no exchange 'nowhere'", "topology.declare"]),
+    ],
+    ids=lambda value: value.exchange if isinstance(value, Route) else "",
+)
+def test_not_routed(vhost: Vhost, publisher: Publisher, route: Route, texts: list[str]) -> None:
+    """A message nobody is bound for raises NotRouted and says what is; those sent beside it arrive."""
+    with vhost.connect() as connection:
+        connection.channel().queue_unbind(jobs.name, "tasks.fanout", "")
+
+    async def publish_all() -> list[str | BaseException]:
+        routes = [route if number % 10 == 3 else None for number in range(100)]
+        return await asyncio.gather(
+            *(publisher.publish_async(TaskMessage.create("jobs.write", id=str(n)), r) for n, r in enumerate(routes)),
+            return_exceptions=True,
+        )
+
+    outcomes = asyncio.run(publish_all())
+
+    failed = {str(number): outcome for number, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)}
+    assert set(failed) == {str(number) for number in range(3, 100, 10)}
+    for task_id, error in failed.items():
+        assert isinstance(error, NotRouted)
+        assert error.task_id == task_id
+        assert [text for text in texts if text not in str(error)] == []
+    assert set(vhost.ids_in(jobs.name)) == {str(number) for number in range(100)} - set(failed)
+
+
+def test_too_large(vhost: Vhost, publisher: Publisher) -> None:
+    """A message over the limit raises MessageTooLarge with both sizes; it is not sent, and the next one is."""
+    with pytest.raises(MessageTooLarge, match=r"1,0\d\d,\d\d\d bytes, over the limit of 1,048,576"):
+        publisher.submit("jobs.write", text="x" * 1024 * 1024)
+
+    good = publisher.submit("jobs.write", text="x" * 1_000_000)
+
+    assert vhost.ids_in(jobs.name) == [good]
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", math.nan, math.inf, "\ud800"], ids=repr)
+def test_arguments_that_are_no_json(vhost: Vhost, publisher: Publisher, value: Any) -> None:
+    """Arguments that JSON cannot hold raise MessageError naming the task, and nothing is sent."""
+    with pytest.raises(MessageError, match=r"arguments of task 'jobs\.write' cannot be written as JSON"):
+        publisher.submit("jobs.write", {"deep": [value]})
+
+    assert vhost.count(jobs.name) == 0
+
+
+def test_bad_call_among_many(vhost: Vhost, publisher: Publisher) -> None:
+    """When one of many calls cannot be written as JSON, the error tells the ids of all that were submitted."""
+    calls = [{"path": math.nan if number == 2500 else number} for number in range(3000)]
+
+    with pytest.raises(LeveretError, match="cannot be written as JSON") as caught:
+        publisher.submit_many("jobs.write", calls)
+
+    publisher.close()
+    assert set(vhost.ids_in(jobs.name)) == set(filter(None, getattr(caught.value, "task_ids", ())))
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Route.topic("k" * 256),
+        Route.direct("\N{GREEK SMALL LETTER ALPHA}" * 128),
+        Route("e" * 256, "k"),
+        Route.topic("\ud800"),
+    ],
+    ids=["topic", "direct", "exchange", "surrogate"],
+)
+def test_route_that_cannot_be_sent(vhost: Vhost, route: Route) -> None:
+    """A route that AMQP cannot carry raises PublishError at once, and the messages sent beside it arrive."""
+    vhost.declare(jobs)
+
+    async def publish_all() -> list[str | BaseException]:
+        messages = [TaskMessage.create("jobs.write", id=str(number)) for number in range(9)]
+        publishing = (own.publish_async(one, route if one.id == "4" else None) for one in messages)
+        return await asyncio.wait_for(asyncio.gather(*publishing, return_exceptions=True), timeout=60)
+
+    with Publisher(replace(vhost.settings, publish_timeout_seconds=2)) as own:
+        outcomes = asyncio.run(publish_all())
+
+    refusal = outcomes.pop(4)
+    assert type(refusal) is PublishError
+    assert "message 4 cannot be encoded" in str(refusal)
+    assert outcomes == vhost.ids_in(jobs.name) == list("01235678")

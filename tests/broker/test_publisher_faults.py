@@ -1,0 +1,239 @@
+"""Publishing under faults: what is said when the broker refuses, blocks, restarts or is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+from producers import Publisher
+from tests.broker.jobs import jobs
+from tests.broker.support import Restart, Vhost, await_value
+from topology.errors import (
+    AccessRefused,
+    BrokerBlocked,
+    BrokerUnreachable,
+    LeveretError,
+    Nacked,
+    NotRouted,
+    PublishError,
+)
+from topology.message import TaskMessage
+from topology.names import Route
+from topology.settings import CHECKOUT
+
+
+@pytest.fixture
+def publisher(vhost: Vhost) -> Iterator[Publisher]:
+    vhost.declare(jobs)
+    with Publisher(vhost.settings) as made:
+        yield made
+
+
+def broker_ctl(*arguments: str) -> None:
+    subprocess.run([*shlex.split(os.environ["BROKER_CTL"]), *arguments], check=True, capture_output=True)
+
+
+def producer_connections(vhost: Vhost) -> list[str]:
+    return [
+        connection["name"]
+        for connection in vhost.api("GET", f"vhosts/{vhost.name}/connections")
+        if connection.get("client_properties", {}).get("connection_name") == "leveret producer"
+    ]
+
+
+def interrupted_calls(number: int, interrupt: Callable[[], None]) -> Iterator[dict[str, str]]:
+    """Make arguments for many calls; a third of the way interrupt, and do not end before that is over."""
+    with ThreadPoolExecutor(1) as aside:
+        for position in range(number):
+            if position == number // 3:
+                interrupted = aside.submit(interrupt)
+            if position == number - number // 5:
+                interrupted.result()
+            yield {"path": str(position)}
+
+
+def test_full_queue(vhost: Vhost, publisher: Publisher) -> None:
+    """A full queue refuses: Nacked is raised for what it did not take, and it holds all that was confirmed."""
+    vhost.api(
+        "PUT",
+        f"policies/{vhost.name}/full",
+        {"pattern": f"^{jobs.name}$", "definition": {"max-length": 3}, "apply-to": "queues"},
+    )
+    confirmed: list[str] = []
+
+    def look() -> Nacked | None:
+        try:
+            confirmed.append(publisher.submit("jobs.write"))
+        except Nacked as error:
+            return error
+        return None
+
+    refusal = await_value(look, "a refusal")
+
+    assert refusal.task_id in str(refusal)
+    assert "full" in str(refusal)
+    assert refusal.task_id not in confirmed
+    assert vhost.ids_in(jobs.name) == sorted(confirmed)
+
+
+def test_nothing_answers(vhost: Vhost) -> None:
+    """When no broker answers, submitting gives up within the publish timeout and raises BrokerUnreachable."""
+    nowhere = replace(vhost.settings, amqp_url="amqp://guest:secret@localhost:1/", publish_timeout_seconds=0.5)
+
+    with Publisher(nowhere) as publisher, pytest.raises(BrokerUnreachable, match="does not answer") as caught:
+        publisher.submit("jobs.write")
+
+    assert "secret" not in str(caught.value)
+
+
+def test_wrong_password(vhost: Vhost) -> None:
+    """A wrong password raises AccessRefused, which names the user and not the password."""
+    wrong = replace(vhost.settings, amqp_url=vhost.url_of(vhost.user, "wrong-secret"))
+
+    with Publisher(wrong) as publisher, pytest.raises(AccessRefused, match=f"refused user {vhost.user!r}") as caught:
+        publisher.submit("jobs.write")
+
+    assert "secret" not in str(caught.value)
+
+
+def test_no_right_to_write(vhost: Vhost) -> None:
+    """Without the write right on an exchange AccessRefused names it; another exchange takes messages."""
+    vhost.declare(jobs)
+
+    with vhost.limited_user(write=r"^tasks\.direct$") as url, Publisher(replace(vhost.settings, amqp_url=url)) as own:
+        with pytest.raises(AccessRefused, match=r"'tasks\.topic'.*write right"):
+            own.submit("jobs.write")
+        good = own.publish(TaskMessage.create("jobs.write"), Route.direct(jobs.name))
+
+    assert vhost.ids_in(jobs.name) == [good]
+
+
+def test_connection_closed_amid_many(vhost: Vhost, publisher: Publisher) -> None:
+    """An operator who closes the connection amid thousands of messages makes some come twice, and loses none."""
+    first = publisher.submit("jobs.write")
+    (name,) = await_value(lambda: producer_connections(vhost), "the connection")
+
+    ids = publisher.submit_many(
+        "jobs.write", interrupted_calls(6000, lambda: vhost.api("DELETE", f"connections/{quote(name, safe='')}"))
+    )
+
+    assert len(set(ids)) == 6000
+    assert set(vhost.ids_in(jobs.name)) == {first, *ids}
+    await_value(lambda: name not in producer_connections(vhost), "the closed connection to go")
+
+
+def test_broker_restarts_amid_many(vhost: Vhost, restart_broker: Restart) -> None:
+    """A broker that stops and starts amid thousands of messages has them all in the end."""
+    vhost.declare(jobs)
+
+    with Publisher(replace(vhost.settings, publish_timeout_seconds=60)) as publisher:
+        ids = publisher.submit_many("jobs.write", interrupted_calls(6000, restart_broker))
+
+    assert len(set(ids)) == 6000
+    assert set(vhost.ids_in(jobs.name)) == set(ids)
+
+
+@pytest.mark.skipif("BROKER_CTL" not in os.environ, reason="set BROKER_CTL to the rabbitmqctl command of this broker")
+def test_memory_alarm(vhost: Vhost) -> None:
+    """Blocked by a memory alarm, submitting raises BrokerBlocked and names it; afterwards messages flow again."""
+    vhost.declare(jobs)
+
+    def look() -> LeveretError | None:
+        try:
+            blocked.submit("jobs.write")
+        except LeveretError as error:
+            return error
+        return None
+
+    with Publisher(replace(vhost.settings, publish_timeout_seconds=2)) as blocked:
+        blocked.submit("jobs.write")
+        try:
+            broker_ctl("set_vm_memory_high_watermark", "0.0000001")
+            refusal = await_value(look, "the alarm")
+        finally:
+            broker_ctl("set_vm_memory_high_watermark", "0.4")
+
+        assert isinstance(refusal, BrokerBlocked)
+        assert "memory" in str(refusal)
+        await_value(lambda: look() is None, "the end of the alarm")
+        good = blocked.submit("jobs.write")
+
+    assert good in vhost.ids_in(jobs.name)
+
+
+_FORK = """
+import os
+from producers import Publisher, submit
+from topology.errors import PublishError
+
+mine = Publisher()
+print(mine.submit("jobs.write"), submit("jobs.write"), flush=True)
+if os.fork() == 0:
+    try:
+        mine.submit("jobs.write")
+    except PublishError as error:
+        print(error)
+    mine.close()
+    print(submit("jobs.write"), submit("jobs.write"), flush=True)
+else:
+    assert os.wait()[1] == 0
+    print(mine.submit("jobs.write"), submit("jobs.write"), flush=True)
+"""
+
+
+def test_fork(vhost: Vhost) -> None:
+    """After a fork the parent's publisher refuses and says why, `submit` works, and the parent's goes on."""
+    vhost.declare(jobs)
+    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", _FORK], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    before, refusal, in_child, after = ended.stdout.splitlines()
+    assert "make a new Publisher after the fork" in refusal
+    assert vhost.ids_in(jobs.name) == sorted(f"{before} {in_child} {after}".split())
+
+
+def test_closed(vhost: Vhost, publisher: Publisher) -> None:
+    """A closed publisher refuses and says so; closing it again does nothing."""
+    good = publisher.submit("jobs.write")
+    publisher.close()
+    publisher.close()
+
+    for use in (
+        lambda: publisher.submit("jobs.write"),
+        lambda: publisher.submit_many("jobs.write", [{}]),
+        lambda: asyncio.run(publisher.submit_async("jobs.write")),
+    ):
+        with pytest.raises(PublishError, match="this Publisher is closed"):
+            use()
+
+    assert vhost.ids_in(jobs.name) == [good]
+
+
+def test_leaves_nothing_open(vhost: Vhost) -> None:
+    """A publisher used as a context manager leaves no thread and no open file, used or not, failed or not."""
+    vhost.declare(jobs)
+    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    with Publisher(vhost.settings):
+        pass
+    with Publisher(vhost.settings) as used:
+        used.submit("jobs.write")
+    with pytest.raises(NotRouted), Publisher(vhost.settings) as failed:
+        failed.submit("nobody.here")
+
+    await_value(lambda: threading.active_count() == threads, "the end of every thread")
+    assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208

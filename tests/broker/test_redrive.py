@@ -1,0 +1,275 @@
+"""The command `python -m producers.redrive`: which dead messages go round again, and where the others stay."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pika
+import pytest
+
+from tests.broker.jobs import jobs
+from tests.broker.support import Vhost, Workers, await_value, run
+from topology.message import FAILURE_HEADERS, new_id
+from topology.names import Route, dlq_name
+from topology.samples import words
+
+Ended = subprocess.CompletedProcess[str]
+Redrive = Callable[..., Ended]
+DLQ = dlq_name(jobs.name)
+FAILURE = {
+    FAILURE_HEADERS + "task": "jobs.fail",
+    FAILURE_HEADERS + "attempts": 3,
+    FAILURE_HEADERS + "type": "ValueError",
+    FAILURE_HEADERS + "message": "no luck",
+}
+OWN = {"mine": {"deep": [1, "ä"]}}
+
+
+@pytest.fixture
+def redrive(vhost: Vhost) -> Redrive:
+    """Run the command on the test's virtual host."""
+
+    def run_it(*arguments: str, **environment: str) -> Ended:
+        return run("producers.redrive", *arguments, **{"AMQP_URL": vhost.amqp_url, **environment})
+
+    return run_it
+
+
+def bury(vhost: Vhost, *ids: str) -> None:
+    """Put messages into the DLQ as a worker does."""
+    vhost.declare(jobs)
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        for message_id in ids:
+            properties = pika.BasicProperties(message_id=message_id, delivery_mode=2, headers={**OWN, **FAILURE})
+            channel.basic_publish("", DLQ, b'{"task": "jobs.fail"}', properties)
+    await_value(lambda: vhost.count(DLQ) == len(ids), "the messages in the DLQ")
+
+
+def only_line(ended: Ended) -> str:
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("producers.redrive: ")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    return line
+
+
+def test_all(vhost: Vhost, redrive: Redrive) -> None:
+    """Without --id every dead message goes to its work queue; stdout has the ids, stderr the reasons."""
+    bury(vhost, "one", "two", "three")
+
+    ended = redrive("jobs")
+
+    assert (ended.returncode, ended.stdout.split()) == (0, ["one", "two", "three"])
+    assert ended.stderr.splitlines() == [
+        *["  jobs.fail, 3 attempts: ValueError: no luck"] * 3,
+        "3 message(s) went from jobs.dlq to jobs",
+    ]
+    assert vhost.counts(jobs) == {jobs.name: 3}
+    assert vhost.ids_in(jobs.name) == ["one", "three", "two"]
+
+
+def test_chosen(vhost: Vhost, redrive: Redrive) -> None:
+    """With --id the chosen messages go, and the others stay in the DLQ as they were."""
+    bury(vhost, "one", "two", "three", "four")
+
+    ended = redrive("jobs", "--id", "four", "--id", "two")
+
+    assert (ended.returncode, ended.stdout.split()) == (0, ["two", "four"])
+    assert vhost.ids_in(jobs.name) == ["four", "two"]
+    await_value(lambda: vhost.count(DLQ) == 2, "the others back in the DLQ")
+    left = vhost.take(DLQ)
+    assert sorted(str(dead.properties.message_id) for dead in left) == ["one", "three"]
+    assert [{name: dead.headers[name] for name in (*OWN, *FAILURE)} for dead in left] == [{**OWN, **FAILURE}] * 2
+
+
+@pytest.mark.parametrize(("options", "told"), [([], ["one", "two"]), (["--id", "two"], ["two"])])
+def test_dry_run(vhost: Vhost, redrive: Redrive, options: list[str], told: list[str]) -> None:
+    """--dry-run tells what would go and why it is dead, and everything stays in the DLQ."""
+    bury(vhost, "one", "two")
+
+    ended = redrive("jobs", "--dry-run", *options)
+
+    assert (ended.returncode, ended.stdout.split()) == (0, told)
+    assert "ValueError: no luck" in ended.stderr
+    assert f"{len(told)} message(s) would go" in ended.stderr
+    await_value(lambda: vhost.count(DLQ) == 2, "both back in the DLQ")
+    assert vhost.counts(jobs) == {DLQ: 2}
+
+
+def test_unknown_id(vhost: Vhost, redrive: Redrive) -> None:
+    """An id that is not in the DLQ is named, with status 1; the known one goes all the same."""
+    bury(vhost, "one", "two")
+
+    ended = redrive("jobs", "--id", "nobody", "--id", "one")
+
+    assert (ended.returncode, ended.stdout.split()) == (1, ["one"])
+    assert "producers.redrive: no message nobody lies in jobs.dlq" in ended.stderr.splitlines()
+    assert vhost.ids_in(jobs.name) == ["one"]
+    await_value(lambda: vhost.count(DLQ), "the other back in the DLQ")
+    assert vhost.ids_in(DLQ) == ["two"]
+
+
+def test_empty(vhost: Vhost, redrive: Redrive) -> None:
+    """An empty DLQ is no error."""
+    vhost.declare(jobs)
+
+    ended = redrive("jobs")
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "0 message(s) went from jobs.dlq to jobs\n"
+
+
+def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -> None:
+    """A redriven message has its id, body, properties and own headers, and nothing of its former life."""
+    vhost.declare(jobs)
+    task_id = new_id()
+    kept = {"message_id": task_id, "content_type": "application/json", "correlation_id": "c", "priority": 3}
+    vhost.publish(Route.topic("jobs.fail"), b'{"task": "jobs.fail", "more": 1}', headers=OWN, **kept)
+    workers.drain()
+
+    assert redrive("jobs").stdout == f"{task_id}\n"
+
+    again = vhost.take_one(jobs.name)
+    assert {name: getattr(again.properties, name) for name in kept} == kept
+    assert again.properties.delivery_mode == pika.DeliveryMode.Persistent.value
+    assert again.body == b'{"task": "jobs.fail", "more": 1}'
+    assert {name: value for name, value in again.headers.items() if name != "x-delivery-count"} == OWN
+    assert not again.headers.get("x-delivery-count")
+    assert vhost.counts(jobs) == {}
+
+
+def test_attempts_begin_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -> None:
+    """A redriven message has all its attempts again: first, retry tiers, DLQ, under the same id."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.fanout(), "jobs.fail", "the-id")
+    workers.drain()
+    redrive("jobs")
+
+    worker = workers.drain()
+
+    assert [(event["id"], event["attempt"]) for event in worker.find("retry")] == [("the-id", "1/3"), ("the-id", "2/3")]
+    assert vhost.counts(jobs) == {DLQ: 1}
+    dead = vhost.take_one(DLQ)
+    assert dead.properties.message_id == "the-id"
+    assert dead.headers[FAILURE_HEADERS + "attempts"] == 3
+
+
+def test_dead_by_rejections_alone(vhost: Vhost, redrive: Redrive) -> None:
+    """A message that only nacks brought to the DLQ loses the broker's records and has all its attempts again."""
+    vhost.declare(jobs)
+    vhost.publish(Route.direct(jobs.name), b"{}", message_id="the-id")
+    for _ in range(jobs.attempts):
+        vhost.fail(jobs.name, "the-id")
+    await_value(lambda: vhost.count(DLQ), "the message in the DLQ")
+
+    assert redrive("jobs").returncode == 0
+
+    for _ in range(jobs.attempts):
+        vhost.fail(jobs.name, "the-id")
+    deaths = vhost.take_one(DLQ).headers["x-death"]
+    assert [death["count"] for death in deaths if death["reason"] == "rejected"] == [jobs.attempts]
+
+
+def test_message_without_id(vhost: Vhost, redrive: Redrive) -> None:
+    """A dead message that has no id gets one as it goes, and the command tells it."""
+    vhost.declare(jobs)
+    vhost.publish(Route("", DLQ), b'{"task": "jobs.fail"}')
+
+    ended = redrive("jobs")
+
+    (told,) = ended.stdout.split()
+    assert vhost.ids_in(jobs.name) == [told]
+
+
+def test_work_queue_is_gone(vhost: Vhost, redrive: Redrive) -> None:
+    """While the work queue is missing one line says so and its messages stay in the DLQ; then they go."""
+    bury(vhost, "one", "two")
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(jobs.name)
+
+    line = only_line(redrive("jobs"))
+
+    assert "'jobs'" in line
+    await_value(lambda: vhost.count(DLQ) == 2, "both back in the DLQ")
+    vhost.declare(jobs)
+    assert redrive("jobs").returncode == 0
+    assert vhost.counts(jobs) == {jobs.name: 2}
+
+
+def test_work_queue_is_full(vhost: Vhost, redrive: Redrive) -> None:
+    """What a full work queue refuses stays in the DLQ: no message is lost, none is in both."""
+    ids = [str(number) for number in range(100)]
+    bury(vhost, *ids)
+    definition = {"pattern": "^jobs$", "definition": {"max-length": 3}, "apply-to": "queues"}
+    vhost.api("PUT", f"policies/{vhost.name}/full", definition)
+    await_value(lambda: vhost.api("GET", f"queues/{vhost.name}/jobs").get("policy") == "full", "the policy")
+
+    assert "full" in only_line(redrive("jobs"))
+
+    await_value(lambda: vhost.count(DLQ) + vhost.count(jobs.name) == 100, "every message in either queue")
+    moved, left = vhost.ids_in(jobs.name), vhost.ids_in(DLQ)
+    assert moved != []
+    assert sorted(moved + left) == sorted(ids)
+
+
+def test_2000(vhost: Vhost, redrive: Redrive) -> None:
+    """A DLQ of 2,000 messages goes round again, each message once."""
+    ids = [str(number) for number in range(2000)]
+    bury(vhost, *ids)
+
+    ended = redrive("jobs")
+
+    assert ended.stdout.split() == ids
+    assert vhost.counts(jobs) == {jobs.name: 2000}
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("make_url", "queue", "text"),
+    [
+        (lambda vhost: vhost.amqp_url, "nope", "'nope.dlq'"),
+        (lambda vhost: vhost.amqp_url, "jobs.dlq", "'jobs.dlq.dlq'"),
+        (lambda vhost: vhost.amqp_url, "n" * 300, "nnn"),
+        (lambda vhost: vhost.amqp_url + "-nope", "jobs", "has no virtual host"),
+        (lambda vhost: vhost.url_of(vhost.user, "wrong-secret"), "jobs", "refused user"),
+        (lambda vhost: "amqp://guest:wrong-secret@localhost:1/", "jobs", "does not answer"),
+        (lambda vhost: "localhost", "jobs", "is no AMQP URL"),
+    ],
+)
+def test_errors(vhost: Vhost, redrive: Redrive, make_url: Callable[[Vhost], str], queue: str, text: str) -> None:
+    """What keeps it from reading the DLQ is one line that names it, with status 1, and what is dead stays dead."""
+    bury(vhost, "one")
+
+    line = only_line(redrive(queue, AMQP_URL=make_url(vhost)))
+
+    assert text in line
+    assert "secret" not in line
+    assert vhost.counts(jobs) == {DLQ: 1}
+
+
+def test_worked_example(vhost: Vhost, redrive: Redrive, workers: Workers, tmp_path: Path) -> None:
+    """A book that is missing fails in every tier and lies in words.dlq; it appears, is redriven, and is counted."""
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "dracula.txt").write_text("blood and more blood")
+    environment = {"AMQP_URL": vhost.amqp_url, "DATA_DIR": str(books)}
+    submitted = run("producers.submit", "words.count", "--kwargs", '{"book": "drakula.txt"}', **environment)
+    task_id = submitted.stdout.strip()
+
+    first = workers.drain(queue="words", tasks=("consumers.samples",), DATA_DIR=str(books))
+    tiers = [f"words.retry.{tier}" for tier in ("1.1s", "2.5s", "3.25s")]
+    assert [event["waits_in"] for event in first.find("retry", id=task_id)] == tiers
+    assert vhost.counts(words) == {"words.dlq": 1}
+    told = redrive("words", "--dry-run")
+    assert told.stdout.strip() == task_id
+    assert "words.count, 4 attempts: FileNotFoundError" in told.stderr
+    assert "drakula.txt" in told.stderr
+
+    (books / "dracula.txt").rename(books / "drakula.txt")
+    assert redrive("words", "--id", task_id).returncode == 0
+    second = workers.drain(queue="words", tasks=("consumers.samples",), DATA_DIR=str(books))
+    assert [event["attempt"] for event in second.find("done", id=task_id)] == ["1/4"]
+    assert vhost.counts(words) == {}
+    assert [path.name for path in (tmp_path / "output").iterdir()] == [f"drakula.txt_{task_id}.json"]
