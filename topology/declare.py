@@ -126,34 +126,40 @@ def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:
 
 
 def show(work_queues: Sequence[queues.WorkQueue]) -> str:
-    """Return everything that would be declared, one line an object, for one screen."""
-    lines = ["exchanges"]
-    tables = [shared_exchanges(), *map(objects_of, work_queues)]
-    for table in tables:
-        for exchange in table.exchanges:
-            alternate = (exchange.arguments or {}).get("alternate-exchange")
-            lines.append(
-                f"  {exchange.name:<32} {exchange.type:<7}" + (f" unmatched → {alternate}" if alternate else "")
-            )
-    for work_queue, table in zip(work_queues, tables[1:], strict=True):
-        lines.append(f"queue {work_queue.name}: at most {work_queue.attempts} attempts")
+    """Return everything that would be declared, short enough for one screen."""
+    lines = [
+        "exchanges  " + ", ".join(f"{exchange.name} ({exchange.type})" for exchange in shared_exchanges().exchanges)
+    ]
+    for work_queue in work_queues:
+        table = objects_of(work_queue)
+        first, failed = table.exchanges
+        width = max(len(queue.name) for queue in table.queues)
+        lines.append(f"{work_queue.name}: at most {work_queue.attempts} attempts")
+        lines.append(f"  {failed.name} ({failed.type}), for any other key {first.name} ({first.type})")
         for queue in table.queues:
-            sources = [
-                f"{b.exchange}[{b.routing_key}]" if b.routing_key else b.exchange
-                for b in table.bindings
-                if b.queue == queue.name
-            ]
-            lines.append(f"  {queue.name:<24} ← {_fold(sources)}")
-            if target := queue.queue_arguments.get("x-dead-letter-exchange"):
-                ttl = queue.queue_arguments.get("x-message-ttl")
-                key = queue.queue_arguments.get("x-dead-letter-routing-key")
-                when = f"after {names.spell_delay(ttl / 1000)}" if ttl else "nacked"
-                lines.append(f"  {'':<24} → {when}: {target}" + (f"[{key}]" if key else ""))
+            line = f"  {queue.name:<{width}} ← {_sources(table, queue.name)}"
+            if "x-message-ttl" in queue.queue_arguments:
+                delay = names.spell_delay(queue.queue_arguments["x-message-ttl"] / 1000)
+                line += f"; after {delay} → {queue.queue_arguments['x-dead-letter-routing-key']}"
+            lines.append(line)
     return "\n".join(lines)
 
 
-def _fold(sources: list[str]) -> str:
-    return f"\n  {'':<24}   ".join(", ".join(sources[start : start + 3]) for start in range(0, len(sources), 3))
+def _sources(table: Table, queue: str) -> str:
+    """Return what is bound to a queue: exchanges, each with its keys."""
+    keys: dict[str, list[str]] = {}
+    for binding in table.bindings:
+        if binding.queue == queue:
+            keys.setdefault(binding.exchange, []).append(binding.routing_key)
+    return ", ".join(" ".join([exchange, *_shortened(bound)]) for exchange, bound in keys.items())
+
+
+def _shortened(keys: list[str]) -> list[str]:
+    """Leave the middle out of a run of attempt keys, and what is empty."""
+    attempts = [key for key in keys if "@" in key]
+    if len(attempts) > 2:
+        keys = [*(key for key in keys if key not in attempts), f"{attempts[0]}…{attempts[-1].rpartition('@')[2]}"]
+    return [key for key in keys if key]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
