@@ -76,8 +76,14 @@ class Consumer:
                 subscription.channel.basic_cancel(subscription.tag)
 
     async def ready_messages(self, names: Sequence[str]) -> dict[str, int]:
-        """Return how many messages wait in each queue. Raises `TopologyError` for one that is not there."""
-        channel = await open_channel(self._connection)
+        """Return how many messages wait in each queue.
+
+        Raises `TopologyError` for one that is not there, `BrokerUnreachable` when the connection ends meanwhile.
+        """
+        try:
+            channel = await open_channel(self._connection)
+        except pika_errors.AMQPError as error:
+            raise explain(error, self._settings.amqp_url.split(";")[0]) from error
         counts: dict[str, int] = {}
         for name in names:
             answer = await self._ask(channel, channel.queue_declare, name, passive=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from consumers.consumer import Consumer
 from consumers.delivery import Delivery
+from consumers.drain import until_drained
 from consumers.forkserver import Forkserver
 from consumers.log import event, worker_name
 from consumers.outcome import Ending, Failure, Outcome
@@ -26,7 +27,7 @@ from consumers.slots import Slots
 from consumers.verdict import Verdict, decide
 from topology.connection import backoff_seconds
 from topology.declare import declare
-from topology.errors import LeveretError, TopologyError
+from topology.errors import BrokerUnreachable, LeveretError, TopologyError
 from topology.names import dlq_name, retry_queue
 from topology.outbox import Outbox, Outgoing
 from topology.queues import WorkQueue
@@ -37,9 +38,6 @@ MOST_RETURNS = 20
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OUTCOMES_BETWEEN_TUNING = 16
-_DRAIN_CHECK_SECONDS = 0.2
-_DRAIN_CHECKS = 3
-_DEAD_LETTER_TRANSIT_SECONDS = 1.0  # a nacked message is in no queue for a moment; far longer than ever seen
 _LONGEST_REPUBLISH_PAUSE_SECONDS = 30.0
 
 
@@ -131,9 +129,12 @@ class Worker:
         """Work until the connection is lost (True), or it is time to stop (False)."""
         ends: list[asyncio.Task[Any]] = [self._loop.create_task(self._stop.wait())]
         if self._plan.drain:
-            ends.append(self._loop.create_task(self._until_drained(consumer)))
+            drained = until_drained(consumer, self._plan.queues, lambda: self._last_nack)
+            ends.append(self._loop.create_task(drained))
         try:
             await asyncio.wait([*ends, consumer.lost, self._pool.failed], return_when=asyncio.FIRST_COMPLETED)
+            if any(end.done() and isinstance(end.exception(), BrokerUnreachable) for end in ends):
+                await consumer.lost  # the look at the queues noticed first
             if consumer.lost.done() and not self._stop.is_set():
                 event(logging.WARNING, f"lost the broker: {consumer.lost.result()}")
                 return True
@@ -144,29 +145,6 @@ class Worker:
         finally:
             for end in ends:
                 end.cancel()
-
-    async def _until_drained(self, consumer: Consumer) -> None:
-        """Wait until nothing is unsettled and nothing waits, in the queues or their retry tiers."""
-        names = [
-            name
-            for queue in self._plan.queues
-            for name in (
-                queue.name,
-                *(retry_queue(queue.name, tier, delay) for tier, delay in enumerate(queue.retry_delays, start=1)),
-            )
-        ]
-        said, empty_looks = "", 0
-        while empty_looks < _DRAIN_CHECKS:
-            await consumer.all_settled.wait()
-            counts = await consumer.ready_messages(names)
-            waiting = ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
-            if waiting and waiting != said:
-                event(logging.INFO, f"not drained yet: {waiting}")
-            said = waiting
-            in_transit = time.monotonic() - self._last_nack < _DEAD_LETTER_TRANSIT_SECONDS
-            empty_looks = 0 if waiting or in_transit or not consumer.all_settled.is_set() else empty_looks + 1
-            await asyncio.sleep(_DRAIN_CHECK_SECONDS)
-        event(logging.INFO, "drained", queues=self._queue_names())
 
     async def _leave(self, consumer: Consumer | None) -> int:
         """Take nothing more, let what runs finish, and hand the rest back."""
