@@ -1,13 +1,14 @@
 # Two commands do everything, each sets up what it needs:
 #   make demo   count the words of every text in data/ through RabbitMQ
 #   make test   all checks and tests, against a real RabbitMQ
-# and: make check (format, lint, types, layers), make stop (the private RabbitMQ node), make clean
+# and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make stop (the
+# private RabbitMQ node), make clean
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check format stop clean
+.PHONY: demo test check bench format stop clean
 
 demo: .venv/installed
 	@$(BIN)/python -m producers.demo
@@ -21,6 +22,9 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
+bench: .venv/installed
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -30,7 +34,7 @@ stop: .venv/installed
 
 clean:
 	@test ! -x $(BIN)/python || $(BIN)/python -m topology.node stop || true
-	rm -rf .venv .rabbitmq output *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .rabbitmq output *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Debian keeps venv's installer in a package of its own
 .venv/bin/pip:

@@ -86,7 +86,7 @@ async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> AsyncioConn
         if not opened.done():
             opened.set_exception(error)
 
-    AsyncioConnection(
+    _JoiningConnection(
         made,
         on_open_callback=on_open,
         on_open_error_callback=on_open_error,
@@ -94,6 +94,24 @@ async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> AsyncioConn
         custom_ioloop=loop,
     )
     return await opened
+
+
+class _JoiningConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
+    """Sends what one turn of the loop has written as one piece; pika alone sends each frame by itself."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._written: list[bytes] = []
+        super().__init__(*arguments, **options)
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if not self._written:
+            asyncio.get_running_loop().call_soon(self._emit_joined)
+        self._written.append(data)
+
+    def _emit_joined(self) -> None:
+        written, self._written = self._written, []
+        if self._transport is not None:  # else the connection has ended this moment, and its callback says so
+            super()._adapter_emit_data(b"".join(written))
 
 
 async def open_channel(connection: AsyncioConnection) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -63,3 +64,16 @@ def test_what_defines_tasks_needs_no_client_library() -> None:
     """A module that imports the decorator to define a task pays for no connection."""
 
     assert said("import sys, consumers; print({'pika', 'kombu', 'nltk'} & set(sys.modules))") == "set()"
+
+
+def test_submit_can_be_called_even_when_its_module_was_imported() -> None:
+    """Importing the command's module replaces the function by a module that does the same."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import producers.submit; from producers import submit; submit(5)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "AMQP_URL": "amqp://localhost:1/"},
+    )
+
+    assert "5 cannot name a task" in said.stderr

@@ -1,0 +1,36 @@
+"""Celery on quorum queues: late acks, no results, and confirms unless BENCH_CONFIRM is 0."""
+
+import os
+
+from celery import Celery
+
+from benchmarks.work import FUNCTIONS, Calls
+
+app = Celery("bench", broker=os.environ["AMQP_URL"])
+app.conf.update(
+    task_default_queue="bench",
+    task_default_queue_type="quorum",
+    task_default_exchange_type="topic",
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    worker_prefetch_multiplier=int(os.environ.get("BENCH_PREFETCH", "64")),
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    broker_transport_options={"confirm_publish": os.environ.get("BENCH_CONFIRM") != "0"},
+    broker_connection_retry_on_startup=True,
+)
+TASKS = {name: app.task(function, name=f"bench.{name}") for name, function in FUNCTIONS.items()}
+
+
+def start() -> None:
+    """Declare the queue by connecting."""
+    with app.connection_for_write() as connection:
+        app.amqp.queues["bench"](connection.default_channel).declare()
+
+
+def one_by_one(calls: Calls) -> None:
+    """Send with one producer, kept over all calls; each waits for its confirm if confirms are on."""
+    with app.producer_or_acquire() as producer:
+        for task, kwargs in calls:
+            TASKS[task].apply_async(kwargs=kwargs, producer=producer)

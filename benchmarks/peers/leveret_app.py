@@ -1,0 +1,22 @@
+"""leveret's sending side: submit, which returns after its confirm, and submit_many."""
+
+from itertools import groupby
+
+from benchmarks.work import Calls
+from producers import submit, submit_many
+
+
+def start() -> None:
+    """Nothing to do: topology.declare has run, and the publisher connects when first used."""
+
+
+def one_by_one(calls: Calls) -> None:
+    """Submit each after the confirm of the one before."""
+    for task, kwargs in calls:
+        submit(f"bench.{task}", **kwargs)
+
+
+def many(calls: Calls) -> None:
+    """Submit with the confirms outstanding side by side; where tasks are mixed, run after run of the same task."""
+    for task, group in groupby(calls, key=lambda call: call[0]):
+        submit_many(f"bench.{task}", (kwargs for _, kwargs in group))

@@ -1,0 +1,101 @@
+"""Bare pika, to show what the client leaves room for: no tasks, no processes, no retries.
+
+Sends on pika's asynchronous channel with a window of outstanding confirms. As a program it consumes, one ack for
+each message or, with the argument `coalesced`, one for many.
+"""
+
+import os
+import sys
+from typing import Any
+
+import pika
+
+from benchmarks.work import Calls
+
+QUEUE = "bench"
+WINDOW = 1000
+PREFETCH = 250
+ACK_EVERY = 50
+BODY = b'{"version":1,"task":"bench.noop","args":[],"kwargs":{}}'
+PROPERTIES = pika.BasicProperties(
+    delivery_mode=2, content_type="application/json", message_id="00000000-0000-0000-0000-000000000000"
+)
+
+
+def _parameters() -> pika.URLParameters:
+    return pika.URLParameters(os.environ["AMQP_URL"])
+
+
+def start() -> None:
+    """Declare the queue."""
+    with pika.BlockingConnection(_parameters()) as connection:
+        connection.channel().queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+
+
+def many(calls: Calls) -> None:
+    """Publish as many messages as there are calls and wait for every confirm."""
+    _Publishing(sum(1 for _ in calls)).run()
+
+
+class _Publishing:
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._sent = 0
+        self._unconfirmed = {}
+        self._connection = pika.SelectConnection(_parameters(), on_open_callback=self._on_open)
+
+    def run(self) -> None:
+        self._connection.ioloop.start()
+        if self._sent < self._count or self._unconfirmed:
+            raise RuntimeError(f"{self._sent} of {self._count} sent, {len(self._unconfirmed)} unconfirmed")
+
+    def _on_open(self, connection: Any) -> None:
+        connection.add_on_close_callback(lambda *_: connection.ioloop.stop())
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._publish())
+
+    def _publish(self) -> None:
+        while self._sent < self._count and len(self._unconfirmed) < WINDOW:
+            self._channel.basic_publish("", QUEUE, BODY, PROPERTIES, mandatory=True)
+            self._sent += 1
+            self._unconfirmed[self._sent] = BODY
+
+    def _on_confirm(self, frame: Any) -> None:
+        if isinstance(frame.method, pika.spec.Basic.Nack):
+            self._connection.close()
+            return
+        tag = frame.method.delivery_tag
+        if frame.method.multiple:
+            for confirmed in [number for number in self._unconfirmed if number <= tag]:
+                del self._unconfirmed[confirmed]
+        else:
+            del self._unconfirmed[tag]
+        if self._sent == self._count and not self._unconfirmed:
+            self._connection.close()
+        else:
+            self._publish()
+
+
+def consume(coalesced: bool) -> None:
+    """Consume until killed."""
+
+    def on_message(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        if not coalesced:
+            channel.basic_ack(method.delivery_tag)
+        elif method.delivery_tag % ACK_EVERY == 0:
+            channel.basic_ack(method.delivery_tag, multiple=True)
+
+    def on_channel(channel: Any) -> None:
+        channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: channel.basic_consume(QUEUE, on_message))
+
+    connection = pika.SelectConnection(
+        _parameters(), on_open_callback=lambda connection: connection.channel(on_open_callback=on_channel)
+    )
+    connection.ioloop.start()
+
+
+if __name__ == "__main__":
+    consume("coalesced" in sys.argv)

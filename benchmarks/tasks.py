@@ -1,0 +1,17 @@
+"""leveret's tasks for the benchmarks, on a queue with nothing but defaults."""
+
+from __future__ import annotations
+
+from benchmarks import work
+from consumers import task
+from topology import WorkQueue
+
+bench = WorkQueue("bench")
+
+noop = task("bench.noop", queue=bench)(work.noop)
+stamp = task("bench.stamp", queue=bench)(work.stamp)
+meet = task("bench.meet", queue=bench)(work.meet)
+tick = task("bench.tick", queue=bench)(work.tick)
+slow = task("bench.slow", queue=bench)(work.slow)
+count = task("bench.count", queue=bench)(work.count)
+hunt = task("bench.hunt", queue=bench)(work.hunt)

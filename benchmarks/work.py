@@ -1,0 +1,72 @@
+"""What the tasks of every system do: the same functions for all, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Calls = Iterable[tuple[str, dict[str, Any]]]
+"""Tasks to send, each a name and keyword arguments."""
+TREASURE = "treasure"
+RECORD = struct.Struct("=ii")
+_TOP = 20
+
+
+def noop() -> None:
+    """Do nothing."""
+
+
+def stamp(sent: float, path: str) -> None:
+    """Append how long ago the task was sent."""
+    _append(path, f"{time.time() - sent:.6f}\n".encode())
+
+
+def meet(number: int, path: str) -> None:
+    """Take a moment, so that every process gets one, and append which process it was."""
+    time.sleep(0.02)
+    _append(path, RECORD.pack(number, os.getpid()))
+
+
+def tick(number: int, path: str) -> None:
+    """Append that this task ran."""
+    _append(path, RECORD.pack(number, 0))
+
+
+def slow(number: int, path: str, seconds: float) -> None:
+    """Wait, then append that this task ran."""
+    time.sleep(seconds)
+    _append(path, RECORD.pack(number, 0))
+
+
+def count(book: str, result: str) -> None:
+    """Count the words of a book and save the most frequent."""
+    words = Counter(Path(book).read_text(encoding="utf-8").split())
+    unfinished = Path(f"{result}.part")
+    unfinished.write_text(json.dumps(words.most_common(_TOP)), encoding="utf-8")
+    unfinished.replace(result)
+
+
+def hunt(number: int, folder: str, path: str) -> None:
+    """Look for the treasure in one file, and append that this task ran."""
+    if TREASURE in (Path(folder) / f"{number:06d}.txt").read_text(encoding="utf-8"):
+        (Path(folder) / "found").write_text(str(number), encoding="utf-8")
+    _append(path, RECORD.pack(number, 0))
+
+
+def _append(path: str, line: bytes) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (noop, stamp, meet, tick, slow, count, hunt)
+}
