@@ -59,7 +59,9 @@ class Pool:
     def give(self, delivery: Delivery) -> None:
         """Run a delivery as soon as a child is free."""
         self._waiting.append(delivery)
-        if self._feed_soon is None and self._free:
+        if len(self._free) == len(self._children):
+            self._feed()  # nothing to do so far: no reason to wait for more
+        elif self._feed_soon is None and self._free:
             self._feed_soon = self._loop.call_soon(self._feed)  # after all that arrived with it
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:

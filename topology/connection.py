@@ -105,12 +105,13 @@ class _JoiningConnection(AsyncioConnection):  # type: ignore[misc]  # pika has n
 
     def _adapter_emit_data(self, data: bytes) -> None:
         if not self._written:
-            asyncio.get_running_loop().call_soon(self._emit_joined)
+            asyncio.get_running_loop().call_soon(self.send_written)
         self._written.append(data)
 
-    def _emit_joined(self) -> None:
+    def send_written(self) -> None:
+        """Send what was written so far, without waiting for more."""
         written, self._written = self._written, []
-        if self._transport is not None:  # else the connection has ended this moment, and its callback says so
+        if written and self._transport is not None:  # else the connection has ended, and its callback says so
             super()._adapter_emit_data(b"".join(written))
 
 

@@ -129,6 +129,8 @@ class Outbox:
                 self._end(item, PublishError(f"message {outgoing.id} cannot be encoded: {error}", outgoing.id))
                 continue
             self._unconfirmed[next(self._tags)] = self._in_flight[item.id] = item
+        if self._connection:
+            self._connection.send_written()
 
     async def _open(self) -> None:
         """Get a channel in confirm mode, however long that takes; messages expire meanwhile."""
