@@ -20,6 +20,7 @@ from consumers.slots import Slots
 
 _BATCH_SECONDS = 0.002
 _LARGEST_BATCH = 64
+_BATCH_BYTES = 256 * 1024
 _PACE_STEP = 1.25
 _SHORTEST_PACE_SECONDS = 1e-6
 _CHECK_SECONDS = 0.01
@@ -106,10 +107,12 @@ class Pool:
     def _next_batch(self, share_with: int) -> list[Delivery]:
         most = min(_LARGEST_BATCH, -(-len(self._waiting) // share_with))
         batch = [self._waiting.popleft()]
-        seconds = self.pace_of(batch[0].queue.name)
+        seconds, size = self.pace_of(batch[0].queue.name), len(batch[0].body)
         while len(batch) < most:
-            seconds += self.pace_of(self._waiting[0].queue.name)
-            if seconds > _BATCH_SECONDS:
+            following = self._waiting[0]
+            seconds += self.pace_of(following.queue.name)
+            size += len(following.body)
+            if seconds > _BATCH_SECONDS or size > _BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
         return batch

@@ -20,7 +20,7 @@ _ROOM_FOR_HEADERS_BYTES = 100_000  # headers travel in one frame of 128 KiB, and
 def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
     """Return the message as it goes to its DLQ, with the reason in headers that the management UI shows."""
     failure = outcome.failure
-    headers = own_headers(delivery.properties.headers)
+    headers = _fitting_headers(delivery)
     reason = {
         "type": failure.type if failure else outcome.ending.name,
         "message": failure.message if failure else "",
@@ -34,8 +34,6 @@ def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
         "time": _now(),
     }
     reasons = {FAILURE_HEADERS + name: value for name, value in reason.items()}
-    if _encoded_bytes(headers) > _ROOM_FOR_HEADERS_BYTES:
-        headers = {"headers-dropped": f"{len(headers)} headers were too large to stay beside the reason"}
     return Outgoing(
         Route.direct(dlq_name(delivery.queue.name)),
         delivery.body,
@@ -46,7 +44,7 @@ def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
 def stamped_copy(delivery: Delivery) -> Outgoing:
     """Return the message with an id, by the route it came back by, for it to be one task over all its attempts."""
     by = delivery.routing_key if delivery.attempt > 1 else delivery.queue.name
-    headers = own_headers(delivery.properties.headers)
+    headers = _fitting_headers(delivery)
     return Outgoing(Route.direct(by), delivery.body, _properties(delivery, new_id(), headers))
 
 
@@ -78,5 +76,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _encoded_bytes(headers: dict[str, Any]) -> int:
-    return int(pika_data.encode_table([], headers))
+def _fitting_headers(delivery: Delivery) -> dict[str, Any]:
+    """Return the publisher's headers, or a note in their place where they leave no room or cannot be written."""
+    headers = own_headers(delivery.properties.headers)
+    try:
+        if int(pika_data.encode_table([], headers)) <= _ROOM_FOR_HEADERS_BYTES:
+            return headers
+        why = "were too large to stay beside the reason"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be lost for it
+        why = f"could not be written again: {type(error).__name__}"
+    return {"headers-dropped": f"{len(headers)} headers {why}"}

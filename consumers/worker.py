@@ -38,6 +38,7 @@ MOST_RETURNS = 20
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _OUTCOMES_BETWEEN_TUNING = 16
+_BODY_MEMORY = 0.2
 _LONGEST_REPUBLISH_PAUSE_SECONDS = 30.0
 
 
@@ -67,6 +68,7 @@ class Worker:
         self._stop_now = asyncio.Event()
         self._consumer: Consumer | None = None
         self._outcomes = 0
+        self._body_bytes: dict[str, float] = {}  # queue → how large its messages are of late
         self._last_nack = 0.0
 
     async def run(self) -> int:
@@ -205,7 +207,7 @@ class Worker:
         """Carry out the verdict. The only place that decides between ack and nack."""
         self._outcomes += 1
         if self._outcomes % _OUTCOMES_BETWEEN_TUNING == 0:
-            self._tune_prefetch(delivery.queue)
+            self._tune_prefetch(delivery)
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
         if not delivery.settler.is_open:
             event(
@@ -230,10 +232,13 @@ class Worker:
                 lies_in=dlq_name(delivery.queue.name),
             )
 
-    def _tune_prefetch(self, queue: WorkQueue) -> None:
+    def _tune_prefetch(self, sample: Delivery) -> None:
         if self._plan.prefetch is None and self._consumer and not self._stop.is_set():
+            queue, size = sample.queue, float(len(sample.body))
+            mean = self._body_bytes.get(queue.name, size)
+            self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
             current = self._consumer.prefetch_of(queue)
-            wanted = next_prefetch(current, self._pool.pace_of(queue.name), self._plan.processes)
+            wanted = next_prefetch(current, self._pool.pace_of(queue.name), mean, self._plan.processes)
             self._consumer.change_prefetch(queue, wanted)
             if wanted < current:  # tasks have become slow: other workers may have time for them
                 for delivery in self._pool.withdraw_beyond(queue.name, wanted):

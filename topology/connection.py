@@ -18,11 +18,14 @@ from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import connection_workflow
 
+from topology import headers
 from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
 from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _LONGEST_BACKOFF_SECONDS = 5.0
+
+headers.install()
 
 OnLost = Callable[[AsyncioConnection, BaseException], None]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
+import pika.data
 import pytest
 
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers
+from topology import headers
 from topology.message import FAILURE_HEADERS
 from topology.names import Route, dlq_name
 
@@ -94,3 +97,24 @@ def test_shortest_message_from_the_management_ui(vhost: Vhost, workers: Workers)
     worker = workers.drain()
     assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
     assert vhost.counts(jobs) == {}
+
+
+def test_headers_that_pika_cannot_read_alone(vhost: Vhost, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fraction and a timestamp of no year neither end the connection nor change on the way to the DLQ."""
+    vhost.declare(jobs)
+    far_away = 2**40
+
+    def encode_value(pieces: list[bytes], value: Any) -> int:
+        if value == far_away:
+            pieces.append(struct.pack(">cQ", b"T", value))
+            return 9
+        return headers.encode_value(pieces, value)
+
+    monkeypatch.setattr(pika.data, "encode_value", encode_value)
+    vhost.publish(Route.direct(jobs.name), b"no JSON", message_id="odd", headers={"half": 0.5, "then": far_away})
+
+    worker = workers.drain()
+
+    assert worker.find("lost the broker") == []
+    kept = vhost.take_one(dlq_name(jobs.name)).headers
+    assert (kept["half"], kept["then"]) == (0.5, far_away)

@@ -22,6 +22,7 @@ FORBIDDEN = {
 CLIENT_LIBRARIES = {
     "pika": {
         "topology/connection.py",
+        "topology/headers.py",
         "topology/outbox.py",
         "producers/publisher.py",
         "producers/redrive.py",

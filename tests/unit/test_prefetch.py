@@ -25,7 +25,7 @@ from consumers.prefetch import first_prefetch, next_prefetch
 def test_prefetch_follows_the_pace(current: int, pace_seconds: float, expected: int) -> None:
     """Tiny tasks raise it at once; it falls only when tasks are clearly slower than its level is for."""
 
-    assert next_prefetch(current, pace_seconds, processes=2) == expected
+    assert next_prefetch(current, pace_seconds, 200, processes=2) == expected
 
 
 def test_unknown_tasks_get_few() -> None:
@@ -37,6 +37,13 @@ def test_unknown_tasks_get_few() -> None:
 @pytest.mark.parametrize("pace_seconds", [1e-6, 0.0005, 0.0007, 0.002, 0.01, 0.5])
 def test_a_steady_pace_settles(pace_seconds: float) -> None:
     """At one pace the prefetch finds its level and stays there."""
-    settled = next_prefetch(first_prefetch(4), pace_seconds, 4)
+    settled = next_prefetch(first_prefetch(4), pace_seconds, 200, 4)
 
-    assert next_prefetch(settled, pace_seconds, 4) == settled
+    assert next_prefetch(settled, pace_seconds, 200, 4) == settled
+
+
+@pytest.mark.parametrize(("body_bytes", "expected"), [(1_000, 512), (100_000, 64), (1_000_000, 16), (10_000_000, 4)])
+def test_large_messages_are_held_in_smaller_numbers(body_bytes: int, expected: int) -> None:
+    """However tiny the tasks, what is held of large messages fits into memory."""
+
+    assert next_prefetch(4, 0.000_02, body_bytes, processes=2) == expected
