@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from producers import Publisher
+from tests.broker.jobs import jobs
 from tests.broker.support import Restart, Vhost, Workers
 from topology import broker, node
 from topology.errors import LeveretError
@@ -64,3 +66,11 @@ def workers(vhost: Vhost, tmp_path: Path) -> Iterator[Workers]:
     made = Workers(vhost, tmp_path)
     yield made
     made.kill_all()
+
+
+@pytest.fixture
+def publisher(vhost: Vhost) -> Iterator[Publisher]:
+    """A publisher on the test's virtual host, where the queue of the test tasks is declared."""
+    vhost.declare(jobs)
+    with Publisher(vhost.settings) as made:
+        yield made

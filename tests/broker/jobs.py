@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -95,3 +96,12 @@ async def later_write(path: str) -> None:
     """Do what `write` does, as a coroutine."""
     await asyncio.sleep(0)
     write(path)
+
+
+@task("jobs.leave_behind", queue=jobs, time_limit=0.5)
+def leave_behind(pid_file: str) -> None:
+    """Start a process that outlives the task, and never end."""
+    with Path(pid_file).open("a") as file:
+        file.write(f"{subprocess.Popen(['sleep', '1000']).pid}\n")
+    while True:
+        time.sleep(1)

@@ -31,13 +31,6 @@ from topology.names import Route
 
 
 @pytest.fixture
-def publisher(vhost: Vhost) -> Iterator[Publisher]:
-    vhost.declare(jobs)
-    with Publisher(vhost.settings) as made:
-        yield made
-
-
-@pytest.fixture
 def own_publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the functions of `producers` begin with no publisher, and close the one they make."""
     vhost.declare(jobs)

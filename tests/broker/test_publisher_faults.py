@@ -32,13 +32,6 @@ from topology.names import Route
 from topology.settings import CHECKOUT
 
 
-@pytest.fixture
-def publisher(vhost: Vhost) -> Iterator[Publisher]:
-    vhost.declare(jobs)
-    with Publisher(vhost.settings) as made:
-        yield made
-
-
 def broker_ctl(*arguments: str) -> None:
     subprocess.run([*shlex.split(os.environ["BROKER_CTL"]), *arguments], check=True, capture_output=True)
 

@@ -1,0 +1,92 @@
+"""The processes of a worker: whichever is killed from outside, no task is lost and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.broker.jobs import jobs
+from tests.broker.support import Vhost, Worker, Workers, await_value
+from topology.names import Route
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def forkserver_of(worker: Worker) -> int:
+    (forkserver,) = children_of(worker.process.pid)
+    return forkserver
+
+
+def task_processes_of(worker: Worker, number: int) -> list[int]:
+    def look() -> list[int]:
+        found = children_of(forkserver_of(worker))
+        return found if len(found) == number else []
+
+    return await_value(look, f"{number} children")
+
+
+def is_gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
+    """A child that is killed while it has nothing to do is replaced, and said so."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "1")
+    (child,) = task_processes_of(worker, 1)
+
+    os.kill(child, signal.SIGKILL)
+    worker.await_event("an idle child process died")
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+
+    worker.await_event("done", id="the-id", attempt="2/3")
+    assert task_processes_of(worker, 1) != [child]
+
+
+def test_a_child_killed_amid_its_task_costs_one_attempt(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A child that is killed from outside while it runs a task has failed that attempt, and the task is retried."""
+    vhost.declare(jobs)
+    go, started = tmp_path / "go", tmp_path / "started"
+    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    worker = workers.start()
+    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+
+    os.kill(int(started.read_text()), signal.SIGKILL)
+    worker.await_event("retry", id="the-id", attempt="1/3")
+    go.touch()
+
+    worker.await_event("done", id="the-id", attempt="2/3")
+
+
+def test_what_a_task_leaves_behind_ends_with_its_process(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A process that a task started is ended when the task overruns its time limit."""
+    vhost.declare(jobs)
+    pid_file = tmp_path / "pid"
+    vhost.publish_task(Route.direct(jobs.name), "jobs.leave_behind", "the-id", pid_file=str(pid_file))
+    worker = workers.start()
+
+    worker.await_event("retry", id="the-id", attempt="1/3")
+
+    await_value(lambda: all(is_gone(int(line)) for line in pid_file.read_text().split()[:1]), "its process to end")
+
+
+def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """When the process that forks children is killed, the worker says so, ends, and the message is back."""
+    vhost.declare(jobs)
+    go, started = tmp_path / "go", tmp_path / "started"
+    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    worker = workers.start()
+    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+    child = int(started.read_text())
+
+    os.kill(forkserver_of(worker), signal.SIGKILL)
+
+    assert worker.wait() == 1
+    assert "the process that forks children died" in worker.text
+    assert "Traceback" not in worker.text
+    await_value(lambda: is_gone(child), "the child's end")
+    await_value(lambda: vhost.count(jobs.name), "the message back in its queue")
