@@ -37,6 +37,7 @@ MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOSS_FOLLOWS_SECONDS = 5.0
 _OUTCOMES_BETWEEN_TUNING = 16
 _BODY_MEMORY = 0.2
 _LONGEST_REPUBLISH_PAUSE_SECONDS = 30.0
@@ -136,7 +137,7 @@ class Worker:
         try:
             await asyncio.wait([*ends, consumer.lost, self._pool.failed], return_when=asyncio.FIRST_COMPLETED)
             if any(end.done() and isinstance(end.exception(), BrokerUnreachable) for end in ends):
-                await consumer.lost  # the look at the queues noticed first
+                await asyncio.wait([consumer.lost], timeout=_LOSS_FOLLOWS_SECONDS)  # the look at the queues was first
             if consumer.lost.done() and not self._stop.is_set():
                 event(logging.WARNING, f"lost the broker: {consumer.lost.result()}")
                 return True
