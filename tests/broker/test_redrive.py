@@ -42,9 +42,10 @@ def bury(vhost: Vhost, *ids: str) -> None:
     vhost.declare(jobs)
     with vhost.connect() as connection:
         channel = connection.channel()
+        channel.confirm_delivery()  # a queue declared this moment may have no leader yet
         for message_id in ids:
             properties = pika.BasicProperties(message_id=message_id, delivery_mode=2, headers={**OWN, **FAILURE})
-            channel.basic_publish("", DLQ, b'{"task": "jobs.fail"}', properties)
+            channel.basic_publish("", DLQ, b'{"task": "jobs.fail"}', properties, mandatory=True)
     await_value(lambda: vhost.count(DLQ) == len(ids), "the messages in the DLQ")
 
 
