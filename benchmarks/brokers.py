@@ -31,7 +31,7 @@ class RabbitMQ:
     """Makes virtual hosts through the management API and deletes them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._place = urlsplit(settings.amqp_url.split(";")[0])
+        self._place = urlsplit(settings.first_amqp_url)
         self._management_url = settings.management_url.rstrip("/")
         self._user = unquote(self._place.username or "guest")
         self._password = unquote(self._place.password or "guest")

@@ -217,6 +217,13 @@ def _task_of(delivery: Delivery) -> str:
     return ""
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return "a real-time signal"
+
+
 def _death(begun: Begun, reason: str, exit_status: int) -> Outcome:
     seconds = time.monotonic() - begun.started
     task = begun.task
@@ -225,7 +232,7 @@ def _death(begun: Begun, reason: str, exit_status: int) -> Outcome:
         failure = Failure("TimeLimitExceeded", text, "", f"TimeLimitExceeded@{task}")
         return Outcome(Ending.OVERRAN_TIME_LIMIT, task, seconds, failure)
     if exit_status < 0:
-        how = f"was killed by signal {-exit_status} ({signal.Signals(-exit_status).name})"
+        how = f"was killed by signal {-exit_status} ({_signal_name(-exit_status)})"
     else:
         how = f"ended with exit status {exit_status}"
     text = f"the process running the task {how}" + (f": {reason}" if reason else "")

@@ -83,7 +83,7 @@ class Consumer:
         try:
             channel = await open_channel(self._connection)
         except pika_errors.AMQPError as error:
-            raise explain(error, self._settings.amqp_url.split(";")[0]) from error
+            raise explain(error, self._settings.first_amqp_url) from error
         counts: dict[str, int] = {}
         for name in names:
             answer = await self._ask(channel, channel.queue_declare, name, passive=True)
@@ -154,7 +154,7 @@ class Consumer:
             self._end(self._explain(f"queue {queue!r}", reason))
 
     def _on_connection_closed(self, _connection: Any, reason: BaseException) -> None:
-        self._end(explain(reason, self._settings.amqp_url.split(";")[0]))
+        self._end(explain(reason, self._settings.first_amqp_url))
 
     def _end(self, reason: LeveretError) -> None:
         if not self.lost.done():
@@ -169,7 +169,7 @@ class Consumer:
             return AccessRefused(f"the broker refused {what}: {text}; give this user the read right on it")
         if code:
             return BrokerUnreachable(f"the broker closed the channel of {what}: {code} {text}")
-        return explain(reason, self._settings.amqp_url.split(";")[0])
+        return explain(reason, self._settings.first_amqp_url)
 
 
 def _cancelled(queue: str) -> LeveretError:

@@ -32,8 +32,8 @@ def with_nearest_binding(error: NotRouted, settings: Settings, route: Route) -> 
 
 def _bound_keys(settings: Settings, exchange: str) -> list[str] | None:
     """Return the routing keys bound to an exchange, or None where the management API cannot be asked."""
-    broker = urlsplit(settings.amqp_url.split(";")[0])
-    vhost = quote(vhost_of(settings.amqp_url.split(";")[0]), safe="")
+    broker = urlsplit(settings.first_amqp_url)
+    vhost = quote(vhost_of(settings.first_amqp_url), safe="")
     path = f"api/exchanges/{vhost}/{quote(exchange, safe='')}/bindings/source"
     credentials = f"{unquote(broker.username or 'guest')}:{unquote(broker.password or 'guest')}"
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked by Settings

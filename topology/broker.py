@@ -42,7 +42,7 @@ def resolve(configured: Settings) -> Settings:
     Raises `BrokerUnreachable` when none is set and none runs.
     """
     if configured.amqp_url:
-        management_url = configured.management_url or _management_url(configured.amqp_url.split(";")[0])
+        management_url = configured.management_url or _management_url(configured.first_amqp_url)
         return replace(configured, management_url=management_url)
     found = find(configured=configured)
     return replace(configured, amqp_url=found.amqp_url, management_url=found.management_url)

@@ -40,7 +40,7 @@ def declare(settings: Settings, work_queues: Iterable[queues.WorkQueue]) -> None
         try:
             with declaring(settings) as connection:
                 for table in tables:
-                    _declare_table(connection, table, vhost_of(settings.amqp_url))
+                    _declare_table(connection, table, vhost_of(settings.first_amqp_url))
             return
         except amqp_errors.NotFound as error:  # somebody else replaces an exchange this moment
             if not tries_left:

@@ -17,7 +17,6 @@ from urllib.parse import unquote, urlsplit
 
 from topology.errors import SettingsError
 
-DEFAULT_AMQP_URL = "amqp://guest:guest@localhost:5672/"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -58,6 +57,11 @@ class Settings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f"setting {name} is {getattr(self, name)}; it must be from {low} to {high}")
+
+    @property
+    def first_amqp_url(self) -> str:
+        """The first of the brokers; all of them are nodes of one cluster, with the same users and virtual hosts."""
+        return self.amqp_url.split(";")[0]
 
     def __repr__(self) -> str:
         shown = (f"{field.name}={mask(str(getattr(self, field.name)))!r}" for field in fields(self))

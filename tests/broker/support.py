@@ -284,3 +284,19 @@ def run(module: str, *arguments: str, stdin: str | None = None, **environment: s
         timeout=_PATIENCE_SECONDS,
         check=False,
     )
+
+
+def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:
+    """Submit a task that runs until told; returns the file that says it started and the one that ends it."""
+    started, go = folder / "started", folder / "go"
+    vhost.publish_task(Route.direct("jobs"), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    return started, go
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

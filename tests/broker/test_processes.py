@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.broker.support import Vhost, Worker, Workers, await_value, is_alive, start_waiting_task
 from topology.names import Route
 
 
@@ -28,11 +28,6 @@ def task_processes_of(worker: Worker, number: int) -> list[int]:
     return await_value(look, f"{number} children")
 
 
-def is_gone(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
 def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
     """A child that is killed while it has nothing to do is replaced, and said so."""
     vhost.declare(jobs)
@@ -50,8 +45,7 @@ def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
 def test_a_child_killed_amid_its_task_costs_one_attempt(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """A child that is killed from outside while it runs a task has failed that attempt, and the task is retried."""
     vhost.declare(jobs)
-    go, started = tmp_path / "go", tmp_path / "started"
-    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    started, go = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
     await_value(lambda: started.exists() and started.read_text(), "the task to start")
 
@@ -71,14 +65,13 @@ def test_what_a_task_leaves_behind_ends_with_its_process(vhost: Vhost, workers: 
 
     worker.await_event("retry", id="the-id", attempt="1/3")
 
-    await_value(lambda: all(is_gone(int(line)) for line in pid_file.read_text().split()[:1]), "its process to end")
+    await_value(lambda: not is_alive(int(pid_file.read_text().split()[0])), "its process to end")
 
 
 def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """When the process that forks children is killed, the worker says so, ends, and the message is back."""
     vhost.declare(jobs)
-    go, started = tmp_path / "go", tmp_path / "started"
-    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
+    started, _ = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
     await_value(lambda: started.exists() and started.read_text(), "the task to start")
     child = int(started.read_text())
@@ -88,5 +81,5 @@ def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, worke
     assert worker.wait() == 1
     assert "the process that forks children died" in worker.text
     assert "Traceback" not in worker.text
-    await_value(lambda: is_gone(child), "the child's end")
+    await_value(lambda: not is_alive(child), "the child's end")
     await_value(lambda: vhost.count(jobs.name), "the message back in its queue")

@@ -8,26 +8,11 @@ from pathlib import Path
 
 from producers import Publisher
 from tests.broker.jobs import jobs
-from tests.broker.support import Restart, Vhost, Worker, Workers, await_value, run
+from tests.broker.support import Restart, Vhost, Worker, Workers, await_value, is_alive, run, start_waiting_task
 from topology.message import TaskMessage, new_id
 from topology.names import Route
 
 STOPPED, HANDED_BACK = 0, 3
-
-
-def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:
-    """Submit a task that runs until told; returns the file that says it started and the one that ends it."""
-    started, go = folder / "started", folder / "go"
-    vhost.publish_task(Route.direct(jobs.name), "jobs.wait_for", "the-id", path=str(go), started=str(started))
-    return started, go
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
 
 
 def test_declares_what_it_needs(workers: Workers, vhost: Vhost) -> None:
