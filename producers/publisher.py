@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pika
@@ -61,14 +61,27 @@ class Publisher:
         Raises `NotRouted`, `Nacked`, `BrokerBlocked`, `ConfirmTimeout`, `BrokerUnreachable`, `AccessRefused` or
         `MessageTooLarge`.
         """
-        (outcome,) = self._hand_over([message], route).result()
+        (outcome,) = self._hand_over([message], route).wait()
         if outcome:
             raise self._explain(outcome, message, route)
         return message.id
 
     async def publish_async(self, message: TaskMessage, route: Route | None = None) -> str:
         """Do as `publish` does, awaitable on any loop."""
-        (outcome,) = await asyncio.wrap_future(self._hand_over([message], route))
+        loop = asyncio.get_running_loop()
+        awaited: asyncio.Future[None] = loop.create_future()
+
+        def tell() -> None:
+            if not awaited.done():
+                awaited.set_result(None)
+
+        def on_ended() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                loop.call_soon_threadsafe(tell)
+
+        handover = self._hand_over([message], route, on_ended)
+        await awaited
+        (outcome,) = handover.outcomes
         if outcome:
             raise await asyncio.to_thread(self._explain, outcome, message, route)
         return message.id
@@ -82,16 +95,16 @@ class Publisher:
         """
         remaining = iter(messages)
         ahead: list[TaskMessage] = []
-        outcomes_ahead: Future[list[Outcome]] | None = None
+        handed_over: _Handover | None = None
         while True:
             chunk = list(itertools.islice(remaining, _CHUNK))
-            outcomes = self._hand_over(chunk, route) if chunk else None
-            if outcomes_ahead:
-                for message, outcome in zip(ahead, outcomes_ahead.result(), strict=True):
+            handover = self._hand_over(chunk, route) if chunk else None
+            if handed_over:
+                for message, outcome in zip(ahead, handed_over.wait(), strict=True):
                     yield message, outcome and self._explain(outcome, message, route)
             if not chunk:
                 return
-            ahead, outcomes_ahead = chunk, outcomes
+            ahead, handed_over = chunk, handover
 
     def submit(self, task: str, /, *args: Any, **kwargs: Any) -> str:
         """Publish one task with these arguments and return its id; raises as `publish` does."""
@@ -139,8 +152,10 @@ class Publisher:
         self._thread.join()
         self._loop.close()
 
-    def _hand_over(self, messages: Sequence[TaskMessage], route: Route | None) -> Future[list[Outcome]]:
-        """Give messages to the publisher's thread; the result is how each ended, in their order."""
+    def _hand_over(
+        self, messages: Sequence[TaskMessage], route: Route | None, on_ended: Callable[[], None] | None = None
+    ) -> _Handover:
+        """Give messages to the publisher's thread, which calls `on_ended` when all their outcomes are known."""
         if self._pid != os.getpid():
             raise PublishError(
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
@@ -148,13 +163,13 @@ class Publisher:
             )
         if self._loop.is_closed():
             raise PublishError("this Publisher is closed; make a new one")
-        handover = _Handover(messages, route, self.settings.message_limit_bytes)
+        handover = _Handover(messages, route, self.settings.message_limit_bytes, on_ended)
         with self._lock:
             idle = not self._handed_over
             self._handed_over.append(handover)
             if idle:
                 self._loop.call_soon_threadsafe(self._send_all)
-        return handover.ended
+        return handover
 
     def _explain(self, outcome: LeveretError, message: TaskMessage, route: Route | None) -> LeveretError:
         if isinstance(outcome, NotRouted):
@@ -178,28 +193,40 @@ class Publisher:
 
 
 class _Handover:
-    """Messages on their way from a caller to the outbox; `ended` gets all their outcomes at once."""
+    """Messages on their way from a caller to the outbox; their outcomes become known all at once."""
 
-    def __init__(self, messages: Sequence[TaskMessage], route: Route | None, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        messages: Sequence[TaskMessage],
+        route: Route | None,
+        limit_bytes: int,
+        on_ended: Callable[[], None] | None,
+    ) -> None:
         self._outgoing = [_outgoing(message, route) for message in messages]
-        self._outcomes: list[Outcome] = [_too_large(message, limit_bytes) for message in messages]
+        self.outcomes: list[Outcome] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
-        self.ended: Future[list[Outcome]] = Future()
-        self.ended.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        self._ended = threading.Lock()  # held until then; the quickest way from thread to thread
+        self._ended.acquire()
+        self._on_ended = on_ended or self._ended.release
+
+    def wait(self) -> list[Outcome]:
+        """Wait until all ended; returns how, in the order of the messages. Call it once."""
+        self._ended.acquire()
+        return self.outcomes
 
     def send(self, outbox: Outbox) -> None:
         """Pass on what is not refused already."""
         for position, outgoing in enumerate(self._outgoing):
-            if self._outcomes[position]:
-                self._end(position, self._outcomes[position])
+            if self.outcomes[position]:
+                self._end(position, self.outcomes[position])
             else:
                 outbox.send(outgoing, functools.partial(self._end, position))
 
     def _end(self, position: int, outcome: Outcome) -> None:
-        self._outcomes[position] = outcome
+        self.outcomes[position] = outcome
         self._missing -= 1
         if not self._missing:
-            self.ended.set_result(self._outcomes)
+            self._on_ended()
 
 
 def _too_large(message: TaskMessage, limit_bytes: int) -> Outcome:

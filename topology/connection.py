@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import pika
 from pika import exceptions as pika_errors
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import connection_workflow
 
 from topology import headers
 from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
+from topology.fast_connection import FastConnection
 from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -27,7 +27,7 @@ _LONGEST_BACKOFF_SECONDS = 5.0
 
 headers.install()
 
-OnLost = Callable[[AsyncioConnection, BaseException], None]
+OnLost = Callable[[FastConnection, BaseException], None]
 
 
 def parameters(url: str, role: str, heartbeat_seconds: int = 10) -> pika.URLParameters:
@@ -58,7 +58,7 @@ def check(amqp_url: str, timeout_seconds: float = 5.0) -> None:
         raise explain(error, amqp_url) from error
 
 
-async def connect(settings: Settings, role: str, on_lost: OnLost) -> AsyncioConnection:
+async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnection:
     """Open a connection on the running loop, to the first broker of the URL that answers.
 
     `on_lost` is called once with the connection and the cause when the open connection ends. Raises
@@ -75,21 +75,21 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> AsyncioConn
     raise failure
 
 
-async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> AsyncioConnection:
+async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> FastConnection:
     loop = asyncio.get_running_loop()
-    opened: asyncio.Future[AsyncioConnection] = loop.create_future()
+    opened: asyncio.Future[FastConnection] = loop.create_future()
 
-    def on_open(connection: AsyncioConnection) -> None:
+    def on_open(connection: FastConnection) -> None:
         if opened.cancelled():
             connection.close()
         else:
             opened.set_result(connection)
 
-    def on_open_error(_connection: AsyncioConnection, error: BaseException) -> None:
+    def on_open_error(_connection: FastConnection, error: BaseException) -> None:
         if not opened.done():
             opened.set_exception(error)
 
-    _JoiningConnection(
+    FastConnection(
         made,
         on_open_callback=on_open,
         on_open_error_callback=on_open_error,
@@ -99,26 +99,7 @@ async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> AsyncioConn
     return await opened
 
 
-class _JoiningConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
-    """Sends what one turn of the loop has written as one piece; pika alone sends each frame by itself."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._written: list[bytes] = []
-        super().__init__(*arguments, **options)
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        if not self._written:
-            asyncio.get_running_loop().call_soon(self.send_written)
-        self._written.append(data)
-
-    def send_written(self) -> None:
-        """Send what was written so far, without waiting for more."""
-        written, self._written = self._written, []
-        if written and self._transport is not None:  # else the connection has ended, and its callback says so
-            super()._adapter_emit_data(b"".join(written))
-
-
-async def open_channel(connection: AsyncioConnection) -> Any:
+async def open_channel(connection: FastConnection) -> Any:
     """Open a channel. Raises what pika raises when the connection is closed meanwhile."""
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -135,7 +116,7 @@ async def open_channel(connection: AsyncioConnection) -> Any:
     return await opened
 
 
-async def close(connection: AsyncioConnection) -> None:
+async def close(connection: FastConnection) -> None:
     """Close a connection and wait until what was written to it has left."""
     if connection.is_closed:
         return

@@ -120,7 +120,7 @@ class Outbox:
             self._waiting.popleft()
             outgoing = item.outgoing
             try:
-                self._channel.basic_publish(*outgoing.route, outgoing.body, outgoing.properties, mandatory=True)
+                self._connection.publish(self._channel, *outgoing.route, outgoing.body, outgoing.properties)
             except (pika_errors.ChannelWrongStateError, pika_errors.ConnectionWrongStateError):
                 # closed this moment; the callback that says so is on its way
                 self._waiting.appendleft(item)
@@ -152,18 +152,13 @@ class Outbox:
             await asyncio.sleep(backoff_seconds(failed_tries))
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
-        channel.confirm_delivery(self._on_confirm)
+        self._connection.on_confirms(channel, self._on_confirm)
         self._channel, self._connecting, self._failure = channel, None, None
         self._tags = itertools.count(1)
         self._pump()
 
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        refused = isinstance(method, pika.spec.Basic.Nack)
-        if method.multiple:
-            tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
-        else:
-            tags = [method.delivery_tag]
+    def _on_confirm(self, last_tag: int, multiple: bool, refused: bool) -> None:
+        tags = list(itertools.takewhile(lambda tag: tag <= last_tag, self._unconfirmed)) if multiple else [last_tag]
         for tag in tags:
             item = self._unconfirmed.pop(tag, None)
             if item:

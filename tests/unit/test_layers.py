@@ -22,6 +22,8 @@ FORBIDDEN = {
 CLIENT_LIBRARIES = {
     "pika": {
         "topology/connection.py",
+        "topology/fast_connection.py",
+        "topology/frames.py",
         "topology/headers.py",
         "topology/outbox.py",
         "producers/publisher.py",
