@@ -15,10 +15,13 @@ from pika import exceptions as pika_errors
 
 from consumers.delivery import Delivery
 from consumers.settle import Settler
-from topology.connection import close, connect, explain, open_channel
+from topology.connection import close, connect, explain, open_channel, server_version
 from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
 from topology.queues import WorkQueue
 from topology.settings import Settings
+
+_CANCELS_RELIABLY = (4,)
+_SILENCE_SECONDS = 15.0
 
 OnDelivery = Callable[[Delivery], None]
 
@@ -31,6 +34,7 @@ class _Subscription:
     tag: str
     prefetch: int
     is_changing: bool = False
+    last_heard: int = 0
 
 
 class Consumer:
@@ -43,6 +47,8 @@ class Consumer:
         self._on_delivery = on_delivery
         self._connection: Any = None
         self._subscriptions: dict[str, _Subscription] = {}
+        self._settlers: list[Settler] = []
+        self._renewing: asyncio.Task[None] | None = None
         self._stopped = False
         self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
         self.all_settled = asyncio.Event()
@@ -60,11 +66,15 @@ class Consumer:
         except BaseException:
             await close(self._connection)
             raise
+        if server_version(self._connection) < _CANCELS_RELIABLY:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew_silent())
 
     async def close(self) -> None:
         """Send what is settled and close; the broker takes the rest back."""
-        for subscription in self._subscriptions.values():
-            subscription.settler.flush()
+        if self._renewing:
+            self._renewing.cancel()
+        for settler in self._settlers:
+            settler.flush()
         if self._connection:
             await close(self._connection)
 
@@ -92,8 +102,10 @@ class Consumer:
         return counts
 
     async def _consume(self, queue: WorkQueue) -> None:
+        """Open a channel for a queue and consume on it."""
         channel = await open_channel(self._connection)
         settler = Settler(channel, self._on_settled)
+        self._settlers.append(settler)
         on_delivery = self._on_delivery
 
         def on_message(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -101,21 +113,24 @@ class Consumer:
             self.all_settled.clear()
             on_delivery(Delivery(settler, queue, method, properties, body))
 
-        await self._ask(channel, channel.basic_qos, prefetch_count=self._prefetch)
+        former = self._subscriptions.get(queue.name)
+        prefetch = former.prefetch if former else self._prefetch
+        await self._ask(channel, channel.basic_qos, prefetch_count=prefetch)
         answer = await self._ask(channel, channel.basic_consume, queue.name, on_message)
-        subscription = _Subscription(channel, settler, on_message, answer.method.consumer_tag, self._prefetch)
+        subscription = _Subscription(channel, settler, on_message, answer.method.consumer_tag, prefetch)
         self._subscriptions[queue.name] = subscription
         channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(queue.name)))
         channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(queue.name, reason))
 
-    def change_prefetch(self, queue: WorkQueue, prefetch: int) -> None:
-        """Hold so many unacknowledged messages of a queue from now on.
+    def change_prefetch(self, queue: WorkQueue, prefetch: int, then: Callable[[], None]) -> None:
+        """Hold so many unacknowledged messages of a queue from now on; `then` is called when that is so.
 
         A live consumer keeps its prefetch, so a second one takes its place; what the first holds stays ours.
         """
         subscription = self._subscriptions[queue.name]
         channel = subscription.channel
         if not channel.is_open or subscription.is_changing or subscription.prefetch == prefetch or self._stopped:
+            then()
             return
         subscription.is_changing = True
         former = subscription.tag
@@ -125,9 +140,33 @@ class Consumer:
             subscription.prefetch = prefetch
             subscription.is_changing = False
             channel.basic_cancel(subscription.tag if self._stopped else former)
+            then()
 
         channel.basic_qos(prefetch_count=prefetch)
         channel.basic_consume(queue.name, subscription.on_message, callback=on_consuming)
+
+    async def _renew_silent(self) -> None:
+        """Consume on a new channel where a queue has been silent for long, for it may not be the queue it was.
+
+        RabbitMQ before 4.0 does not cancel the consumer of a queue that is deleted and declared again at once. It
+        hands messages to the old consumer, which never reach it, and takes them back when the channel is closed.
+        """
+        try:
+            while not self._stopped:
+                await asyncio.sleep(_SILENCE_SECONDS)
+                for queue in self._queues:
+                    former = self._subscriptions[queue.name]
+                    if former.last_heard == former.settler.last_taken and not (former.settler or former.is_changing):
+                        await self._consume(queue)
+                        await self._ask(former.channel, former.channel.basic_cancel, former.tag)
+                        if not former.settler:
+                            self._settlers.remove(former.settler)
+                            former.channel.close()
+                    former.last_heard = former.settler.last_taken
+        except LeveretError as error:
+            self._end(error)
+        except pika_errors.AMQPError as error:
+            self._end(explain(error, self._settings.first_amqp_url))
 
     def prefetch_of(self, queue: WorkQueue) -> int:
         """Return how many unacknowledged messages of a queue are held at most."""
@@ -146,7 +185,7 @@ class Consumer:
         return await answered
 
     def _on_settled(self) -> None:
-        if not any(subscription.settler for subscription in self._subscriptions.values()):
+        if not any(self._settlers):
             self.all_settled.set()
 
     def _on_channel_closed(self, queue: str, reason: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from topology.names import attempt_of
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
 
 
 class Delivery:
-    """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict."""
+    """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict.
 
-    __slots__ = ("attempt", "body", "properties", "queue", "returns", "routing_key", "settler", "tag")
+    `arrived` is a moment of `time.monotonic`: from then on the broker waits for the acknowledgement.
+    """
+
+    __slots__ = ("arrived", "attempt", "body", "properties", "queue", "returns", "routing_key", "settler", "tag")
 
     def __init__(self, settler: Settler, queue: WorkQueue, method: Any, properties: Any, body: bytes) -> None:
         self.settler = settler
@@ -24,6 +28,7 @@ class Delivery:
         self.attempt = attempt_of(queue.name, method.routing_key)
         self.properties = properties
         self.body = body
+        self.arrived = time.monotonic()
         headers = properties.headers
         self.returns = _count(headers.get("x-delivery-count")) if headers else 0
 

@@ -72,6 +72,13 @@ class Pool:
         self._waiting = deque(delivery for delivery in self._waiting if delivery not in too_many)
         return ours[most:]
 
+    def withdraw_older(self, moment: float) -> list[Delivery]:
+        """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
+        late = [delivery for delivery in self._waiting if delivery.arrived < moment]
+        if late:
+            self._waiting = deque(delivery for delivery in self._waiting if delivery.arrived >= moment)
+        return late
+
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""
         for child in self._children:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from topology.errors import TaskModuleError
@@ -35,9 +36,19 @@ def names() -> list[str]:
     return sorted(_tasks)
 
 
+def longest_time_limit(queues: Iterable[str]) -> AnyTask | None:
+    """Return the task of these queues that may run longest; None when they have no task here."""
+    ours = set(queues)
+    return max((task for task in _tasks.values() if task.queue.name in ours), key=_time_limit, default=None)
+
+
 def forget() -> None:
     """Empty the registry, for tests that define their own tasks."""
     _tasks.clear()
+
+
+def _time_limit(task: AnyTask) -> float:
+    return task.time_limit
 
 
 def _place(task: AnyTask) -> str:

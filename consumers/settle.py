@@ -20,6 +20,7 @@ class Settler:
         self._open: dict[int, bool] = {}  # delivery tag → finished, in the order of delivery
         self._finished: list[int] = []
         self._flush_soon: asyncio.Handle | None = None
+        self.last_taken = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -32,6 +33,7 @@ class Settler:
     def take(self, tag: int) -> None:
         """Note a delivery."""
         self._open[tag] = False
+        self.last_taken = tag
 
     def ack(self, tag: int) -> bool:
         """Acknowledge a delivery, together with others that finish now; False when its channel is gone."""

@@ -18,10 +18,10 @@ from consumers.consumer import Consumer
 from consumers.delivery import Delivery
 from consumers.drain import until_drained
 from consumers.forkserver import Forkserver
+from consumers.holding import Holding, hand_back
 from consumers.log import event, worker_name
 from consumers.outcome import Ending, Failure, Outcome
 from consumers.pool import Pool
-from consumers.prefetch import first_prefetch, next_prefetch
 from consumers.resend import dead_copy, stamped_copy
 from consumers.slots import Slots
 from consumers.verdict import Verdict, decide
@@ -38,8 +38,6 @@ MOST_RETURNS = 20
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOSS_FOLLOWS_SECONDS = 5.0
-_OUTCOMES_BETWEEN_TUNING = 16
-_BODY_MEMORY = 0.2
 _LONGEST_REPUBLISH_PAUSE_SECONDS = 30.0
 
 
@@ -67,9 +65,9 @@ class Worker:
         self._outbox = Outbox(settings, "leveret worker, republishing")
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
-        self._consumer: Consumer | None = None
-        self._outcomes = 0
-        self._body_bytes: dict[str, float] = {}  # queue → how large its messages are of late
+        self._holding = Holding(
+            self._pool, plan.queues, plan.processes, plan.prefetch, settings.consumer_timeout_seconds
+        )
         self._last_nack = 0.0
 
     async def run(self) -> int:
@@ -89,6 +87,7 @@ class Worker:
             return await self._leave(consumer)
         finally:
             self._pool.stop()
+            self._holding.stop()
             if consumer:
                 await consumer.close()
             await self._outbox.close()
@@ -100,8 +99,7 @@ class Worker:
         """Open a consumer, trying until it works; None when told to stop meanwhile."""
         began, said, tries = time.monotonic(), "", 0
         while not self._stop.is_set():
-            prefetch = self._plan.prefetch or first_prefetch(self._plan.processes)
-            consumer = Consumer(self._settings, self._plan.queues, prefetch, self._on_delivery)
+            consumer = Consumer(self._settings, self._plan.queues, self._holding.first_prefetch, self._on_delivery)
             try:
                 await consumer.open()
             except LeveretError as error:
@@ -115,7 +113,7 @@ class Worker:
                 where = mask(self._settings.amqp_url)
                 after = "" if first else f" again after {time.monotonic() - began:.1f} s"
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
-                self._consumer = consumer
+                self._holding.consumer = consumer
                 return consumer
             await self._wait(self._stop, backoff_seconds(tries))
             tries += 1
@@ -152,11 +150,11 @@ class Worker:
     async def _leave(self, consumer: Consumer | None) -> int:
         """Take nothing more, let what runs finish, and hand the rest back."""
         self._stop.set()
+        self._holding.stop()
         if consumer is None:
             return EXIT_CLEAN
         consumer.stop_taking()
-        for delivery in self._pool.withdraw_waiting():
-            delivery.settler.nack(delivery.tag, requeue=True)
+        hand_back(self._pool.withdraw_waiting())
         await self._wait(consumer.all_settled, self._settings.shutdown_timeout_seconds, self._stop_now, consumer.lost)
         left = self._pool.running
         for delivery in left:
@@ -206,9 +204,7 @@ class Worker:
 
     def _on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """Carry out the verdict. The only place that decides between ack and nack."""
-        self._outcomes += 1
-        if self._outcomes % _OUTCOMES_BETWEEN_TUNING == 0:
-            self._tune_prefetch(delivery)
+        self._holding.note(delivery)
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
         if not delivery.settler.is_open:
             event(
@@ -232,18 +228,6 @@ class Worker:
                 **_fields(delivery, outcome),
                 lies_in=dlq_name(delivery.queue.name),
             )
-
-    def _tune_prefetch(self, sample: Delivery) -> None:
-        if self._plan.prefetch is None and self._consumer and not self._stop.is_set():
-            queue, size = sample.queue, float(len(sample.body))
-            mean = self._body_bytes.get(queue.name, size)
-            self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
-            current = self._consumer.prefetch_of(queue)
-            wanted = next_prefetch(current, self._pool.pace_of(queue.name), mean, self._plan.processes)
-            self._consumer.change_prefetch(queue, wanted)
-            if wanted < current:  # tasks have become slow: other workers may have time for them
-                for delivery in self._pool.withdraw_beyond(queue.name, wanted):
-                    delivery.settler.nack(delivery.tag, requeue=True)
 
     def _republish(self, delivery: Delivery, copy: Outgoing, failed_tries: int = 0) -> None:
         """Publish the copy, then acknowledge the original; without a confirm the original stays ours."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,12 @@ async def open_channel(connection: FastConnection) -> Any:
     connection.add_on_close_callback(on_close)
     connection.channel(on_open_callback=on_open)
     return await opened
+
+
+def server_version(connection: FastConnection) -> tuple[int, ...]:
+    """Return the version the broker says it has, as numbers; none when it says nothing of the kind."""
+    said = (connection.server_properties or {}).get("version", "")
+    return tuple(int(part) for part in re.findall(r"\d+", said if isinstance(said, str) else ""))
 
 
 async def close(connection: FastConnection) -> None:

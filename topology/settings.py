@@ -42,6 +42,9 @@ class Settings:
     heartbeat_seconds: int = 10
     """AMQP heartbeat. A dead link is noticed by both sides within three of them."""
 
+    consumer_timeout_seconds: float = 1800.0
+    """The broker's `consumer_timeout`, which no client can ask for: what is not acknowledged by then it takes back."""
+
     def __post_init__(self) -> None:
         for url in self.amqp_url.split(";") if self.amqp_url else ():
             check_amqp_url(url)
@@ -54,6 +57,7 @@ class Settings:
             ("publish_timeout_seconds", 0.001, 86_400),
             ("shutdown_timeout_seconds", 0, 86_400),
             ("heartbeat_seconds", 1, 3_600),
+            ("consumer_timeout_seconds", 1, 31_536_000),
         ):
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f"setting {name} is {getattr(self, name)}; it must be from {low} to {high}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.prefetch import first_prefetch, next_prefetch
+from consumers.prefetch import first_prefetch, longest_wait_seconds, next_prefetch
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,21 @@ def test_large_messages_are_held_in_smaller_numbers(body_bytes: int, expected: i
     """However tiny the tasks, what is held of large messages fits into memory."""
 
     assert next_prefetch(4, 0.000_02, body_bytes, processes=2) == expected
+
+
+@pytest.mark.parametrize(("pace_seconds", "expected"), [(10.0, 4), (70.0, 2), (1500.0, 2)])
+def test_tasks_nearly_as_long_as_the_broker_waits_are_held_only_while_they_run(
+    pace_seconds: float, expected: int
+) -> None:
+    """With 25 minutes of the 30 for the task, a message may wait some minutes for a process, no more."""
+
+    assert next_prefetch(2, pace_seconds, 200, 2, longest_wait_seconds(1800, 1500)) == expected
+
+
+@pytest.mark.parametrize(
+    ("time_limit_seconds", "expected"), [(0, 1620), (1000, 720), (1500, 270), (1700, 225), (1800, 225), (9999, 225)]
+)
+def test_a_message_may_wait_for_what_the_time_limit_leaves(time_limit_seconds: float, expected: float) -> None:
+    """Of the broker's 30 minutes; and an eighth of them in any case."""
+
+    assert longest_wait_seconds(1800, time_limit_seconds) == pytest.approx(expected)

@@ -77,3 +77,15 @@ def test_forget_empties_the_registry() -> None:
 
     assert registry.names() == []
     assert define("a", second).name == "a"
+
+
+def test_the_longest_time_limit_of_some_queues() -> None:
+    """Of those asked for, not of others."""
+    for name, limit in (("first.a", 5), ("first.b", 50), ("second.a", 500)):
+        task(name, queue=WorkQueue(name.partition(".")[0]), time_limit=limit)(lambda: None)
+
+    longest = registry.longest_time_limit(["first"])
+
+    assert longest is not None
+    assert longest.name == "first.b"
+    assert registry.longest_time_limit(["third"]) is None
