@@ -171,6 +171,12 @@ def _read_document(document: object) -> Call:
     return Call(task, args, kwargs)
 
 
+def printable(text: object) -> str:
+    """Return the text with line ends, terminal sequences and all else that is not printable escaped."""
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
 def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the headers without the broker's, for publishing a message again.
 
