@@ -48,6 +48,8 @@ def test_any_bytes_under_any_label(body: bytes, content_type: Any, content_encod
 
 
 @given(pieces=st.lists(PIECES | st.binary(max_size=5), max_size=30))
+@example(pieces=[b'{"task":"a","args":[', b"1e999", b"]}"])
+@example(pieces=[b'{"task":"a","kwargs":{"b":', b"-1E+400", b"}}"])
 def test_pieces_of_json(pieces: list[bytes]) -> None:
     """What JSON is made of, in any order."""
     check(b"".join(pieces))
