@@ -80,7 +80,7 @@ class ChildHandle:
                     number,
                     delivery.queue.name,
                     delivery.attempt,
-                    properties.message_id,
+                    delivery.id,
                     properties.content_type,
                     properties.content_encoding,
                     delivery.body,

@@ -24,18 +24,24 @@ class Delivery:
         self.settler = settler
         self.queue = queue
         self.tag: int = method.delivery_tag
-        self.routing_key: str = method.routing_key
-        self.attempt = attempt_of(queue.name, method.routing_key)
+        self.routing_key = _text(method.routing_key)
+        self.attempt = attempt_of(queue.name, self.routing_key)
         self.properties = properties
         self.body = body
         self.arrived = time.monotonic()
         headers = properties.headers
-        self.returns = _count(headers.get("x-delivery-count")) if headers else 0
+        # on a first delivery the header is not the broker's: a client may have sent any number
+        self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
 
     @property
     def id(self) -> str:
         """The message's id; empty when its publisher set none."""
-        return self.properties.message_id or ""
+        return _text(self.properties.message_id or "")
+
+
+def _text(value: str | bytes) -> str:
+    """What AMQP calls a short string need not be UTF-8; pika leaves such a one as bytes."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 def _count(value: object) -> int:

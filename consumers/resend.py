@@ -37,7 +37,7 @@ def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
     return Outgoing(
         Route.direct(dlq_name(delivery.queue.name)),
         delivery.body,
-        _properties(delivery, delivery.id or new_id(), {**headers, **reasons}),
+        _properties(delivery, delivery.properties.message_id or new_id(), {**headers, **reasons}),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from consumers import registry
 from topology.errors import TaskModuleError
-from topology.message import LONGEST_NAME_BYTES
+from topology.message import LONGEST_NAME_BYTES, printable
 from topology.queues import WorkQueue
 
 P = ParamSpec("P")
@@ -55,7 +55,7 @@ class Task(Generic[P, R]):
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             names = [f"{len(args)} positional"] if args else []
-            given = ", ".join([*names, *(f"{name}=…" for name in kwargs)]) or "no arguments"
+            given = ", ".join([*names, *(f"{printable(name)}=…" for name in kwargs)]) or "no arguments"
             return f"{error}; {self.name}{self.signature} was called with {given}"
         return ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import math
 import struct
 from typing import NamedTuple, Protocol
 
@@ -93,7 +94,7 @@ def _read_report(payload: bytearray) -> Report:
 
 
 def _read_outcome(ending: int, task: str, seconds: float, failure: list[str] | None) -> Outcome:
-    if type(task) is not str or type(seconds) is not float or ending < 0:
+    if type(task) is not str or type(seconds) is not float or not 0 <= seconds < math.inf or ending < 0:
         raise TypeError("no outcome")
     if failure is None:
         return Outcome(_ENDINGS[ending], task, seconds)

@@ -17,7 +17,7 @@ import pika
 from topology import broker, connection, settings
 from topology.command import EXIT_ERROR, run
 from topology.errors import LeveretError, TopologyError
-from topology.message import FAILURE_HEADERS, check_name, new_id, own_headers
+from topology.message import FAILURE_HEADERS, check_name, new_id, own_headers, printable
 from topology.names import Route, dlq_name
 from topology.outbox import Outbox, Outgoing
 from topology.settings import Settings
@@ -73,7 +73,7 @@ def _move(outbox: Outbox, queue: str, dead: DeadMessage, dlq: _DeadLetterQueue) 
     moved: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
     properties = dead.properties
     kept = own_headers(properties.headers)
-    properties.headers = {name: kept[name] for name in kept if not name.startswith(FAILURE_HEADERS)}
+    properties.headers = {name: kept[name] for name in kept if not str(name).startswith(FAILURE_HEADERS)}
     properties.message_id = dead.id or new_id()
     properties.user_id = properties.expiration = None  # another connection's user; and it must not vanish
 
@@ -156,11 +156,11 @@ def _run(options: argparse.Namespace) -> int:
     configured = broker.resolve(settings.load())
     moved = asyncio.run(redrive(configured, options.queue, options.id or (), options.dry_run))
     for dead in moved:
-        print(dead.properties.message_id or "(no id)")
-        print(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}", file=sys.stderr)
+        print(printable(dead.properties.message_id or "(no id)"))
+        print(printable(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"), file=sys.stderr)
     missing = sorted(set(options.id or ()) - {dead.id for dead in moved})
     for task_id in missing:
-        print(f"producers.redrive: no message {task_id} lies in {dlq_name(options.queue)}", file=sys.stderr)
+        print(f"producers.redrive: no message {printable(task_id)} lies in {dlq_name(options.queue)}", file=sys.stderr)
     verb = "would go" if options.dry_run else "went"
     print(f"{len(moved)} message(s) {verb} from {dlq_name(options.queue)} to {options.queue}", file=sys.stderr)
     return EXIT_ERROR if missing else 0

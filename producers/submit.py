@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from topology import broker, connection, modules, names, queues, samples, settin
 from topology.command import EXIT_ERROR, run
 from topology.declare import declare
 from topology.errors import LeveretError, MessageError, SettingsError
-from topology.message import TaskMessage
+from topology.message import TaskMessage, read_json
 from topology.names import Route
 from topology.settings import Settings
 
@@ -153,7 +152,7 @@ def _json(text: str | None, wanted: type[Any], what: str) -> Any:
     if text is None:
         return wanted()
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except (ValueError, RecursionError) as error:
         raise MessageError(f"{what} is not JSON: {error}; it reads {text.strip()[:80]!r}") from error
     if not isinstance(value, wanted):

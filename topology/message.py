@@ -8,17 +8,21 @@ broker's.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 from topology.errors import MessageError, MessageTooLarge, UnreadableMessage
+from topology.limits import MOST_LEVELS, excess
 
 VERSION = 1
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 LONGEST_NAME_BYTES = 255  # AMQP keeps ids, keys and names as short strings
+_PLAIN_TYPES = (CONTENT_TYPE, None)
+_PLAIN_ENCODINGS = (CONTENT_ENCODING, None)
 _FIRST_BYTES = 60
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 FAILURE_HEADERS = "failure-"
@@ -72,6 +76,8 @@ class TaskMessage:
             body = _encode(document).encode()
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, cycles, lone surrogates
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {error}") from error
+        if too_much := excess(body):
+            raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {too_much}")
         return cls(task, body, new_id() if id is None else check_id(id))
 
 
@@ -115,11 +121,18 @@ def check_size(body: bytes, limit_bytes: int, what: str) -> None:
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, limit_bytes: int) -> Call:
     """Read a message body. Raises `UnreadableMessage` or `MessageTooLarge`, naming what is wrong with it."""
     check_size(body, limit_bytes, "the message body")
-    _check_content(content_type, content_encoding)
+    if content_type not in _PLAIN_TYPES or content_encoding not in _PLAIN_ENCODINGS:
+        _check_content(content_type, content_encoding)
+    if len(body) > MOST_LEVELS and (too_much := excess(body)):
+        raise UnreadableMessage(f"{too_much}; it begins {_begin(body)}")
     try:
-        document = _decode(body.decode("utf-8"))
+        document = read_json(body.decode("utf-8"))
+        if b"\\u" in body:
+            _encode(document).encode()  # an escaped half of a character is no text, and fits into nothing that is
     except UnicodeDecodeError as error:
         raise UnreadableMessage(f"the body is not UTF-8: {error}; it begins {_begin(body)}") from error
+    except UnicodeEncodeError as error:
+        raise UnreadableMessage(f"the JSON has text with half a character: {error}") from error
     except RecursionError as error:
         raise UnreadableMessage(f"the JSON is nested too deeply; it begins {_begin(body)}") from error
     except ValueError as error:
@@ -128,6 +141,8 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
 
 
 def _check_content(content_type: str | None, content_encoding: str | None) -> None:
+    if isinstance(content_type, bytes) or isinstance(content_encoding, bytes):  # what pika makes of no UTF-8
+        raise UnreadableMessage(f"the message is labelled {content_type!r}, {content_encoding!r}, which is no text")
     kind, _, options = (content_type or CONTENT_TYPE).partition(";")
     charset = options.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != CONTENT_TYPE or charset not in ("", "utf-8", "utf8"):
@@ -143,7 +158,7 @@ def _read_document(document: object) -> Call:
         raise UnreadableMessage(f"the body is a JSON {_json_type(document)}, not an object with a field 'task'")
     version = document.get("version", VERSION)
     if version != VERSION or isinstance(version, bool):
-        raise UnreadableMessage(f"envelope version {version!r} is unknown here; this worker reads {VERSION}")
+        raise UnreadableMessage(f"envelope version {_show(version)} is unknown here; this worker reads {VERSION}")
     task, args, kwargs = document.get("task"), document.get("args", []), document.get("kwargs", {})
     if not isinstance(task, str) or not task:
         raise UnreadableMessage("the message has no field 'task' that names the task to run")
@@ -154,6 +169,12 @@ def _read_document(document: object) -> Call:
     if not isinstance(kwargs, dict):
         raise UnreadableMessage(f"'kwargs' is a JSON {_json_type(kwargs)}, not an object")
     return Call(task, args, kwargs)
+
+
+def printable(text: object) -> str:
+    """Return the text with line ends, terminal sequences and all else that is not printable escaped."""
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -175,11 +196,29 @@ def _refuse_constant(name: str) -> NoReturn:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a field stands twice in one object")
+        names = [name for name, _ in pairs]
+        raise ValueError(f"a field stands twice in one object: {_show(next(n for n in names if names.count(n) > 1))}")
     return made
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates).decode
+def _read_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # 1e999, which no float can hold and nothing can write again
+        raise ValueError(f"the number {text[:_FIRST_BYTES]} is too large")
+    return number
+
+
+read_json = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_read_float, object_pairs_hook=_refuse_duplicates
+).decode
+"""Read a JSON text strictly. Raises `ValueError` also for NaN, numbers out of range and a field that stands twice."""
+
+
+def _show(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return f"(a JSON {_json_type(value)})"
+    text = repr(value)
+    return text if len(text) <= _FIRST_BYTES else f"{text[:_FIRST_BYTES]}…"
 
 
 def _begin(body: bytes) -> str:

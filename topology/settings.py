@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from topology.errors import SettingsError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+_MOST_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _from_file(environment: Mapping[str, str]) -> list[tuple[str, object, str]]:
         if named:
             raise SettingsError(f"settings file {path}, named by LEVERET_CONFIG, does not exist") from error
         return []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or a number without end
         raise SettingsError(f"settings file {path} cannot be read: {error}") from error
 
 
@@ -123,6 +124,8 @@ def _convert(name: str, value: object, default: Any, source: str) -> object:
         if isinstance(value, (dict, list, bool)) or (wanted is int and isinstance(value, float)):
             given = type(value).__name__
             raise SettingsError(f"{source}: {name} is {article} {wanted.__name__}; a {given} does not fit")
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise SettingsError(f"{source}: {name} is a number of {value.bit_length():,} bits; none is that large")
         return wanted(value)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{source}: {name} is {mask(str(value))!r}, not {article} {wanted.__name__}") from error

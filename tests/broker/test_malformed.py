@@ -3,68 +3,227 @@
 from __future__ import annotations
 
 import json
-import struct
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import pika.data
+import pika.exceptions
 import pytest
 
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers
-from topology import headers
+from tests.broker.malformed import LIMIT_BYTES, UNKNOWN_TASKS, UNREADABLE
+from tests.broker.odd import HEADERS, PROPERTIES, REFUSED, ROUTES, UNROUTABLE, Foreign, encode_raw
+from tests.broker.support import Vhost, Worker, Workers, await_value
 from topology.message import FAILURE_HEADERS
 from topology.names import Route, dlq_name
 
-GARBAGE: dict[str, tuple[bytes, dict[str, Any], str]] = {
-    "not-json": (b"hello", {}, "not JSON"),
-    "empty": (b"", {}, "not JSON"),
-    "no-object": (b"[1, 2]", {}, "a JSON array, not an object"),
-    "null": (b"null", {}, "a JSON null, not an object"),
-    "no-task": (b'{"kwargs": {}}', {}, "no field 'task'"),
-    "task-is-a-number": (b'{"task": 5}', {}, "no field 'task'"),
-    "args-no-array": (b'{"task": "jobs.fail", "args": {}}', {}, "'args' is a JSON object"),
-    "kwargs-no-object": (b'{"task": "jobs.fail", "kwargs": []}', {}, "'kwargs' is a JSON array"),
-    "misfit": (b'{"task": "jobs.write", "kwargs": {"pth": 1}}', {}, "missing a required argument"),
-    "too-many": (b'{"task": "jobs.fail", "args": [1, 2, 3]}', {}, "too many positional"),
-    "pickle": (b'{"task": "jobs.fail"}', {"content_type": "application/x-python-serialize"}, "content type"),
-    "compressed": (b'{"task": "jobs.fail"}', {"content_encoding": "gzip"}, "content encoding"),
-    "latin-1": ('{"task": "jobs.f\xe4il"}'.encode("latin-1"), {}, "not UTF-8"),
-    "utf-16": ('{"task": "jobs.fail"}'.encode("utf-16"), {}, "not UTF-8"),
-    "newer-version": (b'{"version": 2, "task": "jobs.fail"}', {}, "envelope version 2 is unknown"),
-    "nan": (b'{"task": "jobs.fail", "kwargs": {"text": NaN}}', {}, "NaN is not a JSON number"),
-    "duplicate-key": (b'{"task": "jobs.fail", "task": "jobs.exit"}', {}, "stands twice"),
-    "deep": (b'{"task": "jobs.fail", "args": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}, "nested too deeply"),
-    "huge-number": (b'{"task": "jobs.fail", "args": [' + b"9" * 50_000 + b"]}", {}, "not JSON"),
-    "over-the-limit": (b'{"task": "jobs.fail", "args": ["' + b"x" * 2_000_000 + b'"]}', {}, "over the limit"),
+DLQ = dlq_name(jobs.name)
+TO_JOBS = Route.direct(jobs.name)
+ODD: dict[str, tuple[Route, dict[str, Any]]] = {
+    **{f"header-{name}": (TO_JOBS, {"headers": headers}) for name, headers in HEADERS.items()},
+    **{name: (TO_JOBS, properties) for name, properties in PROPERTIES.items()},
+    **{name: (route, {}) for name, route in ROUTES.items()},
 }
+_ROUNDS = 12
+_ROUND_BYTES = sum(len(message.body) for message in UNREADABLE.values())
 
 
-def test_every_kind_of_garbage_is_buried_with_its_reason(vhost: Vhost, workers: Workers) -> None:
-    """Garbage of every kind goes to the DLQ once, unrun, with a reason that names it; the worker goes on."""
+@pytest.fixture(autouse=True)
+def raw_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Header values go out as the lists have them."""
+    encode_raw(monkeypatch)
+
+
+def good(path: Path) -> bytes:
+    """A body that runs."""
+    return json.dumps({"task": "jobs.write", "kwargs": {"path": str(path)}}).encode()
+
+
+def lines(path: Path) -> list[str]:
+    """What ran, one line each; an id may have line ends of its own."""
+    ran = path.read_bytes().decode().split("\n") if path.exists() else []
+    return [line for line in ran if re.search(r" \d+ \d+$", line)]
+
+
+def test_every_kind_of_garbage_is_buried_with_its_reason(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Garbage of every kind goes to the DLQ once, unrun, with a reason that names it; its neighbours run once."""
     vhost.declare(jobs)
-    worker = workers.start()
-    for name, (body, properties, _) in GARBAGE.items():
-        vhost.publish(Route.direct(jobs.name), body, message_id=name, **properties)
-    for name in GARBAGE:
+    ran = tmp_path / "ran"
+    worker = workers.start("--processes", "2")
+    with Foreign(vhost) as client:
+        for name, message in UNREADABLE.items():
+            client.publish(TO_JOBS, message.body, message_id=name, **message.properties)
+            client.publish(TO_JOBS, good(ran), message_id=f"beside-{name}")
+    for name in UNREADABLE:
         worker.await_event("bury", id=name)
-    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "a-good-one")
-    worker.await_event("done", id="a-good-one")
+        worker.await_event("done", id=f"beside-{name}")
 
-    dead = {message.properties.message_id: message for message in vhost.take(dlq_name(jobs.name))}
-    assert set(dead) == set(GARBAGE)
-    for name, (body, _, text) in GARBAGE.items():
-        assert text in dead[name].headers[FAILURE_HEADERS + "message"], name
-        assert dead[name].body == body
     assert worker.stop() == 0
-    assert len(worker.find("retry")) == 1  # the good one's
+    assert Counter(line.split()[0] for line in lines(ran)) == Counter(f"beside-{name}" for name in UNREADABLE)
+    dead = {message.properties.message_id: message for message in vhost.take(DLQ)}
+    assert set(dead) == set(UNREADABLE)
+    for name, message in UNREADABLE.items():
+        reason = dead[name].headers[FAILURE_HEADERS + "message"]
+        assert message.reason in reason, name
+        assert reason.isprintable(), name
+        assert dead[name].headers[FAILURE_HEADERS + "attempts"] == 1, name
+        assert dead[name].body == message.body, name
+    assert untroubled(worker)
     assert vhost.counts(jobs) == {}
+
+
+def untroubled(worker: Worker) -> bool:
+    """Whether no child died, no connection was lost, and each message had one verdict."""
+    assert worker.text == ""
+    assert [event for event in worker.events if event["message"].startswith(("lost", "an idle", "keeping"))] == []
+    verdicts = Counter(event["id"] for verdict in ("bury", "done") for event in worker.find(verdict))
+    assert [task_id for task_id, count in verdicts.items() if count > 1] == []
+    return True
+
+
+def test_names_of_no_task_are_looked_up_and_never_imported(vhost: Vhost, workers: Workers) -> None:
+    """A task nobody knows may be known to another worker: it uses up its attempts, then lies in the DLQ."""
+    vhost.declare(jobs)
+    with Foreign(vhost) as client:
+        for name, task in UNKNOWN_TASKS.items():
+            client.publish(TO_JOBS, json.dumps({"task": task}).encode(), message_id=name)
+
+    worker = workers.drain()
+
+    dead = {message.properties.message_id: message.headers for message in vhost.take(DLQ)}
+    assert set(dead) == set(UNKNOWN_TASKS)
+    for name, task in UNKNOWN_TASKS.items():
+        assert dead[name][FAILURE_HEADERS + "message"].startswith(f"no task {task!r} is known to this worker"), name
+        assert dead[name][FAILURE_HEADERS + "attempts"] == 3
+    assert len(worker.find("retry")) == 2 * len(UNKNOWN_TASKS)
+    assert untroubled(worker)
+
+
+def test_what_is_odd_around_a_good_body_runs_once(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Headers, properties and keys of any kind are no reason not to run a message, forged counts included."""
+    vhost.declare(jobs)
+    with Foreign(vhost) as client:
+        for name, (route, properties) in ODD.items():
+            client.publish(route, good(tmp_path / name), **{"message_id": name, **properties})
+
+    worker = workers.drain()
+
+    assert {name: len(lines(tmp_path / name)) for name in ODD} == dict.fromkeys(ODD, 1)
+    assert len(worker.find("done")) == len(ODD)
+    assert (worker.find("retry"), worker.find("bury")) == ([], [])
+    assert untroubled(worker)
+    assert vhost.counts(jobs) == {}
+
+
+def test_what_is_odd_around_garbage_reaches_the_dlq(vhost: Vhost, workers: Workers) -> None:
+    """Whatever headers and properties a message has, its copy with the reason can be published; none goes round."""
+    vhost.declare(jobs)
+    with Foreign(vhost) as client:
+        for name, (route, properties) in ODD.items():
+            client.publish(route, f"no JSON: {name}".encode(), **{"message_id": name, **properties})
+
+    worker = workers.drain()
+
+    dead = vhost.take(DLQ)
+    assert Counter(message.body.decode() for message in dead) == Counter(f"no JSON: {name}" for name in ODD)
+    assert all("not JSON" in message.headers[FAILURE_HEADERS + "message"] for message in dead)
+    assert untroubled(worker)
+    assert vhost.counts(jobs) == {}
+
+
+def test_what_the_broker_refuses(vhost: Vhost) -> None:
+    """Keys of attempts that are not bound, another's name and impossible expirations get no further than the broker."""
+    vhost.declare(jobs)
+    for key in UNROUTABLE:
+        with Foreign(vhost) as client, pytest.raises(pika.exceptions.UnroutableError):
+            client.publish(Route("tasks.direct", key), b"{}")  # type: ignore[arg-type]
+    for properties in REFUSED.values():
+        with Foreign(vhost) as client, pytest.raises(pika.exceptions.ChannelClosedByBroker):
+            client.publish(TO_JOBS, b"{}", **properties)
+
+    assert vhost.counts(jobs) == {}
+
+
+def test_a_log_for_people_is_one_line_an_event(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """No id, task, argument or error text puts a line or a terminal sequence of its own into the log."""
+    vhost.declare(jobs)
+    evil = "\x1b[2J\n12:00:00.000 info    [1] done  task=forged\r\u2028\x9b"
+    with Foreign(vhost) as client:
+        client.publish(TO_JOBS, good(tmp_path / "ran"), message_id=evil)
+        client.publish(TO_JOBS, json.dumps({"task": evil}).encode(), message_id="unknown")
+        client.publish(TO_JOBS, json.dumps({"task": "jobs.fail", "args": [evil]}).encode(), message_id="raises")
+        client.publish(TO_JOBS, json.dumps({"task": "jobs.fail", "kwargs": {evil: 1}}).encode(), message_id="misfit")
+        client.publish(TO_JOBS, b"{}", message_id="label", content_type=evil)
+
+    text = workers.drain("--log-format", "text").text
+
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3} \w+ +\[\d+\] ", line) for line in text.split("\n")[:-1])
+    assert [line for line in text.split("\n") if line.startswith("12:00:00.000")] == []
+
+
+def memory_of(worker: Worker) -> int:
+    """Bytes of the worker and all its processes, what they share counted once."""
+    waiting, total = [worker.process.pid], 0
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        waiting += map(int, (process / "task" / process.name / "children").read_text().split())
+        (kilobytes,) = re.findall(r"^Pss: +(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)
+        total += 1024 * int(kilobytes)
+    return total
+
+
+def test_garbage_leaves_no_memory_behind(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """The whole list, again and again: after the first rounds the worker's processes grow no more."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "2")
+    sizes = []
+    for wanted in rounds(vhost, tmp_path):
+        await_value(lambda: lines(tmp_path / "last"), "the last of the round")
+        await_buried(worker, wanted)
+        sizes.append(memory_of(worker))
+
+    assert worker.stop() == 0
+    early, late = min(sizes[4:8]), min(sizes[8:])  # the least of several: bodies on their way come and go
+    assert late - early < 2 * _ROUND_BYTES
+    assert len(worker.find("bury")) == len(sizes) * len(UNREADABLE)
+    assert worker.find("an idle") == worker.find("lost the broker") == []
+
+
+def await_buried(worker: Worker, count: int) -> None:
+    """Wait for so many verdicts."""
+    await_value(lambda: len(worker.find("bury")) >= count, "every verdict")
+
+
+def rounds(vhost: Vhost, folder: Path) -> Iterator[int]:
+    """Publish everything malformed and odd, twelve times over; yields how many are to be buried by then."""
+    for number in range(1, _ROUNDS + 1):
+        with Foreign(vhost) as client:
+            for message in UNREADABLE.values():
+                client.publish(TO_JOBS, message.body, message_id="bad", **message.properties)
+            for route, properties in ODD.values():
+                client.publish(route, good(folder / "odd"), **{"message_id": "odd", **properties})
+            client.publish(TO_JOBS, good(folder / "last"), message_id="last")
+        yield number * len(UNREADABLE)
+        (folder / "last").unlink()
+        with vhost.connect() as connection:
+            connection.channel().queue_purge(DLQ)
+
+
+def test_as_large_as_may_be_is_run(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A body of exactly the limit is no garbage."""
+    vhost.declare(jobs)
+    vhost.publish(TO_JOBS, good(tmp_path / "ran").ljust(LIMIT_BYTES), message_id="large")
+    workers.drain()
+
+    assert len(lines(tmp_path / "ran")) == 1
 
 
 @pytest.mark.parametrize("megabytes", [20, 100])
 def test_huge_body_is_buried_or_refused(vhost: Vhost, workers: Workers, megabytes: int) -> None:
     """A body far over the limit is buried whole where the broker takes it; a newer broker refuses it itself."""
-    import pika.exceptions
-
     vhost.declare(jobs)
     body = b'{"task": "jobs.fail", "args": ["' + b"x" * (megabytes * 1024 * 1024) + b'"]}'
     try:
@@ -97,24 +256,3 @@ def test_shortest_message_from_the_management_ui(vhost: Vhost, workers: Workers)
     worker = workers.drain()
     assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
     assert vhost.counts(jobs) == {}
-
-
-def test_headers_that_pika_cannot_read_alone(vhost: Vhost, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fraction and a timestamp of no year neither end the connection nor change on the way to the DLQ."""
-    vhost.declare(jobs)
-    far_away = 2**40
-
-    def encode_value(pieces: list[bytes], value: Any) -> int:
-        if value == far_away:
-            pieces.append(struct.pack(">cQ", b"T", value))
-            return 9
-        return headers.encode_value(pieces, value)
-
-    monkeypatch.setattr(pika.data, "encode_value", encode_value)
-    vhost.publish(Route.direct(jobs.name), b"no JSON", message_id="odd", headers={"half": 0.5, "then": far_away})
-
-    worker = workers.drain()
-
-    assert worker.find("lost the broker") == []
-    kept = vhost.take_one(dlq_name(jobs.name)).headers
-    assert (kept["half"], kept["then"]) == (0.5, far_away)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -110,6 +111,20 @@ def test_unknown_id(vhost: Vhost, redrive: Redrive) -> None:
     assert vhost.ids_in(jobs.name) == ["one"]
     await_value(lambda: vhost.count(DLQ), "the other back in the DLQ")
     assert vhost.ids_in(DLQ) == ["two"]
+
+
+def test_odd_message_goes_too_and_prints_on_its_line(vhost: Vhost, redrive: Redrive) -> None:
+    """A header named in no UTF-8 is no hindrance; line ends and terminal sequences in what a client set are escaped."""
+    vhost.declare(jobs)
+    headers: dict[Any, Any] = {b"\xff": 1, "failure-type": "Bad\nnews", "failure-message": "\x1b[2J"}
+    vhost.publish(Route.direct(DLQ), b"{}", message_id="two\nlines\x1b[31m", headers=headers)
+
+    ended = redrive("jobs")
+
+    assert (ended.returncode, ended.stdout) == (0, "two\\nlines\\x1b[31m\n")
+    assert ended.stderr.splitlines()[0] == r"  unknown task, ? attempts: Bad\nnews: \x1b[2J"
+    again = vhost.take_one(jobs.name)
+    assert (again.properties.message_id, again.headers[b"\xff"]) == ("two\nlines\x1b[31m", 1)  # type: ignore[index]
 
 
 def test_empty(vhost: Vhost, redrive: Redrive) -> None:

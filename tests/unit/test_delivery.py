@@ -19,10 +19,12 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
     return WorkQueue("words", retry_delays=(1, 5))
 
 
-def delivered(queue: WorkQueue, key: str = "words.count", **properties: Any) -> Delivery:
+def delivered(
+    queue: WorkQueue, key: str | bytes = "words.count", redelivered: bool = False, **properties: Any
+) -> Delivery:
     """A delivery as the consumer makes it."""
     settler: Any = None
-    method = pika.spec.Basic.Deliver("consumer", 7, False, "tasks.topic", key)
+    method = pika.spec.Basic.Deliver("consumer", 7, redelivered, "tasks.topic", key)
     return Delivery(settler, queue, method, pika.BasicProperties(**properties), b"{}")
 
 
@@ -50,7 +52,21 @@ def test_the_attempt_comes_from_the_key(key: str, attempt: int, words: WorkQueue
 def test_returns_are_the_brokers_count(headers: dict[str, Any] | None, returns: int, words: WorkQueue) -> None:
     """Deliveries without a verdict are counted by the broker; what is no number is no count."""
 
-    assert delivered(words, headers=headers).returns == returns
+    assert delivered(words, redelivered=True, headers=headers).returns == returns
+
+
+@pytest.mark.parametrize("forged", [1_000_000_000, -3, "5", True])
+def test_a_count_on_a_first_delivery_is_not_the_brokers(forged: object, words: WorkQueue) -> None:
+    """What a client wrote into the broker's header does not get a fine message buried."""
+
+    assert delivered(words, headers={"x-delivery-count": forged}).returns == 0
+
+
+def test_a_key_and_an_id_that_are_no_utf_8(words: WorkQueue) -> None:
+    """Short strings of any bytes are shown escaped, and the key of attempts is not mistaken."""
+    delivery = delivered(words, b"words.\xff", message_id=b"id-\xff")
+
+    assert (delivery.routing_key, delivery.attempt, delivery.id) == ("words.\\xff", 1, "id-\\xff")
 
 
 @pytest.mark.parametrize(("message_id", "expected"), [(None, ""), ("", ""), ("id-1", "id-1")])

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pika import data as pika_data
 
 import topology.connection  # noqa: F401 - connecting is what puts pika right
+from topology.headers import MOST_LEVELS
 
 
 def decoded(value: bytes) -> object:
@@ -50,3 +56,94 @@ def test_what_was_read_can_be_written_again() -> None:
     pika_data.encode_table(pieces, {"half": 0.5, "deep": {"list": [1.25, 3, "text"]}})
 
     assert pika_data.decode_table(b"".join(pieces), 0)[0] == {"half": 0.5, "deep": {"list": [1.25, 3, "text"]}}
+
+
+def as_table(value: bytes) -> bytes:
+    """A header value: a table with one field of this value, whose name is empty."""
+    return b"F" + struct.pack("!I", len(value) + 1) + b"\0" + value
+
+
+def as_array(value: bytes) -> bytes:
+    """A header value: an array of this value."""
+    return b"A" + struct.pack("!I", len(value)) + value
+
+
+def levels_of(value: object) -> int:
+    """How deep a value is nested, without going down by recursion."""
+    levels = 0
+    while isinstance(value, (dict, list)):
+        value, levels = next(iter(value.values() if isinstance(value, dict) else value), None), levels + 1
+    return levels
+
+
+@pytest.mark.parametrize("wrap", [as_table, as_array])
+@pytest.mark.parametrize("levels", [1, MOST_LEVELS, 3 * sys.getrecursionlimit()])
+def test_deep_nesting_is_read_to_a_depth(wrap: Callable[[bytes], bytes], levels: int) -> None:
+    """What is nested too deeply for the stack stays bytes, with all before it and behind it read."""
+    value = b"V"
+    for _ in range(levels):
+        value = wrap(value)
+    table = b"\1x" + value + b"\1y" + b"V"
+    read, end = pika_data.decode_table(struct.pack("!I", len(table)) + table, 0)
+
+    assert list(read) == ["x", "y"]
+    assert levels_of(read["x"]) == min(levels, MOST_LEVELS)
+    assert end == 4 + len(table)
+
+
+def short(text: bytes) -> bytes:
+    """A short string on the wire."""
+    return struct.pack("!B", len(text)) + text
+
+
+def packed(kind: str, form: str, numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    """Header values of a kind that holds one number."""
+    return numbers.map(lambda number: kind.encode() + struct.pack(f"!{form}", number))
+
+
+def integers(kind: str, form: str, bits: int, signed: bool) -> st.SearchStrategy[bytes]:
+    """Header values of a kind that holds an integer."""
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return packed(kind, form, st.integers(low, high))
+
+
+def fields(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """The inside of a table."""
+    return st.lists(st.tuples(st.binary(max_size=20).map(short), values).map(b"".join), max_size=4).map(b"".join)
+
+
+LEAVES = st.one_of(
+    st.booleans().map(lambda value: b"t" + bytes([value])),
+    integers("b", "b", 8, signed=True),
+    integers("B", "B", 8, signed=False),
+    integers("s", "h", 16, signed=True),
+    integers("u", "H", 16, signed=False),
+    integers("I", "i", 32, signed=True),
+    integers("i", "I", 32, signed=False),
+    integers("l", "q", 64, signed=True),
+    integers("T", "Q", 64, signed=False),
+    packed("f", "f", st.floats(width=32)),
+    packed("d", "d", st.floats()),
+    st.binary(min_size=5, max_size=5).map(lambda value: b"D" + value),
+    st.tuples(st.sampled_from([b"S", b"x"]), st.binary(max_size=30)).map(
+        lambda one: one[0] + struct.pack("!I", len(one[1])) + one[1]
+    ),
+    st.just(b"V"),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        fields(inner).map(lambda body: b"F" + struct.pack("!I", len(body)) + body)
+        | st.lists(inner, max_size=4).map(b"".join).map(as_array)
+    ),
+    max_leaves=12,
+)
+
+
+@given(body=fields(VALUES))
+def test_every_table_a_broker_can_send_is_read(body: bytes) -> None:
+    """Whatever a client put into a table, the broker's bytes are read to their end; nothing is raised."""
+    read, end = pika_data.decode_table(struct.pack("!I", len(body)) + body, 0)
+
+    assert isinstance(read, dict)
+    assert end == 4 + len(body)

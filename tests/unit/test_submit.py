@@ -111,7 +111,7 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], reason: str, capsy
         (["a.b", "--kwargs", "[]"], "--kwargs must be an object like"),
         (["a.b", "--kwargs", "book=dracula.txt"], "--kwargs is not JSON: .*; it reads 'book=dracula.txt'"),
         (["a.b", "--kwargs", "[" * 100_000], "--kwargs is not JSON: .*recursion"),
-        (["a.b", "--kwargs", '{"a": NaN}'], "cannot be written as JSON"),
+        (["a.b", "--kwargs", '{"a": NaN}'], "NaN is not a JSON number"),
         (["x" * 256], "cannot name a task"),
         (["a.b", "--exchange", "direct"], r"--exchange direct needs a queue: --queue NAME \(or --routing-key\)"),
         (["a.b", "--file", "not-there.jsonl"], "--file not-there.jsonl cannot be read: No such file or directory"),

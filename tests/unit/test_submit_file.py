@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from producers.submit import main
 from tests.unit.test_submit import REFUSED, SENT, no_broker, routes, sent
 
 __all__ = ["no_broker"]
+
+PIECES = [b'{"n":1}', b"{", b"\n", b"\r", b"\xff", b"[]", b"NaN"]
 
 
 def submit(lines: str) -> int:
@@ -71,3 +75,43 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert [json.loads(message.body)["kwargs"] for message, _ in SENT] == [{"n": 1}, {"n": 2}]
     assert routes() == [("tasks.direct", "q")] * 2
     assert capsys.readouterr().err == "2 tasks submitted, 0 lines of - failed\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"n": NaN}',
+        '{"n": 1e999}',
+        '{"n": 1, "n": 2}',
+        '{"n": "\\ud800"}',
+        '{"n": ' + "[" * 100_000,
+        '{"n": ' + "[" * 500 + "]" * 500 + "}",
+        '{"n": ' + "9" * 5000 + "}",
+        '{"n": "\0"}',
+        '\ufeff{"n": 1}',
+    ],
+    ids=["nan", "inf", "twice", "surrogate", "unclosed", "deep", "huge", "nul", "bom"],
+)
+def test_a_line_that_no_worker_would_read_fails(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a worker would bury is refused in its line, and the lines around it are submitted."""
+
+    assert submit(f'{{"n": 0}}\n{line}\n{{"n": 2}}\n') == 1
+    assert [kwargs for _, _, kwargs in sent()] == [{"n": 0}, {"n": 2}]
+    assert [reported.partition(":")[0] for reported in capsys.readouterr().err.splitlines()[1:]] == ["  line 2"]
+
+
+@given(
+    content=st.binary(max_size=200)
+    | st.lists(st.sampled_from([b'{"n":1}', b"{", b"\n", b"\r", b"\xff", b"[]", b"NaN"])).map(b"".join)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_file_is_submitted_or_reported(content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes of any kind end with a status and a report, and every id printed is a task sent."""
+    SENT.clear()
+    Path("jobs.jsonl").write_bytes(content)
+    status = main(["a.b", "--file", "jobs.jsonl"])
+    said = capsys.readouterr()
+
+    assert said.out.split() == [message.id for message, _ in SENT]
+    assert f"{len(SENT)} tasks submitted, " in said.err
+    assert (status == 0) == (", 0 lines of jobs.jsonl failed" in said.err)

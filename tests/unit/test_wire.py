@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 from typing import Any, cast
 
@@ -128,6 +129,9 @@ def of_outcome(*outcome: Any) -> bytes:
         of_outcome(-1, "a", 0.5, None),
         of_outcome("0", "a", 0.5, None),
         of_outcome(0, 5, 0.5, None),
+        of_outcome(0, "a", -0.5, None),
+        of_outcome(0, "a", math.nan, None),
+        of_outcome(0, "a", math.inf, None),
         of_outcome(0, "a", "0.5", None),
         of_outcome(0, "a", 0.5, 5),
         of_outcome(0, "a", 0.5, ["one"]),
@@ -135,7 +139,7 @@ def of_outcome(*outcome: Any) -> bytes:
         of_outcome(0, "a", 0.5, {"type": "ValueError"}),
         of_outcome(0, "a", 0.5, [1, 2, 3, 4]),
     ],
-    ids=range(26),
+    ids=range(29),
 )
 def test_garbage_is_a_value_error(garbage: bytes) -> None:
     """Bytes that are no report raise the one error that the parent kills a child for."""
@@ -152,3 +156,30 @@ def test_any_bytes_are_reports_or_a_value_error(garbage: bytes) -> None:
         arrived = error
 
     assert isinstance(arrived, (list, ValueError))
+
+
+REPORT_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=15,
+)
+
+
+@given(
+    payload=REPORT_LIKE
+    | st.tuples(REPORT_LIKE, st.lists(st.tuples(*[REPORT_LIKE] * 4)), st.booleans())
+    | st.tuples(
+        st.integers(), st.lists(st.tuples(st.integers(0, 9), st.text(), st.floats(), REPORT_LIKE)), st.just(True)
+    )
+)
+def test_any_json_is_a_report_or_a_value_error(payload: Any) -> None:
+    """JSON that is nearly a report makes outcomes of the right types, or is a ValueError."""
+    try:
+        reports = unpack_reports(bytearray(frame(payload)))
+    except ValueError:
+        return
+    for outcome in reports[0].outcomes:
+        assert isinstance(outcome.ending, Ending)
+        assert isinstance(outcome.task, str)
+        assert 0 <= outcome.duration_seconds < math.inf
+        assert outcome.failure is None or all(isinstance(text, str) for text in outcome.failure)
