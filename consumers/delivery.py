@@ -15,10 +15,24 @@ if TYPE_CHECKING:
 class Delivery:
     """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict.
 
-    `arrived` is a moment of `time.monotonic`: from then on the broker waits for the acknowledgement.
+    `id` is empty when the publisher set none. `arrived` is a moment of `time.monotonic`: from then on the broker waits
+    for the acknowledgement. `has_forged_deaths` says that it brings an x-death before it ever failed here, which
+    brokers before 4.0 take for their own: they drop such a message, or stop dead-lettering.
     """
 
-    __slots__ = ("arrived", "attempt", "body", "properties", "queue", "returns", "routing_key", "settler", "tag")
+    __slots__ = (
+        "arrived",
+        "attempt",
+        "body",
+        "has_forged_deaths",
+        "id",
+        "properties",
+        "queue",
+        "returns",
+        "routing_key",
+        "settler",
+        "tag",
+    )
 
     def __init__(self, settler: Settler, queue: WorkQueue, method: Any, properties: Any, body: bytes) -> None:
         self.settler = settler
@@ -27,16 +41,13 @@ class Delivery:
         self.routing_key = _text(method.routing_key)
         self.attempt = attempt_of(queue.name, self.routing_key)
         self.properties = properties
+        self.id = _text(properties.message_id or "")
         self.body = body
         self.arrived = time.monotonic()
         headers = properties.headers
         # on a first delivery the header is not the broker's: a client may have sent any number
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
-
-    @property
-    def id(self) -> str:
-        """The message's id; empty when its publisher set none."""
-        return _text(self.properties.message_id or "")
+        self.has_forged_deaths = bool(headers) and self.attempt == 1 and "x-death" in headers
 
 
 def _text(value: str | bytes) -> str:

@@ -18,6 +18,8 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from topology.message import printable
+
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
 _is_plain = re.compile(r"[\w@.:/,+~-]+").fullmatch
 
@@ -73,10 +75,13 @@ def configure(as_json: bool, level: str = "INFO") -> None:
 
 
 def event(level: int, message: str, **fields: object) -> None:
-    """Log one event with its fields."""
+    """Log one event with its fields, on one line whatever a client has put into them."""
     if level >= _journal.threshold:
-        put = _as_json if _journal.as_json else _as_text
-        _journal.write(put(time.time(), _LEVEL_NAMES[level], message, fields) + "\n")
+        if _journal.as_json:
+            line = _as_json(time.time(), _LEVEL_NAMES[level], message, fields)
+        else:
+            line = _as_text(time.time(), _LEVEL_NAMES[level], printable(message), fields)
+        _journal.write(line + "\n")
 
 
 def flush() -> None:
@@ -90,8 +95,6 @@ def worker_name() -> str:
 
 
 def _as_text(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
-    if fields and not message.isprintable():
-        message = " ".join(message.split())
     shown = " ".join([f"{name}={_text(value)}" for name, value in fields.items() if value not in ("", None)])
     moment = f"{_clock(int(created))}.{int(created % 1 * 1000):03d}"
     line = f"{moment} {level:<7} [{os.getpid()}] {message}"

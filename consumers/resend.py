@@ -45,7 +45,9 @@ def stamped_copy(delivery: Delivery) -> Outgoing:
     """Return the message with an id, by the route it came back by, for it to be one task over all its attempts."""
     by = delivery.routing_key if delivery.attempt > 1 else delivery.queue.name
     headers = _fitting_headers(delivery)
-    return Outgoing(Route.direct(by), delivery.body, _properties(delivery, new_id(), headers))
+    return Outgoing(
+        Route.direct(by), delivery.body, _properties(delivery, delivery.properties.message_id or new_id(), headers)
+    )
 
 
 def _properties(delivery: Delivery, task_id: str, headers: dict[str, Any]) -> pika.BasicProperties:

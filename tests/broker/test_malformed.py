@@ -256,3 +256,18 @@ def test_shortest_message_from_the_management_ui(vhost: Vhost, workers: Workers)
     worker = workers.drain()
     assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
     assert vhost.counts(jobs) == {}
+
+
+@pytest.mark.parametrize("deaths", [[{"queue": "jobs", "reason": "expired", "count": 7}], [1, 2], [], "often"])
+def test_a_forged_x_death_is_gone_before_the_message_can_fail(deaths: Any, vhost: Vhost, workers: Workers) -> None:
+    """A broker before 4.0 takes it for its own, and drops the message or ends all dead-lettering."""
+    vhost.declare(jobs)
+    with Foreign(vhost) as client:
+        client.publish(TO_JOBS, b'{"task":"jobs.fail"}', message_id="forged", headers={"x-death": deaths, "own": 1})
+
+    worker = workers.drain()
+
+    assert [event["attempt"] for event in worker.find("retry", id="forged")] == ["1/3", "2/3"]
+    dead = vhost.take_one(DLQ)
+    assert (dead.properties.message_id, dead.headers["own"]) == ("forged", 1)
+    assert dead.headers[FAILURE_HEADERS + "attempts"] == 3

@@ -79,6 +79,20 @@ def test_an_event_is_one_line_whatever_its_fields_hold(
     assert line.rstrip("\n").isprintable()
 
 
+@pytest.mark.parametrize("value", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\N{LINE SEPARATOR}b"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_event_is_one_line_whatever_its_message_holds(
+    value: str, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may name an id or a key that a client has chosen, or quote the broker."""
+    log.configure(as_json)
+    log.event(logging.INFO, value)
+    line = capsys.readouterr().err
+
+    assert len(line.splitlines()) == 1
+    assert line.rstrip("\n").isprintable()
+
+
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The same event as JSON has the fields beside time, level, process, logger and message."""
     event = json.loads(logged(capsys, as_json=True, task="words.count", seconds=0.12345, error=None))
