@@ -101,7 +101,8 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
 
 def _is_http_url(url: str) -> bool:
     try:
-        return urlsplit(url).scheme in ("http", "https")
+        place = urlsplit(url)
+        return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
     except ValueError:
         return False
 

@@ -69,6 +69,8 @@ def test_repr_never_shows_a_password() -> None:
         {"AMQP_URL": f"amqp://user:{SECRET}"},
         {"AMQP_URL": f"amqp://user:x#{SECRET}@host/"},
         {"MANAGEMENT_URL": f"user:{SECRET}@host:15672"},
+        {"MANAGEMENT_URL": f"http://user:{SECRET}/x@host:15672"},
+        {"MANAGEMENT_URL": f"http://user:{SECRET}"},
         {"MANAGEMENT_URL": f"amqp://user:{SECRET}@host:15672"},
         {"HEARTBEAT_SECONDS": f"amqp://user:{SECRET}@host/"},
     ],
