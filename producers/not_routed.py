@@ -6,7 +6,7 @@ import difflib
 from typing import Any
 
 from topology import names, queues
-from topology.errors import BrokerError, NotRouted
+from topology.errors import BrokerError, NotRouted, SettingsError
 from topology.management import Management
 from topology.names import Route
 from topology.settings import Settings, vhost_of
@@ -33,7 +33,7 @@ def _bound_keys(settings: Settings, exchange: str) -> list[str] | None:
         bindings: list[dict[str, Any]] | None = Management(settings, _TIMEOUT_SECONDS).call(
             "GET", "exchanges", vhost_of(settings.first_amqp_url), exchange, "bindings", "source"
         )
-    except BrokerError:
+    except (BrokerError, SettingsError):
         return None
     if bindings is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ class Authority:
     """A certificate authority; `file` is its certificate."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        if not shutil.which("openssl"):
+        if not shutil.which("openssl") and "CI" not in os.environ:
             pytest.skip("no openssl command to make certificates with")
         self._folder = folder
         self._name = name

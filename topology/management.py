@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import ssl
 import urllib.request
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from topology import tls
 from topology.errors import AccessRefused, BrokerError, BrokerUnreachable
 from topology.settings import Settings, mask
 
@@ -57,6 +59,8 @@ class Management:
                 return self._refused(error, what)
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise BrokerUnreachable(tls.explain(reason, f"the management API at {self._url}")) from error
             raise BrokerUnreachable(
                 f"the management API at {self._url} does not answer ({what}): {reason}; enable it on the broker "
                 "(rabbitmq-plugins enable rabbitmq_management), or set MANAGEMENT_URL"
