@@ -19,9 +19,9 @@ PLANS = st.lists(st.sampled_from([0.3, 1, 5, 60, 7200]), max_size=4)
 
 
 @pytest.fixture(autouse=True)
-def no_queues() -> None:
-    """Each test defines its own queues."""
-    queues.forget()
+def no_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test defines its own queues, and the others are there again afterwards."""
+    monkeypatch.setattr(queues, "_known", {})
 
 
 @given(NAMES, PLANS)
