@@ -55,26 +55,24 @@ class BrokerControl:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        folder = f"/tmp/leveret-test-{uuid.uuid4().hex}"  # on the broker's machine
+        folder = f'D = filename:basedir(user_cache, "leveret-test-{uuid.uuid4().hex}")'
         files = {"cacertfile": ca_file, "certfile": cert_file, "keyfile": key_file}
-        writes = "".join(
-            f"ok = file:write_file({_at(folder, name)}, {_binary(path)}), " for name, path in files.items()
-        )
-        options = ", ".join(f"{{{name}, {_at(folder, name)}}}" for name in files)
+        writes = "".join(f"ok = file:write_file({_in(name)}, {_binary(path)}), " for name, path in files.items())
+        options = ", ".join(f"{{{name}, {_in(name)}}}" for name in files)
         verify = "{verify, verify_peer}, {fail_if_no_peer_cert, true}" if asks_client else "{verify, verify_none}"
         place = f'{{"127.0.0.1", {port}}}'
         self.evaluate(
-            f"ok = filelib:ensure_dir({_at(folder, 'any')}), {writes}"
+            f"{folder}, ok = filelib:ensure_dir({_in('any')}), {writes}"
             f"rabbit_networking:start_ssl_listener({place}, [{options}, {verify}], 1)."
         )
         try:
             yield port
         finally:
-            self.evaluate(f"ok = rabbit_networking:stop_tcp_listener({place}), file:del_dir_r({_at(folder)}).")
+            self.evaluate(f"ok = rabbit_networking:stop_tcp_listener({place}), {folder}, file:del_dir_r(D).")
 
 
-def _at(*parts: str) -> str:
-    return f'"{"/".join(parts)}"'
+def _in(name: str) -> str:
+    return f'filename:join(D, "{name}")'
 
 
 def _binary(path: Path) -> str:
