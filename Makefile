@@ -1,14 +1,14 @@
 # Two commands do everything, each sets up what it needs:
 #   make demo   count the words of every text in data/ through RabbitMQ
 #   make test   all checks and tests, against a real RabbitMQ
-# and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make stop (the
-# private RabbitMQ node), make clean
+# and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make audit (known
+# vulnerabilities of what is installed; asks the network), make stop (the private RabbitMQ node), make clean
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench format stop clean
+.PHONY: demo test check bench format audit stop clean
 
 demo: .venv/installed
 	@$(BIN)/python -m producers.demo
@@ -29,12 +29,18 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# In an environment of its own, and never a part of make test, which needs no network beyond the installation
+audit: .venv/bin/pip
+	@test -x .venv-audit/bin/pip-audit || { $(BIN)/python -m venv .venv-audit && \
+		.venv-audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
+	.venv-audit/bin/pip-audit --strict .
+
 stop: .venv/installed
 	@$(BIN)/python -m topology.node stop
 
 clean:
 	@test ! -x $(BIN)/python || $(BIN)/python -m topology.node stop || true
-	rm -rf .venv .venv-bench .rabbitmq output *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-audit .rabbitmq output *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Debian keeps venv's installer in a package of its own
 .venv/bin/pip:

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,8 @@ from producers.publisher import Publisher
 from topology import broker, settings
 from topology.command import EXIT_ERROR, run
 from topology.declare import declare
+from topology.errors import BrokerError, BrokerUnreachable
+from topology.management import Management, bare_url
 from topology.samples import SAMPLE_TASK, sample_texts, words
 from topology.settings import Settings
 
@@ -114,19 +115,21 @@ def _show(configured: Settings, ids: dict[str, str], ended: dict[str, _Ended]) -
             print(f"  {text:<{width}}  not counted: {reason}")
     done = sum(end.verdict == "done" for end in ended.values())
     print(f"\n  saved     {configured.output_dir.resolve()}")
-    print(f"  RabbitMQ  {configured.management_url}  {_about_management(configured.management_url)}")
+    print(f"  RabbitMQ  {bare_url(configured.management_url)}  {_about_management(configured)}")
     if done < len(ids):
         print(f"  {len(ids) - done} of {len(ids)} texts were not counted; what failed for good lies in words.dlq")
         return EXIT_ERROR
     return 0
 
 
-def _about_management(url: str) -> str:
+def _about_management(configured: Settings) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=_MANAGEMENT_TIMEOUT_SECONDS):  # noqa: S310 - Settings checked it
-            return "(user and password of AMQP_URL; guest and guest by default)"
-    except OSError:
+        Management(configured, _MANAGEMENT_TIMEOUT_SECONDS).call("GET", "overview")
+    except BrokerUnreachable:
         return "(does not answer: rabbitmq-plugins enable rabbitmq_management, or set MANAGEMENT_URL)"
+    except BrokerError:
+        return "(does not let the user of AMQP_URL look: rabbitmqctl set_user_tags USER monitoring)"
+    return "(user and password of AMQP_URL; guest and guest by default)"
 
 
 def _top_words(path: Path) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
-import json
-import urllib.request
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 from topology import names, queues
-from topology.errors import NotRouted
+from topology.errors import BrokerError, NotRouted, SettingsError
+from topology.management import Management
 from topology.names import Route
 from topology.settings import Settings, vhost_of
 
@@ -32,18 +29,13 @@ def with_nearest_binding(error: NotRouted, settings: Settings, route: Route) -> 
 
 def _bound_keys(settings: Settings, exchange: str) -> list[str] | None:
     """Return the routing keys bound to an exchange, or None where the management API cannot be asked."""
-    broker = urlsplit(settings.first_amqp_url)
-    vhost = quote(vhost_of(settings.first_amqp_url), safe="")
-    path = f"api/exchanges/{vhost}/{quote(exchange, safe='')}/bindings/source"
-    credentials = f"{unquote(broker.username or 'guest')}:{unquote(broker.password or 'guest')}"
-    request = urllib.request.Request(  # noqa: S310 - the scheme is checked by Settings
-        settings.management_url.rstrip("/") + "/" + path,
-        headers={"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            bindings: list[dict[str, Any]] = json.load(answer)
-    except (OSError, ValueError):
+        bindings: list[dict[str, Any]] | None = Management(settings, _TIMEOUT_SECONDS).call(
+            "GET", "exchanges", vhost_of(settings.first_amqp_url), exchange, "bindings", "source"
+        )
+    except (BrokerError, SettingsError):
+        return None
+    if bindings is None:
         return None
     return sorted({binding["routing_key"] for binding in bindings if "@" not in binding["routing_key"]})
 

@@ -58,7 +58,7 @@ def _prepare(configured: Settings, options: argparse.Namespace) -> Settings:
     """Fail fast when there is no broker, and declare what this program knows of."""
     modules.load(options.tasks or [SAMPLES])
     if options.no_declare:
-        connection.first_that_answers(configured.amqp_url)
+        connection.first_that_answers(configured)
     else:
         declare(configured, queues.known())
     return configured

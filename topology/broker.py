@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from topology import node
@@ -31,8 +31,8 @@ from topology.settings import Settings, load, mask
 class Broker:
     """A broker that answered, and in one line how it was found."""
 
-    amqp_url: str
-    management_url: str
+    amqp_url: str = field(repr=False)  # it holds a password
+    management_url: str = field(repr=False)
     how: str
 
 
@@ -54,7 +54,7 @@ def find(start: bool = False, say: Say = lambda _line: None, configured: Setting
     Raises `BrokerUnreachable`, `AccessRefused` or `NodeError`, and `SettingsError` for an unusable AMQP_URL.
     """
     configured = configured or load()
-    found = _named(configured.amqp_url) if configured.amqp_url else _of_this_machine(start, say)
+    found = _named(configured) if configured.amqp_url else _of_this_machine(start, say)
     return replace(found, management_url=configured.management_url or found.management_url)
 
 
@@ -78,15 +78,15 @@ def _of_this_machine(start: bool, say: Say) -> Broker:
     raise BrokerUnreachable(f"{problem}, and the private node of this checkout does not run; {CHOICES}")
 
 
-def _named(urls: str) -> Broker:
+def _named(configured: Settings) -> Broker:
     refusals: list[BrokerError] = []
-    for url in urls.split(";"):
+    for url in configured.amqp_url.split(";"):
         try:
-            check(url)
+            check(url, settings=configured)
         except (BrokerUnreachable, AccessRefused) as error:
             refusals.append(error)
         else:
-            return Broker(urls, _management_url(url), f"AMQP_URL, {mask(urls)}")
+            return Broker(configured.amqp_url, _management_url(url), f"AMQP_URL, {mask(configured.amqp_url)}")
     last = refusals[-1]
     raise type(last)(f"AMQP_URL decides; unset it to use a broker of this machine: {last}") from last
 
@@ -104,8 +104,11 @@ def _private(private: node.Node) -> Broker:
 def _management_url(amqp_url: str) -> str:
     if private := _private_node_at(amqp_url):
         return private.management_url
-    host = urlsplit(amqp_url).hostname or "localhost"
-    return f"http://[{host}]:15672/" if ":" in host else f"http://{host}:15672/"
+    place = urlsplit(amqp_url)
+    host = place.hostname or "localhost"
+    # Who asks for TLS must not find the password sent in the clear to another port.
+    scheme, port = ("https", 15671) if place.scheme == "amqps" else ("http", 15672)
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 def _private_node_at(amqp_url: str) -> node.Node | None:

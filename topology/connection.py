@@ -18,7 +18,7 @@ import pika
 from pika import exceptions as pika_errors
 from pika.adapters.utils import connection_workflow
 
-from topology import headers
+from topology import headers, tls
 from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
 from topology.fast_connection import FastConnection
 from topology.settings import Settings, check_amqp_url, mask, vhost_of
@@ -31,10 +31,10 @@ headers.install()
 OnLost = Callable[[FastConnection, BaseException], None]
 
 
-def parameters(url: str, role: str, heartbeat_seconds: int = 10) -> pika.URLParameters:
+def parameters(url: str, role: str, settings: Settings) -> pika.URLParameters:
     """Return pika's parameters for one broker URL; `role` is what the management UI shows as connection name.
 
-    Raises `SettingsError` for a URL pika refuses.
+    Raises `SettingsError` for a URL pika refuses, or a TLS file that cannot be used.
     """
     check_amqp_url(url)
     try:
@@ -42,15 +42,20 @@ def parameters(url: str, role: str, heartbeat_seconds: int = 10) -> pika.URLPara
     except (ValueError, TypeError, OSError, ssl.SSLError) as error:
         raise SettingsError(f"AMQP_URL {mask(url)!r} is not usable: {error}") from error
     if "heartbeat=" not in url:
-        made.heartbeat = heartbeat_seconds
+        made.heartbeat = settings.heartbeat_seconds
+    if made.ssl_options:
+        made.ssl_options = pika.SSLOptions(settings.tls_files.context(), made.host)
     made.socket_timeout = made.stack_timeout = _CONNECT_TIMEOUT_SECONDS
     made.client_properties = {"connection_name": role, "product": "leveret"}
     return made
 
 
-def check(amqp_url: str, timeout_seconds: float = 5.0) -> None:
-    """Open and close a connection. Raises `BrokerUnreachable` or `AccessRefused`."""
-    made = parameters(amqp_url, "leveret check")
+def check(amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None = None) -> None:
+    """Open and close a connection; `settings` say whom to trust in TLS.
+
+    Raises `BrokerUnreachable` or `AccessRefused`.
+    """
+    made = parameters(amqp_url, "leveret check", settings or Settings())
     made.socket_timeout = made.stack_timeout = made.blocked_connection_timeout = timeout_seconds
     made.connection_attempts = 1
     try:
@@ -68,7 +73,7 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     failure: BrokerError | None = None
     for url in settings.amqp_url.split(";"):
         try:
-            return await _connect_one(parameters(url, role, settings.heartbeat_seconds), on_lost)
+            return await _connect_one(parameters(url, role, settings), on_lost)
         except (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError) as error:
             failure = explain(error, url)
             failure.__cause__ = error
@@ -145,7 +150,7 @@ def declaring(settings: Settings) -> Iterator[Any]:
     """Open a kombu connection for declaring; yields it. Raises `BrokerUnreachable` or `AccessRefused`."""
     import kombu  # only who declares pays for it
 
-    made = parameters(first_that_answers(settings.amqp_url), "leveret declare")
+    made = parameters(first_that_answers(settings), "leveret declare", settings)
     connection = kombu.Connection(
         hostname=made.host,
         port=made.port,
@@ -154,7 +159,7 @@ def declaring(settings: Settings) -> Iterator[Any]:
         virtual_host=made.virtual_host,
         transport="pyamqp",
         connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        ssl={"context": made.ssl_options.context, "server_hostname": made.host} if made.ssl_options else False,
+        ssl=settings.tls_files.kombu_options(made.host) if made.ssl_options else False,
         transport_options={"client_properties": made.client_properties},
     )
     try:
@@ -163,14 +168,14 @@ def declaring(settings: Settings) -> Iterator[Any]:
         connection.release()
 
 
-def first_that_answers(urls: str) -> str:
-    """Return the first of the brokers, separated by `;`, that lets us in. Raises what the last one refused with."""
-    *others, last = urls.split(";")
+def first_that_answers(settings: Settings) -> str:
+    """Return the URL of the first broker that lets us in. Raises what the last one refused with."""
+    *others, last = settings.amqp_url.split(";")
     for url in others:
         with contextlib.suppress(BrokerError):
-            check(url, _CONNECT_TIMEOUT_SECONDS)
+            check(url, _CONNECT_TIMEOUT_SECONDS, settings)
             return url
-    check(last, _CONNECT_TIMEOUT_SECONDS)
+    check(last, _CONNECT_TIMEOUT_SECONDS, settings)
     return last
 
 
@@ -190,11 +195,14 @@ def explain(error: BaseException, url: str) -> BrokerError:
             f"give the right: rabbitmqctl set_permissions -p {vhost_of(url)} {user} '.*' '.*' '.*'"
         )
     if isinstance(cause, (pika_errors.IncompatibleProtocolError, pika_errors.ProtocolVersionMismatch)):
-        return BrokerUnreachable(f"{where} does not speak AMQP 0-9-1 ({text}); check host and port in AMQP_URL")
-    if isinstance(cause, ssl.SSLError):
+        if urlsplit(url).scheme == "amqps":
+            return BrokerUnreachable(tls.explain_alert(text, where))
         return BrokerUnreachable(
-            f"TLS with {where} failed: {text}; check the port (5671 for amqps) and its certificate"
+            f"{where} does not speak AMQP 0-9-1 ({text}); check host and port in AMQP_URL, and "
+            "use amqps:// if this is its TLS port"
         )
+    if isinstance(cause, ssl.SSLError):
+        return BrokerUnreachable(tls.explain(cause, where))
     return BrokerUnreachable(
         f"{where} does not answer: {_reply(cause)}; start one (python -m topology.node start), or set AMQP_URL"
     )

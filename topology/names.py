@@ -76,6 +76,16 @@ def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
     return f"{queue}.retry.{tier}.{spell_delay(delay_seconds)}"
 
 
+def waiting_pattern(queue: str) -> str:
+    """Return a regular expression of the work queue and its retry tiers, under whatever retry plan."""
+    return rf"{re.escape(queue)}(\.retry\..+)?"
+
+
+def family_pattern(queue: str) -> str:
+    """Return a regular expression of everything that a work queue consists of, under whatever retry plan."""
+    return rf"{re.escape(queue)}(\.(dlq|failed|failed\.first\..+|retry\..+))?"
+
+
 def spell_delay(seconds: float) -> str:
     """Spell a delay the way queue names do: 300ms, 5s, 2m, 1h."""
     milliseconds = round(seconds * 1000)

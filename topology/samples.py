@@ -19,7 +19,7 @@ _HUNT = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 def hunt_folder(output_dir: Path, hunt: str) -> Path:
     """Return the folder of a treasure hunt. Raises `ValueError` for a name that could lead elsewhere."""
-    if not _HUNT.fullmatch(hunt):
+    if not isinstance(hunt, str) or not _HUNT.fullmatch(hunt):
         raise ValueError(f"{hunt!r} is no name of a treasure hunt; start one with python -m producers.treasure")
     return output_dir / "treasure" / hunt
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from topology.errors import SettingsError
+from topology.tls import TlsFiles
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _MOST_BITS = 64
@@ -29,7 +30,7 @@ class Settings:
     """Broker, `amqp://user:password@host:port/vhost` or `amqps://`; several, separated by `;`, are tried in
     turn. Empty: the broker of this machine, see `topology.broker`."""
     management_url: str = ""
-    """RabbitMQ's management UI and API. Empty: port 15672 of the broker's host."""
+    """RabbitMQ's management UI and API. Empty: port 15672 of the broker's host, 15671 with TLS for `amqps://`."""
     data_dir: Path = CHECKOUT / "data"
     """Where tasks read their input; nothing outside it is read."""
     output_dir: Path = Path("output")
@@ -42,6 +43,12 @@ class Settings:
     """How long a worker that was told to stop lets running tasks finish before it hands them back."""
     heartbeat_seconds: int = 10
     """AMQP heartbeat. A dead link is noticed by both sides within three of them."""
+    tls_ca_file: str = ""
+    """Certificate authorities to trust for `amqps://` and `https://`, PEM. Empty: those of this machine."""
+    tls_cert_file: str = ""
+    """Client certificate, PEM, for a broker that asks for one."""
+    tls_key_file: str = ""
+    """Its private key, PEM, without a passphrase. Empty: it stands in `tls_cert_file`."""
 
     consumer_timeout_seconds: float = 1800.0
     """The broker's `consumer_timeout`, which no client can ask for: what is not acknowledged by then it takes back."""
@@ -62,6 +69,13 @@ class Settings:
         ):
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f"setting {name} is {getattr(self, name)}; it must be from {low} to {high}")
+        if any(self.tls_files):
+            self.tls_files.context()
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """Whom to trust, and who we are, in TLS."""
+        return TlsFiles(self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
 
     @property
     def first_amqp_url(self) -> str:
@@ -92,7 +106,8 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
 
 def _is_http_url(url: str) -> bool:
     try:
-        return urlsplit(url).scheme in ("http", "https")
+        place = urlsplit(url)
+        return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
     except ValueError:
         return False
 
@@ -143,6 +158,10 @@ def check_amqp_url(url: str) -> None:
         raise SettingsError(f"AMQP_URL {mask(url)!r} is no AMQP URL; {example}")
     if port == 0 or "/" in parts.path[1:]:
         raise SettingsError(f"AMQP_URL {mask(url)!r} has a port or virtual host that cannot be; {example}")
+    if "ssl_options" in parts.query:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} carries ssl_options; set TLS_CA_FILE, TLS_CERT_FILE and TLS_KEY_FILE instead"
+        )
 
 
 def vhost_of(url: str) -> str:
@@ -151,16 +170,21 @@ def vhost_of(url: str) -> str:
 
 
 def mask(url: str) -> str:
-    """Return the URL, or several separated by `;`, with every password as ***."""
+    """Return the URL, or several separated by `;`, with every password as ***, and all that may be a piece of one."""
     return ";".join(_mask_one(part) for part in url.split(";"))
 
 
 def _mask_one(url: str) -> str:
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    rest, question, query = rest.partition("?")
+    if "@" in query:  # the ? may stand in the password
+        return f"{scheme}{separator}***"
     credentials, at, place = rest.rpartition("@")
     user, colon, _password = credentials.partition(":")
+    if at and not separator:  # it may be the rest of a password with a ; in it
+        user, colon = "***", ""
     if not at:  # what stands for the port may be a password that was cut off
         host, port_colon, port = place.partition(":")
         if port_colon and not port.split("/")[0].isdecimal():
             place = f"{host}:***"
-    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}"
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}{question and '?***'}"

@@ -24,7 +24,16 @@ def search(hunt: str, file: str) -> None:
     found = folder / samples.FOUND_FILE
     if found.exists():
         return
-    if Path(file).name != file:
+    path = _file_of(folder, file)
+    if path is None:
         raise Reject(f"{file!r} is no file of hunt {hunt!r}; name one without a folder")
-    if samples.TREASURE in (folder / file).read_text(encoding="utf-8"):
+    if samples.TREASURE in path.read_text(encoding="utf-8"):
         save(found, json.dumps({"file": file}))
+
+
+def _file_of(folder: Path, file: str) -> Path | None:
+    """Return the path of a file that lies in the folder itself; None for any other name, or a link out of it."""
+    if not isinstance(file, str) or "\0" in file or Path(file).name != file:
+        return None
+    path = (folder / file).resolve()
+    return path if path.parent == folder.resolve() else None

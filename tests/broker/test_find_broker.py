@@ -13,6 +13,7 @@ import pytest
 
 from topology import broker, node, provision
 from topology.errors import AccessRefused, BrokerUnreachable, NodeError
+from topology.settings import Settings
 
 STANDARD = "amqp://guest:guest@localhost:5672/"
 COMPOSE_UP = "docker compose up -d --wait"
@@ -37,7 +38,7 @@ class Machine:
     environments: list[dict[str, str]] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
 
-    def check(self, amqp_url: str, timeout_seconds: float = 5.0) -> None:
+    def check(self, amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None = None) -> None:
         """Answer as topology.connection does."""
         if amqp_url in self.refusing:
             raise AccessRefused("the broker refused the user")

@@ -13,7 +13,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, **brokers: Exception | None) -> lis
     """Have each broker, by its host, answer or fail so; returns the URLs that are asked, as they are."""
     asked: list[str] = []
 
-    def check(url: str) -> None:
+    def check(url: str, settings: Settings | None = None) -> None:
         asked.append(url)
         host = url.removeprefix("amqp://").partition("/")[0]
         if error := brokers[host]:
@@ -30,6 +30,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, **brokers: Exception | None) -> lis
         ("amqp://user:pw@rabbit:5673/team", "http://rabbit:15672/"),
         ("amqp://[2001:db8::1]:5672/", "http://[2001:db8::1]:15672/"),
         ("amqp://one/;amqp://two/", "http://one:15672/"),
+        ("amqps://user:pw@rabbit/team", "https://rabbit:15671/"),
     ],
 )
 def test_a_configured_broker_is_taken_unasked(

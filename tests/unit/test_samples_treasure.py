@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,15 +55,27 @@ def test_a_missing_file_is_worth_a_retry() -> None:
         search(HUNT, "not-there.txt")
 
 
-@pytest.mark.parametrize("file", ["../gold.txt", "/etc/passwd", "sub/gold.txt", "./gold.txt", "."])
-def test_a_file_elsewhere_is_rejected(file: str) -> None:
+@pytest.mark.parametrize(
+    "file", ["../gold.txt", "/etc/passwd", "sub/gold.txt", "./gold.txt", ".", "..", "", "a\0b", None, 5, ["gold.txt"]]
+)
+def test_a_file_elsewhere_is_rejected(file: Any) -> None:
     """Only files of the hunt's own folder are searched."""
     with pytest.raises(Reject, match="is no file of hunt"):
         search(HUNT, file)
 
 
-@pytest.mark.parametrize("hunt", ["", "..", "../x", "a/b", "a.b", "é", "x" * 65, "a\n"])
-def test_a_hunt_that_could_lead_elsewhere_is_rejected(hunt: str, tmp_path: Path) -> None:
+def test_a_link_out_of_the_hunt_is_rejected(folder: Path, tmp_path: Path) -> None:
+    """A link in the folder does not make another file searchable."""
+    (tmp_path / "elsewhere.txt").write_text(TREASURE, encoding="utf-8")
+    (folder / "link.txt").symlink_to(tmp_path / "elsewhere.txt")
+
+    with pytest.raises(Reject, match="is no file of hunt"):
+        search(HUNT, "link.txt")
+    assert not (folder / FOUND_FILE).exists()
+
+
+@pytest.mark.parametrize("hunt", ["", "..", "../x", "a/b", "a.b", "é", "x" * 65, "a\n", None, 5])
+def test_a_hunt_that_could_lead_elsewhere_is_rejected(hunt: Any, tmp_path: Path) -> None:
     """The name of a hunt is letters, digits and dashes; producer and task refuse the same ones."""
     with pytest.raises(Reject, match="is no name of a treasure hunt"):
         search(hunt, "gold.txt")

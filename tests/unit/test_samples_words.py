@@ -130,6 +130,29 @@ def test_a_path_out_of_data_dir_is_refused(book: str, folder: Path) -> None:
     assert not Path("output").exists()
 
 
+@pytest.mark.parametrize("task_id", ["../../escaped", "/escaped", "..", "a/../../../escaped", "x" * 255, "a\\b\n"])
+def test_an_id_cannot_lead_out_of_output_dir(task_id: str, folder: Path) -> None:
+    """Whoever publishes chooses the id, which is part of the file's name: the file stays in OUTPUT_DIR."""
+    before = {path for path in folder.rglob("*") if not path.is_relative_to(folder / "output")}
+    attempt.begin(Attempt(task_id, 1, "words", "words.count"))
+    count("hare")
+    after = {path for path in folder.rglob("*") if path.parent != folder / "output"}
+
+    assert len(list(Path("output").iterdir())) == 1
+    assert after - before <= {folder / "output", folder / "data" / "book.txt"}
+
+
+def test_a_link_in_place_of_the_result_is_replaced(folder: Path) -> None:
+    """Saving never writes through a link that lies where the result goes."""
+    Path("precious.txt").write_text("precious", encoding="utf-8")
+    Path("output").mkdir()
+    Path("output/book.txt_direct.json").symlink_to(folder / "precious.txt")
+    count("hare")
+
+    assert Path("precious.txt").read_text(encoding="utf-8") == "precious"
+    assert not Path("output/book.txt_direct.json").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

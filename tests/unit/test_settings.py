@@ -128,6 +128,7 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
         ("AMQP_URL", "amqp://[::1/", "is no URL; write it as"),
         ("AMQP_URL", "amqp://host/;", "'' is no AMQP URL"),
         ("AMQP_URL", "amqp://host/;http://other/", "'http://other/' is no AMQP URL"),
+        ("AMQP_URL", "amqps://host/?ssl_options={'protocol':2}", "carries ssl_options; set TLS_CA_FILE, TLS_CERT_FILE"),
         ("MANAGEMENT_URL", "host:15672", "MANAGEMENT_URL 'host:15672' is no URL; write it as http://host:15672/"),
         ("MANAGEMENT_URL", "amqp://host/", "is no URL"),
         ("MANAGEMENT_URL", "http://[::1/", "is no URL"),

@@ -1,0 +1,62 @@
+"""Rights: derived from the topology, they cover all of a queue under every retry plan, and nothing of another."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topology import queues
+from topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
+from topology.objects import objects_of, shared_exchanges
+from topology.queues import WorkQueue
+from topology.rights import ROLES, rights_of
+
+NAMES = st.from_regex(r"[a-z_][a-z0-9_.:-]{0,5}", fullmatch=True)
+PLANS = st.lists(st.sampled_from([0.3, 1, 5, 60, 7200]), max_size=4)
+
+
+@pytest.fixture(autouse=True)
+def no_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test defines its own queues, and the others are there again afterwards."""
+    monkeypatch.setattr(queues, "_known", {})
+
+
+@given(NAMES, PLANS)
+def test_a_queues_family_is_all_it_consists_of(name: str, plan: list[float]) -> None:
+    """Whatever the name and the retry plan, the pattern matches every object, and no neighbour's."""
+    queues.forget()
+    table = objects_of(WorkQueue(name, retry_delays=tuple(plan)))
+    own = [made.name for made in (*table.exchanges, *table.queues)]
+
+    assert all(re.fullmatch(family_pattern(name), each) for each in own)
+    assert not any(re.fullmatch(family_pattern(other), each) for each in own for other in (f"{name}2", f"x{name}"))
+
+
+def test_what_waits_is_the_queue_and_its_tiers() -> None:
+    """Neither the DLQ nor an exchange, and a dot in a name is a dot."""
+    table = objects_of(WorkQueue("a.b", retry_delays=(1, 5)))
+    waiting = [queue.name for queue in table.queues if queue.name != dlq_name("a.b")]
+
+    assert len(waiting) == 3
+    assert all(re.fullmatch(waiting_pattern("a.b"), name) for name in waiting)
+    for name in (dlq_name("a.b"), failed_exchange("a.b"), "aXb", "a.b.c"):
+        assert not re.fullmatch(waiting_pattern("a.b"), name)
+
+
+def test_the_shared_exchanges_are_matched_whole() -> None:
+    """A producer may write what it publishes to, and nothing whose name only begins or ends so."""
+    write = rights_of("producer", []).write
+
+    assert all(re.search(write, exchange.name) for exchange in shared_exchanges().exchanges)
+    assert not any(re.search(write, name) for name in ("", "tasks.direct2", "xtasks.topic", "tasksXdirect"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_without_queues_nothing_is_allowed_by_accident(role: str) -> None:
+    """No queues is a pattern that matches the shared exchanges at most, never everything."""
+    for pattern in rights_of(role, []):
+        assert not re.search(pattern, "jobs")
+        assert not re.search(pattern, "") or pattern == "^$"

@@ -1,0 +1,45 @@
+"""What a producer, a worker and the topology's owner may do on the broker: each its own work, and nothing else.
+
+producer   publishes to the shared exchanges
+worker     takes from its queues, counts its retry tiers (for --drain), publishes what it buries or submits
+topology   declares everything, and redrives: it may read the DLQs
+
+A nack needs no right, so no worker may touch a dead-letter exchange. RabbitMQ knows no rights by routing key on a
+direct exchange: whoever may write to `tasks.direct` reaches every queue of the virtual host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from topology import names
+from topology.objects import shared_exchanges
+from topology.queues import WorkQueue
+
+PRODUCER, WORKER, TOPOLOGY = ROLES = ("producer", "worker", "topology")
+
+
+class Rights(NamedTuple):
+    """RabbitMQ's permissions of a user in a virtual host: regular expressions of names."""
+
+    configure: str
+    write: str
+    read: str
+
+
+def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
+    """Return what a role needs for these work queues, and for any retry plan they may get."""
+    exchanges = [re.escape(exchange.name) for exchange in shared_exchanges().exchanges]
+    if role == PRODUCER:
+        return Rights(_any_of(()), _any_of(exchanges), _any_of(()))
+    if role == WORKER:
+        return Rights(_any_of(()), _any_of(exchanges), _any_of(names.waiting_pattern(queue.name) for queue in queues))
+    everything = _any_of([*exchanges, *(names.family_pattern(queue.name) for queue in queues)])
+    return Rights(everything, everything, everything)
+
+
+def _any_of(patterns: Iterable[str]) -> str:
+    alternatives = "|".join(patterns)
+    return f"^({alternatives})$" if alternatives else "^$"
