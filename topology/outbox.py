@@ -27,6 +27,7 @@ from topology.errors import (
     Nacked,
     NotRouted,
     PublishError,
+    SettingsError,
 )
 from topology.names import Route
 from topology.settings import Settings, mask
@@ -142,7 +143,7 @@ class Outbox:
                     self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
                 channel = await open_channel(self._connection)
                 break
-            except AccessRefused as error:
+            except (AccessRefused, SettingsError) as error:  # trying again cannot help
                 self._fail_waiting(error)
                 self._connecting = None
                 return

@@ -26,6 +26,7 @@ from topology.errors import (
     Nacked,
     NotRouted,
     PublishError,
+    SettingsError,
 )
 from topology.message import TaskMessage
 from topology.names import Route
@@ -230,3 +231,11 @@ def test_leaves_nothing_open(vhost: Vhost) -> None:
 
     await_value(lambda: threading.active_count() == threads, "the end of every thread")
     assert len(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
+
+
+def test_settings_that_cannot_connect_end_a_publish_at_once(vhost: Vhost) -> None:
+    """The error names them, instead of the confirm that does not come."""
+    unusable = replace(vhost.settings, amqp_url=f"{vhost.amqp_url}?unknown=1")
+
+    with Publisher(unusable) as publisher, pytest.raises(SettingsError, match="unknown"):
+        publisher.submit("jobs.write")
