@@ -241,12 +241,19 @@ class Workers:
         }
         self._started: list[Worker] = []
 
-    def start(self, *options: str, queue: str = "jobs", tasks: Iterable[str] = (JOBS,), **environment: str) -> Worker:
-        """Start a worker and wait until it consumes, or has ended."""
+    def start(
+        self,
+        *options: str,
+        queue: str = "jobs",
+        tasks: Iterable[str] = (JOBS,),
+        module: str = "consumers.run",
+        **environment: str,
+    ) -> Worker:
+        """Start a worker, by another module if it prepares something, and wait until it consumes, or has ended."""
         modules = itertools.chain.from_iterable(("--tasks", module) for module in tasks)
         worker = Worker(
             subprocess.Popen(
-                [sys.executable, "-m", "consumers.run", "--queue", queue, *modules, "--log-format", "json", *options],
+                [sys.executable, "-m", module, "--queue", queue, *modules, "--log-format", "json", *options],
                 env={**self.environment, **environment},
                 stderr=subprocess.PIPE,
                 text=True,

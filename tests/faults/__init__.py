@@ -1,1 +1,1 @@
-"""Faults injected on purpose, and what must hold all the same."""
+"""The fault matrix: break something on purpose, then count. `python -m tests.faults --help`."""

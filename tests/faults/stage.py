@@ -1,0 +1,176 @@
+"""One run of one row: a virtual host, workers, logs and dice of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from producers import Publisher
+from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.faults import jobs, records
+from tests.faults.brokers import Nodes, Place
+from tests.faults.oracle import Account
+from tests.faults.producing import Load, submit_each
+from tests.faults.records import Execution
+from tests.faults.row import Row
+from topology.message import TaskMessage
+from topology.names import Route
+
+MARK = "FAULTS_RUN"
+"""The environment variable by which every process of a run is known."""
+_LONG_TASKS = 0.05
+
+
+class Stage:
+    """What a row's `run` is given. Use it as a context manager: leaving kills what runs and removes the vhost."""
+
+    def __init__(self, row: Row, place: Place, seed: int, folder: Path) -> None:
+        self.row = row
+        self.place = place
+        self.random = random.Random(seed)
+        self.folder = folder
+        self.executions_log = folder / "executions.log"
+        self.submissions_log = folder / "submissions.log"
+        self.vhost = Vhost.create(place.broker)
+        self.workers = Workers(self.vhost, folder)
+        self.mark = f"{self.vhost.name}-{os.getpid()}"
+        self.workers.environment |= {jobs.EXECUTIONS: str(self.executions_log), MARK: self.mark}
+        self.parked: Counter[str] = Counter()
+        self.excused: set[str] = set()
+        self.problems: list[str] = []
+        self.leaving: dict[Worker, int | None] = {}
+        """Workers the row ended or let end itself, with the exit status it expects; None for any."""
+        self.hit: Sequence[str] | None = None
+        """The ids the fault hit, when the row knows; see `Account.recovery_seconds`."""
+        self.began = self.ended = 0.0
+        self._started: list[Worker] = []
+        self._publisher: Publisher | None = None
+        self._numbers = itertools.count(1)
+        self.vhost.declare(jobs.faults)
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.workers.kill_all()
+        if self._publisher:
+            self._publisher.close()
+        self.vhost.delete()
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes under control, of a row that needs them."""
+        assert self.place.nodes
+        return self.place.nodes
+
+    @property
+    def publisher(self) -> Publisher:
+        """The producer of this run."""
+        if self._publisher is None:
+            self._publisher = Publisher(self.vhost.settings)
+        return self._publisher
+
+    @property
+    def alive(self) -> list[Worker]:
+        """The workers that run."""
+        return [worker for worker in self._started if worker.process.poll() is None]
+
+    @property
+    def started(self) -> Sequence[Worker]:
+        """All workers of this run."""
+        return self._started
+
+    def account(self) -> Account:
+        """Return what is known so far."""
+        return Account(
+            records.submissions(self.submissions_log),
+            records.executions(self.executions_log),
+            self.parked,
+            self.excused,
+        )
+
+    def worker(self, *options: str, processes: int = 2, **more: Any) -> Worker:
+        """Start a worker and wait until it consumes."""
+        made = self.workers.start(
+            "--processes", str(processes), *options, queue=jobs.faults.name, tasks=["tests.faults.jobs"], **more
+        )
+        self._started.append(made)
+        assert made.process.poll() is None, f"a worker did not start: {made.events[-3:]} {made.text[-1000:]}"
+        return made
+
+    def messages(self, count: int) -> list[TaskMessage]:
+        """Make messages for tasks of a few milliseconds, some of them longer (0.2 to 1 s)."""
+        return [
+            self.message("faults.work", seconds=self.random.uniform(0.2, 1.0))
+            if self.random.random() < _LONG_TASKS
+            else self.message("faults.work", seconds=self.random.uniform(0.001, 0.008))
+            for _ in range(count)
+        ]
+
+    def message(self, task: str, **kwargs: object) -> TaskMessage:
+        """Make a message; its id tells the order of making."""
+        return TaskMessage.create(task, kwargs=kwargs, id=f"m{next(self._numbers):05}")
+
+    def submit(self, *messages: TaskMessage, route: Route | None = None) -> list[str]:
+        """Submit now, one after the other; returns the ids."""
+        submit_each(self.publisher, self.submissions_log, messages, route=route)
+        return [message.id for message in messages]
+
+    def publish_raw(self, task_id: str, body: bytes, **properties: Any) -> None:
+        """Publish what no producer of ours would, confirmed."""
+        self.vhost.publish(Route.direct(jobs.faults.name), body, message_id=task_id, **properties)
+        records.append(self.submissions_log, task_id, records.CONFIRMED, "")
+
+    def load(self, count: int = 150, seconds: float = 2.5) -> Load:
+        """Submit so many messages, spread over so many seconds, while the block runs."""
+        return Load(self.publisher, self.submissions_log, self.messages(count), seconds / count)
+
+    def wait_a_moment(self, least: float = 0.3, most: float = 1.8) -> None:
+        """Wait until the random moment at which the fault comes."""
+        time.sleep(self.random.uniform(least, most))
+
+    def await_running(self, *tasks: str) -> Execution:
+        """Wait until a child is at work (on one of these ids), and return the attempt it runs."""
+
+        def look() -> Execution | None:
+            running = [one for one in self.account().running() if not tasks or one.id in tasks]
+            return self.random.choice(running) if running else None
+
+        return await_value(look, "a task at work")
+
+    def await_finished(self, *ids: str) -> None:
+        """Wait until all of these were executed or parked."""
+        await_value(lambda: not set(ids) & self.account().missing, "the end of tasks")
+
+    def blow(self, hit: Sequence[str] | None = None) -> None:
+        """Note that the fault happens now, at a single blow."""
+        self.began = self.ended = time.monotonic()
+        self.hit = hit
+
+    @contextlib.contextmanager
+    def fault(self) -> Iterator[None]:
+        """Note when the fault begins and ends."""
+        self.began = self.ended = time.monotonic()
+        yield
+        self.ended = time.monotonic()
+
+    def expect(self, holds: object, otherwise: str) -> None:
+        """Note a problem unless something holds."""
+        if not holds:
+            self.problems.append(otherwise)
+
+    def in_flight(self) -> int:
+        """Return how many messages were begun, or hardly settled, when the fault began."""
+        return len(self.account().in_flight(self.began))
+
+    def with_url(self, amqp_url: str) -> Publisher:
+        """Return another producer of this virtual host, by another way; the caller closes it."""
+        return Publisher(dataclasses.replace(self.vhost.settings, amqp_url=amqp_url))
