@@ -43,6 +43,11 @@ class Row:
         """Whether nothing else may run on its node meanwhile."""
         return self.alone or bool(self.needs)
 
+    @property
+    def is_clustered(self) -> bool:
+        """Whether it runs on a cluster."""
+        return Need.CLUSTER in self.needs
+
 
 @dataclass
 class Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tests.faults.brokers import Place
+from tests.faults.brokers import Place, clustered
 from tests.faults.row import Result, Row
 from tests.faults.settling import settle
 from tests.faults.stage import Stage
@@ -40,7 +40,7 @@ def run_once(row: Row, place: Place, seed: int) -> Result:
 
 
 def run_all(rows: Sequence[Row], place: Place, seed: int, repeat: int, jobs: int, say: Say) -> list[Result]:
-    """Run rows so many times: those that may side by side, then those that need the node for themselves."""
+    """Run rows so many times: those that may side by side, then those that need the node for themselves, or three."""
     results: list[Result] = []
 
     def note(result: Result) -> None:
@@ -53,8 +53,13 @@ def run_all(rows: Sequence[Row], place: Place, seed: int, repeat: int, jobs: int
         for future in as_completed(beside):
             note(future.result())
     for row, one in runs:
-        if row.is_alone:
+        if row.is_alone and not row.is_clustered:
             note(run_once(row, place, one))
+    in_cluster = [(row, one) for row, one in runs if row.is_clustered]
+    if in_cluster:
+        with clustered(place) as nodes:
+            for row, one in in_cluster:
+                note(run_once(row, nodes, one))
     return results
 
 

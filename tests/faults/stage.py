@@ -16,7 +16,8 @@ from typing import Any
 from producers import Publisher
 from tests.broker.support import Vhost, Worker, Workers, await_value
 from tests.faults import jobs, records
-from tests.faults.brokers import Nodes, Place
+from tests.faults.brokers import Place
+from tests.faults.nodes import Nodes
 from tests.faults.oracle import Account
 from tests.faults.producing import Load, submit_each
 from tests.faults.records import Execution
@@ -105,6 +106,11 @@ class Stage:
         self._started.append(made)
         assert made.process.poll() is None, f"a worker did not start: {made.events[-3:]} {made.text[-1000:]}"
         return made
+
+    def end(self, worker: Worker) -> None:
+        """Tell a worker to stop and see that it leaves as it should, before what it works through is gone."""
+        self.leaving[worker] = 0
+        self.expect(worker.stop() == 0, f"worker {worker.process.pid} did not leave with status 0")
 
     def messages(self, count: int) -> list[TaskMessage]:
         """Make messages for tasks of a few milliseconds, some of them longer (0.2 to 1 s)."""
