@@ -125,15 +125,19 @@ class Stage:
         """Make a message; its id tells the order of making."""
         return TaskMessage.create(task, kwargs=kwargs, id=f"m{next(self._numbers):05}")
 
-    def submit(self, *messages: TaskMessage, route: Route | None = None) -> list[str]:
-        """Submit now, one after the other; returns the ids."""
-        submit_each(self.publisher, self.submissions_log, messages, route=route)
+    def submit(self, *messages: TaskMessage, route: Route | None = None, by: Publisher | None = None) -> list[str]:
+        """Submit now, one after the other, by the run's own producer or another; returns the ids."""
+        submit_each(by or self.publisher, self.submissions_log, messages, route=route)
         return [message.id for message in messages]
 
     def publish_raw(self, task_id: str, body: bytes, **properties: Any) -> None:
         """Publish what no producer of ours would, confirmed."""
         self.vhost.publish(Route.direct(jobs.faults.name), body, message_id=task_id, **properties)
         records.append(self.submissions_log, task_id, records.CONFIRMED, "")
+
+    def errors(self) -> list[str]:
+        """Return what submit has raised so far, each as type and text."""
+        return [one.error for one in self.account().submissions if one.what == records.UNKNOWN]
 
     def load(self, count: int = 150, seconds: float = 2.5) -> Load:
         """Submit so many messages, spread over so many seconds, while the block runs."""

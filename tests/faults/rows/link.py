@@ -47,7 +47,7 @@ def far(stage: Stage, count: int, seconds: float) -> Iterator[tuple[Proxy, Worke
         with publisher_at(stage, url) as publisher:
             with Load(publisher, stage.submissions_log, stage.messages(count), seconds / count) as load:
                 yield proxy, worker, load
-            stage.submit(*stage.messages(20))
+            stage.submit(*stage.messages(20), by=publisher)
             stage.await_finished(*stage.account().confirmed)  # the worker needs the proxy for that
         stage.end(worker)
 
