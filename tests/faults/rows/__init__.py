@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.faults.row import Row
-from tests.faults.rows import link, nodes, processes
+from tests.faults.rows import cluster, link, nodes, processes
 
-ROWS: Sequence[Row] = sorted([*processes.ROWS, *link.ROWS, *nodes.ROWS], key=lambda row: row.number)
+ROWS: Sequence[Row] = sorted([*processes.ROWS, *link.ROWS, *nodes.ROWS, *cluster.ROWS], key=lambda row: row.number)
 
 
 def find(wanted: Sequence[str]) -> list[Row]:
