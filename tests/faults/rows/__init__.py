@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.faults.row import Row
-from tests.faults.rows import processes
+from tests.faults.rows import confirms, limits, messages, poison, processes, queues, storm
 
-ROWS: Sequence[Row] = sorted([*processes.ROWS], key=lambda row: row.number)
+ROWS: Sequence[Row] = sorted(
+    (row for part in (processes, queues, messages, poison, limits, confirms, storm) for row in part.ROWS),
+    key=lambda row: row.number,
+)
 
 
 def find(wanted: Sequence[str]) -> list[Row]:
