@@ -36,7 +36,7 @@ def settle(stage: Stage, patience_seconds: float) -> None:
     for worker in stage.started:
         _see_out(stage, worker)
     _park(stage)
-    left = _await_clean(stage)
+    left = _await_clean(stage) if came_to_rest else _held(stage)
     stage.expect(not left, f"left on the broker: {left}")
     hot = stage.account().hot
     stage.expect(not hot, f"hot loop: {hot[:5]}")

@@ -60,6 +60,7 @@ class Stage:
         """What has to be undone after the run."""
         self._started: list[Worker] = []
         self._publisher: Publisher | None = None
+        self._closed: set[str] = set()
         self._numbers = itertools.count(1)
         self.vhost.declare(jobs.faults)
 
@@ -184,7 +185,8 @@ class Stage:
     def close_connections(self, least: int = 1, user: str = "") -> None:
         """Have the broker close the workers' connections, as an operator can; of this user only, if one is named.
 
-        The management API learns of connections with some delay, so this waits until it knows so many.
+        The management API learns of connections with some delay, and forgets them so, too: this waits until it
+        knows of so many that were not closed here before.
         """
 
         def look() -> list[str] | None:
@@ -193,10 +195,12 @@ class Stage:
                 for one in self.vhost.api("GET", f"vhosts/{self.vhost.name}/connections")
                 if one.get("client_properties", {}).get("connection_name") == "leveret worker"
                 and user in ("", one.get("user"))
+                and one["name"] not in self._closed
             ]
             return known if len(known) >= least else None
 
         for name in await_value(look, f"{least} connections of workers in the management API"):
+            self._closed.add(name)
             with contextlib.suppress(urllib.error.HTTPError):  # it has ended by itself
                 self.vhost.api("DELETE", f"connections/{urllib.parse.quote(name, safe='')}")
 

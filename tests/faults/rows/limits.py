@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
 from tests.faults.row import Need, Row
 from tests.faults.stage import Stage
+from topology.names import Route
 
 _CONSUMER_TIMEOUT_SECONDS = 10
 _DEFAULT_CONSUMER_TIMEOUT_SECONDS = 1800
+_DEFAULT_TICK_SECONDS = 60
 
 
 def outlast_heartbeats(stage: Stage) -> None:
@@ -27,38 +34,66 @@ def see_one_connection(stage: Stage) -> None:
 def outlast_consumer_timeout(stage: Stage) -> None:
     """Run a task longer than the broker's consumer timeout, of which the worker was not told."""
     _shorten_consumer_timeout(stage)
-    stage.worker()
+    worker = stage.worker()
     long = stage.submit(stage.message("faults.slow_at_first", seconds=14.0, marker=str(stage.folder / "slow")))
     stage.await_running(*long)
     with stage.load(count=300, seconds=14.0):
-        stage.blow(hit=long)
+        worker.await_event("lost the broker")
+        stage.blow()
 
 
 def limit_before_timeout(stage: Stage) -> None:
     """Run a task whose time limit is under the consumer timeout: the limit kills it first."""
     _shorten_consumer_timeout(stage)
-    stage.worker(CONSUMER_TIMEOUT_SECONDS=str(_CONSUMER_TIMEOUT_SECONDS))
-    marker = str(stage.folder / "slow")
-    long = stage.submit(stage.message("faults.slow_at_first_limited", seconds=60.0, marker=marker))
-    stage.await_running(*long)
-    with stage.load(count=200, seconds=11.0):
-        pass
+    with _control(stage):
+        stage.worker(CONSUMER_TIMEOUT_SECONDS=str(_CONSUMER_TIMEOUT_SECONDS))
+        marker = str(stage.folder / "slow")
+        long = stage.submit(stage.message("faults.slow_at_first_limited", seconds=60.0, marker=marker))
+        stage.await_running(*long)
+        with stage.load(count=200, seconds=11.0):
+            stage.await_finished(*long)
 
 
 def hold_too_many(stage: Stage) -> None:
     """Hold more than can be run within the consumer timeout, of which the worker was told."""
     _shorten_consumer_timeout(stage)
-    stage.submit(*(stage.message("faults.work", seconds=2.0) for _ in range(10)))
-    stage.blow()
-    stage.worker("--prefetch", "10", processes=1, CONSUMER_TIMEOUT_SECONDS=str(_CONSUMER_TIMEOUT_SECONDS))
+    with _control(stage):
+        long = stage.submit(*(stage.message("faults.work", seconds=2.0) for _ in range(10)))
+        stage.worker("--prefetch", "10", processes=1, CONSUMER_TIMEOUT_SECONDS=str(_CONSUMER_TIMEOUT_SECONDS))
+        stage.await_finished(*long)
 
 
 def _shorten_consumer_timeout(stage: Stage) -> None:
-    def change(seconds: int) -> None:
-        stage.nodes.ctl(1, "eval", f"application:set_env(rabbit, consumer_timeout, {seconds * 1000}).")
+    def change(timeout_seconds: int, tick_seconds: int) -> None:
+        """Brokers before 4.3 look at it when a channel ticks, newer ones whenever it is over."""
+        stage.nodes.ctl(
+            1,
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {timeout_seconds * 1000}), "
+            f"application:set_env(rabbit, channel_tick_interval, {tick_seconds * 1000}).",
+        )
 
-    stage.undo.callback(change, _DEFAULT_CONSUMER_TIMEOUT_SECONDS)
-    change(_CONSUMER_TIMEOUT_SECONDS)
+    stage.undo.callback(change, _DEFAULT_CONSUMER_TIMEOUT_SECONDS, _DEFAULT_TICK_SECONDS)
+    change(_CONSUMER_TIMEOUT_SECONDS, 1)
+
+
+@contextlib.contextmanager
+def _control(stage: Stage) -> Iterator[None]:
+    """Hold a message for too long with a plain consumer meanwhile, to see that the broker's timeout is in force."""
+    queue = "control"
+    with stage.vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        stage.vhost.publish(Route("", queue), b"")
+        cancelled: list[Any] = []
+        channel.add_on_cancel_callback(cancelled.append)
+        channel.basic_consume(queue, lambda *_: None)
+        began = time.monotonic()
+        connection.process_data_events(1)
+        yield
+        connection.process_data_events(max(0.1, _CONSUMER_TIMEOUT_SECONDS + 3 - (time.monotonic() - began)))
+        stage.expect(cancelled or not channel.is_open, "the broker's consumer timeout is not in force")
+        connection.channel().queue_delete(queue)
 
 
 def jump_clock(stage: Stage) -> None:

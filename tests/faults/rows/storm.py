@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def restart_node(stage: Stage) -> None:
 
 
 def _start(stage: Stage) -> None:
-    for _ in range(_WORKERS):
-        stage.worker(processes=1)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(lambda _: stage.worker(processes=1), range(_WORKERS)))
 
 
 def _await_all_again(stage: Stage, times: int) -> None:
