@@ -59,7 +59,7 @@ class Nodes(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
     """A broker to run rows on. Without `nodes` nothing can be done to it but use it."""
 
@@ -67,7 +67,7 @@ class Place:
     version: str
     nodes: Nodes | None = None
     has_fast_statistics: bool = False
-    """Whether the management API was told to lag one second instead of five."""
+    """Whether the management API was told to lag one second instead of five; a restarted node forgets that."""
 
 
 class PrivateNodes:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pika.exceptions
+
 from tests.faults.row import Need, Row
 from tests.faults.stage import Stage
 from topology.names import Route
@@ -82,17 +84,22 @@ def _control(stage: Stage) -> Iterator[None]:
     """Hold a message for too long with a plain consumer meanwhile, to see that the broker's timeout is in force."""
     queue = "control"
     with stage.vhost.connect() as connection:
-        channel = connection.channel()
-        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
-        stage.vhost.publish(Route("", queue), b"")
-        cancelled: list[Any] = []
-        channel.add_on_cancel_callback(cancelled.append)
-        channel.basic_consume(queue, lambda *_: None)
-        began = time.monotonic()
-        connection.process_data_events(1)
-        yield
-        connection.process_data_events(max(0.1, _CONSUMER_TIMEOUT_SECONDS + 3 - (time.monotonic() - began)))
-        stage.expect(cancelled or not channel.is_open, "the broker's consumer timeout is not in force")
+        connection.channel().queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+    stage.vhost.publish(Route("", queue), b"")
+    connection = stage.vhost.connect()
+    channel = connection.channel()
+    cancelled: list[Any] = []
+    channel.add_on_cancel_callback(cancelled.append)
+    channel.basic_consume(queue, lambda *_: None)
+    began = time.monotonic()
+    connection.process_data_events(0.5)
+    yield
+    with contextlib.suppress(pika.exceptions.AMQPError):  # pika loses the connection after being cancelled
+        connection.process_data_events(max(0.5, _CONSUMER_TIMEOUT_SECONDS + 3 - (time.monotonic() - began)))
+    stage.expect(cancelled or not channel.is_open, "the broker's consumer timeout is not in force")
+    with contextlib.suppress(pika.exceptions.AMQPError):
+        connection.close()
+    with stage.vhost.connect() as connection:
         connection.channel().queue_delete(queue)
 
 

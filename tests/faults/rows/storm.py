@@ -39,6 +39,7 @@ def restart_node(stage: Stage) -> None:
         stage.wait_a_moment()
         with stage.fault():
             stage.nodes.kill(1)
+            stage.place.has_fast_statistics = False
             stage.nodes.start(1)
         _await_all_again(stage, 1)
     moments = sorted(datetime.fromisoformat(worker.find(_AGAIN)[0]["time"]).timestamp() for worker in stage.started)
