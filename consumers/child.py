@@ -6,6 +6,7 @@ not begun by reading the remaining tokens itself: the kernel gives each token to
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -29,8 +30,9 @@ def serve(parent: socket.socket, tokens: int, slots: Slots, index: int, message_
     os.set_blocking(tokens, False)
     executor = Executor(message_limit_bytes, functools.partial(slots.write, index))
     stream = parent.makefile("rb")
-    while orders := read_orders(stream):
-        _run_batch(parent, tokens, executor, orders)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent was killed; this process is next
+        while orders := read_orders(stream):
+            _run_batch(parent, tokens, executor, orders)
 
 
 def _run_batch(parent: socket.socket, tokens: int, executor: Executor, orders: list[Order]) -> None:

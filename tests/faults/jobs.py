@@ -54,6 +54,12 @@ def slow_at_first(seconds: float, marker: str) -> None:
             time.sleep(seconds)
 
 
+@task("faults.slow_at_first_limited", queue=faults, time_limit=5.0)
+def slow_at_first_limited(seconds: float, marker: str) -> None:
+    """Do as `slow_at_first` does, within a time limit of five seconds."""
+    slow_at_first(seconds, marker)
+
+
 @task("faults.limited", queue=faults, time_limit=1.0)
 def limited(seconds: float) -> None:
     """Take so long, with a time limit of one second."""

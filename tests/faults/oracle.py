@@ -10,7 +10,7 @@ from tests.faults.records import CONFIRMED, FINISHED, STARTED, UNKNOWN, Executio
 
 MOST_STARTS = 40
 """A task that began more often than this is in a hot loop: a worker buries it at the 21st delivery of an attempt."""
-_SETTLING_SECONDS = 0.25
+_SETTLING_SECONDS = 0.1
 """How long the acknowledgement of a finished task may be under way on a busy machine."""
 
 
@@ -76,18 +76,24 @@ class Account:
         return [begun for begun, end in self._attempts() if begun.seconds <= moment and (end is None or end > moment)]
 
     def recovery_seconds(self, began: float, ended: float, hit: Iterable[str] | None = None) -> float | None:
-        """Return how long after the end of the fault the first execution finished that proves work goes on.
+        """Return how long after the end of the fault the first execution finished that proves that work goes on.
 
-        That is one of a task that was begun and not finished when the fault began, or that was confirmed after it
-        ended. A row that knows exactly what it hit names that instead. None when there was no such execution.
+        That is one that also began after the fault, of a task that was begun and not finished when the fault began,
+        or that was confirmed after it ended. A row that knows exactly what it hit names that instead. None when
+        there was no such execution.
         """
         if hit is None:
             later = {one.id for one in self.submissions if one.seconds > ended}
             proofs = {one.id for one in self.running(began)} | later
         else:
             proofs = set(hit)
-        ends = [one.seconds for one in self.executions if one.what == FINISHED and one.id in proofs]
-        return min((end - ended for end in ends if end > ended), default=None)
+        begun: set[tuple[str, int]] = set()
+        for one in self.executions:
+            if one.what == STARTED and one.seconds > ended:
+                begun.add((one.id, one.pid))
+            elif one.what == FINISHED and one.id in proofs and (one.id, one.pid) in begun:
+                return one.seconds - ended
+        return None
 
     def _attempts(self) -> list[tuple[Execution, float | None]]:
         """Return each attempt that began, with when it ended: finished, or its process went on to another."""

@@ -26,11 +26,11 @@ run them, and the fault comes in between. Afterwards
 
 where *confirmed* are the tasks whose `submit` returned, *executed* those that ran to their end, and *parked* those
 whose copy lies in the dead-letter queue. Then all queues must be empty, nothing may be unacknowledged or stuck between
-queues, and the workers must leave when told to.
+queues, and the workers must leave when told to and leave no process behind.
 
 *Duplicates* are ends beyond the first, of all messages of a run: executions that finished once more, or copies in
 the dead-letter queue. *Recovery* is the time from the end of the fault (a single blow ends as it begins) to the next
-finished execution of a task that the fault had interrupted or that was confirmed after it.
+execution that began and finished, of a task that the fault had interrupted or that was confirmed after it.
 """
 
 

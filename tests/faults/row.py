@@ -35,6 +35,8 @@ class Row:
     needs: frozenset[Need] = frozenset()
     alone: bool = False
     """Whether it touches its whole node (kills it, sets an alarm or a timeout), so that nothing else may run there."""
+    afterwards: Callable[[Stage], None] = lambda _stage: None
+    """What else has to hold when everything has come to rest; notes problems."""
     patience_seconds: float = 60.0
     """How long to wait, after the fault, for every message to be executed or parked."""
 

@@ -28,8 +28,10 @@ def run_once(row: Row, place: Place, seed: int) -> Result:
             try:
                 row.run(stage)
                 settle(stage, row.patience_seconds)
-            finally:
+                row.afterwards(stage)
                 _judge(stage, result)
+            finally:
+                _keep_logs(stage)
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is not good and the others go on
         (folder / "traceback.txt").write_text(traceback.format_exc())
         result.problems.append(f"{type(error).__name__}: {error}"[:1000])
@@ -69,13 +71,18 @@ def _judge(stage: Stage, result: Result) -> None:
     result.parked = sum(account.parked.values())
     result.lost = sorted(account.missing)
     result.duplicates, result.bound = account.duplicates, stage.row.most_duplicates(stage)
-    if stage.ended:
+    if stage.recovery_seconds is not None:
+        result.recovery_seconds = stage.recovery_seconds
+    elif stage.ended:
         result.recovery_seconds = account.recovery_seconds(stage.began, stage.ended, stage.hit)
     result.problems += stage.problems
     if result.duplicates > result.bound:
         result.problems.append(f"{result.duplicates} duplicates, but at most {result.bound}: {stage.row.bound}")
     if not result.confirmed:
         result.problems.append("nothing was confirmed, so the run proves nothing")
+
+
+def _keep_logs(stage: Stage) -> None:
     (stage.folder / "workers.log").write_text(
         "".join(f"{event}\n" for worker in stage.started for event in worker.events)
         + "".join(worker.text for worker in stage.started)

@@ -8,13 +8,15 @@ import itertools
 import os
 import random
 import time
+import urllib.error
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from producers import Publisher
-from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.broker.support import Dead, Vhost, Worker, Workers, await_value
 from tests.faults import jobs, records
 from tests.faults.brokers import Place
 from tests.faults.nodes import Nodes
@@ -44,7 +46,8 @@ class Stage:
         self.workers = Workers(self.vhost, folder)
         self.mark = f"{self.vhost.name}-{os.getpid()}"
         self.workers.environment |= {jobs.EXECUTIONS: str(self.executions_log), MARK: self.mark}
-        self.parked: Counter[str] = Counter()
+        self.dead: list[Dead] = []
+        """What lay in the dead-letter queue."""
         self.excused: set[str] = set()
         self.problems: list[str] = []
         self.leaving: dict[Worker, int | None] = {}
@@ -54,8 +57,13 @@ class Stage:
         self.began = self.ended = 0.0
         self.breaks: list[tuple[float, float]] = []
         """Between which moments connections were lost, of rows that note it."""
+        self.recovery_seconds: float | None = None
+        """Set by a row that measures it in its own way."""
+        self.undo = contextlib.ExitStack()
+        """What has to be undone after the run."""
         self._started: list[Worker] = []
         self._publisher: Publisher | None = None
+        self._closed: set[str] = set()
         self._numbers = itertools.count(1)
         self.vhost.declare(jobs.faults)
 
@@ -66,6 +74,7 @@ class Stage:
         self.workers.kill_all()
         if self._publisher:
             self._publisher.close()
+        self.undo.close()
         self.vhost.delete()
 
     @property
@@ -96,17 +105,17 @@ class Stage:
         return Account(
             records.submissions(self.submissions_log),
             records.executions(self.executions_log),
-            self.parked,
+            Counter(str(dead.properties.message_id) for dead in self.dead),
             self.excused,
         )
 
-    def worker(self, *options: str, processes: int = 2, **more: Any) -> Worker:
+    def worker(self, *options: str, processes: int = 2, may_end: bool = False, **more: Any) -> Worker:
         """Start a worker and wait until it consumes."""
         made = self.workers.start(
             "--processes", str(processes), *options, queue=jobs.faults.name, tasks=["tests.faults.jobs"], **more
         )
         self._started.append(made)
-        assert made.process.poll() is None, f"a worker did not start: {made.events[-3:]} {made.text[-1000:]}"
+        assert may_end or made.process.poll() is None, f"a worker did not start: {made.events[-3:]} {made.text[-1000:]}"
         return made
 
     def end(self, worker: Worker) -> None:
@@ -141,9 +150,11 @@ class Stage:
         """Return what submit has raised so far, each as type and text."""
         return [one.error for one in self.account().submissions if one.what == records.UNKNOWN]
 
-    def load(self, count: int = 150, seconds: float = 2.5) -> Load:
-        """Submit so many messages, spread over so many seconds, while the block runs."""
-        return Load(self.publisher, self.submissions_log, self.messages(count), seconds / count)
+    def load(self, count: int = 150, seconds: float = 2.5, among: Sequence[TaskMessage] = ()) -> Load:
+        """Submit so many messages, and these among them, spread over so many seconds, while the block runs."""
+        messages = [*self.messages(count), *among]
+        self.random.shuffle(messages)
+        return Load(self.publisher, self.submissions_log, messages, seconds / len(messages))
 
     def wait_a_moment(self, least: float = 0.3, most: float = 1.8) -> None:
         """Wait until the random moment at which the fault comes."""
@@ -189,6 +200,28 @@ class Stage:
     def in_flight(self) -> int:
         """Return how many messages were begun, or hardly settled, when the fault began."""
         return len(self.account().in_flight(self.began))
+
+    def close_connections(self, least: int = 1, user: str = "") -> None:
+        """Have the broker close the workers' connections, as an operator can; of this user only, if one is named.
+
+        The management API learns of connections with some delay, and forgets them so, too: this waits until it
+        knows of so many that were not closed here before.
+        """
+
+        def look() -> list[str] | None:
+            known = [
+                one["name"]
+                for one in self.vhost.api("GET", f"vhosts/{self.vhost.name}/connections")
+                if one.get("client_properties", {}).get("connection_name") == "leveret worker"
+                and user in ("", one.get("user"))
+                and one["name"] not in self._closed
+            ]
+            return known if len(known) >= least else None
+
+        for name in await_value(look, f"{least} connections of workers in the management API"):
+            self._closed.add(name)
+            with contextlib.suppress(urllib.error.HTTPError):  # it has ended by itself
+                self.vhost.api("DELETE", f"connections/{urllib.parse.quote(name, safe='')}")
 
     def with_url(self, amqp_url: str) -> Publisher:
         """Return another producer of this virtual host, by another way; the caller closes it."""

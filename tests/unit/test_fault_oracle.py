@@ -88,9 +88,15 @@ def test_running_is_the_last_of_each_process() -> None:
 
 
 def test_recovery_is_proven_by_what_was_hit_or_came_later() -> None:
-    """What was submitted before and untouched proves nothing."""
-    log = ran("other", 9, 10.2, pid=3) + ran("hit", 9, None) + ran("hit", 13, 14, pid=2) + ran("new", 12, 12.5, pid=3)
-    account = Account(confirmed("other") + confirmed("new", seconds=11), log, {})
+    """What was submitted before and untouched proves nothing, and neither does what only ran on."""
+    log = [
+        *ran("ran on", 9, 11, pid=4),
+        *ran("untouched", 11.1, 11.2, pid=3),
+        *ran("new", 12, 12.5, pid=3),
+        *ran("hit", 9, None),
+        *ran("hit", 13, 14, pid=2),
+    ]
+    account = Account(confirmed("untouched") + confirmed("new", seconds=11), log, {})
 
     assert account.recovery_seconds(9.5, 10.5) == 2.0
     assert account.recovery_seconds(9.5, 10.5, hit=["hit"]) == 3.5

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.faults.row import Row
-from tests.faults.rows import cluster, link, nodes, processes
+from tests.faults.rows import cluster, confirms, limits, link, messages, nodes, poison, processes, queues, storm
 
-ROWS: Sequence[Row] = sorted([*processes.ROWS, *link.ROWS, *nodes.ROWS, *cluster.ROWS], key=lambda row: row.number)
+ROWS: Sequence[Row] = sorted(
+    (
+        row
+        for part in (processes, queues, messages, poison, limits, confirms, storm, link, nodes, cluster)
+        for row in part.ROWS
+    ),
+    key=lambda row: row.number,
+)
 
 
 def find(wanted: Sequence[str]) -> list[Row]:
