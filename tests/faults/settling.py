@@ -22,7 +22,7 @@ _DEAD_LETTERS_SECONDS = 240.0
 """The broker repeats a dead-lettering that was not confirmed after 180 s."""
 _FRESH_SECONDS = {True: 2.5, False: 7.0}
 """How old the queues' reports may be: on nodes that were told to hurry, and on others."""
-_STUCK = "dead letters that are stuck"
+STUCK = "dead letters that are stuck"
 
 
 def settle(stage: Stage, patience_seconds: float) -> None:
@@ -37,7 +37,7 @@ def settle(stage: Stage, patience_seconds: float) -> None:
     for worker in stage.started:
         _see_out(stage, worker)
     _park(stage)
-    left = _await_clean(stage) if came_to_rest else _held(stage)
+    left = _await_clean(stage) if came_to_rest else held(stage)
     stage.expect(not left, f"left on the broker: {left}")
     hot = stage.account().hot
     stage.expect(not hot, f"hot loop: {hot[:5]}")
@@ -101,17 +101,17 @@ def _await_clean(stage: Stage) -> dict[str, dict[str, int]]:
     began = time.monotonic()
     fresh = began + _FRESH_SECONDS[stage.place.has_fast_statistics]
     while True:
-        left = _held(stage)
+        left = held(stage)
         now = time.monotonic()
         if not left and now >= fresh:
             return left
-        stuck = any(held[_STUCK] > 0 for held in left.values())
+        stuck = any(counts[STUCK] > 0 for counts in left.values())
         if left and now > began + (_DEAD_LETTERS_SECONDS if stuck else _CLEAN_SECONDS):
             return left
         time.sleep(0.25)
 
 
-def _held(stage: Stage) -> dict[str, dict[str, int]]:
+def held(stage: Stage) -> dict[str, dict[str, int]]:
     """Return what each queue holds, where it holds something.
 
     The totals come straight from the queues' own reports; the statistics beside them are sampled every five seconds.
@@ -119,15 +119,15 @@ def _held(stage: Stage) -> dict[str, dict[str, int]]:
     """
     totals = "disable_stats=true&enable_queue_totals=true"
     queues: list[dict[str, Any]] = stage.vhost.api("GET", f"queues/{stage.vhost.name}?{totals}")
-    held = {}
+    holding = {}
     for queue in queues:
         total, ready, unacknowledged = (
             queue.get(kind, -1) for kind in ("messages", "messages_ready", "messages_unacknowledged")
         )
         if total:
             stuck = total - ready - unacknowledged
-            held[queue["name"]] = {"ready": ready, "unacknowledged": unacknowledged, _STUCK: stuck}
-    return held
+            holding[queue["name"]] = {"ready": ready, "unacknowledged": unacknowledged, STUCK: stuck}
+    return holding
 
 
 def _processes(mark: str) -> list[str]:
