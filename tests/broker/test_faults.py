@@ -5,17 +5,21 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.broker.support import await_value
 from tests.faults.brokers import Place, opened
 from tests.faults.jobs import faults
 from tests.faults.results import line
 from tests.faults.row import Row
 from tests.faults.rows import find
 from tests.faults.running import run_all, run_once
+from tests.faults.settling import STUCK, held
 from tests.faults.stage import Stage
 from topology.broker import Broker
+from topology.names import retry_queue
 
 QUICK = (
     "kill-child",
@@ -80,3 +84,16 @@ def test_a_broken_bound_and_a_crashed_worker_are_problems(place: Place) -> None:
     assert any("duplicates, but at most 0" in problem for problem in result.problems)
     assert any("left with -9 instead of 0" in problem for problem in result.problems)
     shutil.rmtree(result.folder)
+
+
+def test_a_stuck_dead_letter_is_seen(place: Place, tmp_path: Path) -> None:
+    """A message that a queue cannot hand to its dead-letter side is neither ready nor unacknowledged, and seen."""
+    row = Row(0, "stuck", "the first retry tier is deleted", "0", lambda _stage: None)
+    with Stage(row, place, 1, tmp_path) as stage:
+        stage.vhost.api("DELETE", f"queues/{stage.vhost.name}/{retry_queue(faults.name, 1, faults.retry_delays[0])}")
+        (task_id,) = stage.submit(*stage.messages(1))
+        stage.vhost.fail(faults.name, task_id)
+
+        await_value(lambda: held(stage).get(faults.name, {}).get(STUCK), "the dead letter")
+
+        assert stage.account().missing == {task_id}

@@ -36,7 +36,7 @@ class Place:
     version: str
     nodes: Nodes | None = None
     has_fast_statistics: bool = False
-    """Whether the management API was told to lag one second instead of five; a restarted node forgets that."""
+    """Whether queues were told to report every second instead of every five; a restarted node forgets that."""
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def clustered(place: Place) -> Iterator[Place]:
 
 
 def hasten_statistics(nodes: Nodes, number: int) -> None:
-    """Have the management API lag a second instead of five, until the node's next start."""
+    """Have queues report their lengths every second instead of every five, until the node's next start."""
     nodes.ctl(number, "stop_app")
     nodes.ctl(number, "eval", _FAST_STATISTICS)
     nodes.ctl(number, "start_app")

@@ -82,6 +82,7 @@ def _summary(group: Sequence[Result]) -> dict[str, Any]:
     recoveries = [result.recovery_seconds for result in group if result.recovery_seconds is not None]
     bad = [result for result in group if not result.is_good]
     worst = max(bad, key=lambda result: (len(result.lost), len(result.problems)), default=None)
+    problem = "; ".join(worst.problems).replace(f"{CHECKOUT}/", "") or "lost" if worst else ""
     return {
         "runs": len(group),
         "good": len(group) - len(bad),
@@ -92,5 +93,5 @@ def _summary(group: Sequence[Result]) -> dict[str, Any]:
         "bound_then": max(group, key=lambda result: result.duplicates).bound,
         "recovery_median_seconds": round(statistics.median(recoveries), 3) if recoveries else None,
         "recovery_most_seconds": round(max(recoveries), 3) if recoveries else None,
-        "worst_problem": f"{len(bad)} of {len(group)} runs: {'; '.join(worst.problems) or 'lost'}" if worst else "",
+        "worst_problem": f"{len(bad)} of {len(group)} runs: {problem}" if worst else "",
     }

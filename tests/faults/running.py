@@ -52,8 +52,12 @@ def run_all(rows: Sequence[Row], place: Place, seed: int, repeat: int, jobs: int
     runs = [(row, seed + number) for number in range(repeat) for row in rows]
     with ThreadPoolExecutor(jobs) as executor:
         beside = [executor.submit(run_once, row, place, one) for row, one in runs if not row.is_alone]
-        for future in as_completed(beside):
-            note(future.result())
+        try:
+            for future in as_completed(beside):
+                note(future.result())
+        except BaseException:  # told to stop: end what runs, and begin nothing more
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
     for row, one in runs:
         if row.is_alone and not row.is_clustered:
             note(run_once(row, place, one))

@@ -27,6 +27,9 @@ from tests.faults.row import Row
 from topology.message import TaskMessage
 from topology.names import Route
 
+PREFETCH = 8
+"""What a worker holds in rows in which it loses its connection, and so what may run twice at most."""
+HELD = f"what the worker held: its prefetch, {PREFETCH}"
 MARK = "FAULTS_RUN"
 """The environment variable by which every process of a run is known."""
 _LONG_TASKS = 0.05
@@ -196,6 +199,10 @@ class Stage:
         """Note a problem unless something holds."""
         if not holds:
             self.problems.append(otherwise)
+
+    def held(self) -> int:
+        """Return how many messages a worker held that was started with `--prefetch` and `PREFETCH`."""
+        return PREFETCH
 
     def in_flight(self) -> int:
         """Return how many messages were begun, or hardly settled, when the fault began."""

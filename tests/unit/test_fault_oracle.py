@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import records
+from tests.faults.__main__ import main
 from tests.faults.oracle import MOST_STARTS, Account
 from tests.faults.records import CONFIRMED, FINISHED, STARTED, UNKNOWN, Execution, Submission
 from tests.faults.results import document, line, merge
@@ -140,6 +141,14 @@ def test_results_of_other_rows_and_versions_stay(tmp_path: Path) -> None:
     assert known[first]["3.10.8"]["lost"] == 0
     assert set(known[first]) == {"3.10.8", "4.3.6"}
     assert set(known[second]) == {"4.3.6"}
+
+
+def test_the_command_lists_rows_and_refuses_wrong_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """--list names every row; a row that is not there is wrong usage."""
+    assert main(["--list"]) == 0
+    assert {row.name for row in ROWS} <= set(capsys.readouterr().out.split())
+
+    assert main(["--row", "nonsense"]) == 2
 
 
 def test_rows_are_found_by_number_and_name() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pika.exceptions
 
 from tests.faults.row import Need, Row
-from tests.faults.stage import Stage
+from tests.faults.stage import HELD, PREFETCH, Stage
 from topology.names import Route
 
 _CONSUMER_TIMEOUT_SECONDS = 10
@@ -36,7 +36,7 @@ def see_one_connection(stage: Stage) -> None:
 def outlast_consumer_timeout(stage: Stage) -> None:
     """Run a task longer than the broker's consumer timeout, of which the worker was not told."""
     _shorten_consumer_timeout(stage)
-    worker = stage.worker()
+    worker = stage.worker("--prefetch", str(PREFETCH))
     long = stage.submit(stage.message("faults.slow_at_first", seconds=14.0, marker=str(stage.folder / "slow")))
     stage.await_running(*long)
     with stage.load(count=300, seconds=14.0):
@@ -105,7 +105,12 @@ def _control(stage: Stage) -> Iterator[None]:
 
 def jump_clock(stage: Stage) -> None:
     """Have the wall clock of a worker jump by up to an hour, to and fro, while tasks fail, overrun and reconnect."""
-    worker = stage.worker(module="tests.faults.jumping_clock", JUMPING_CLOCK_SEED=str(stage.random.randrange(10**6)))
+    worker = stage.worker(
+        "--prefetch",
+        str(PREFETCH),
+        module="tests.faults.jumping_clock",
+        JUMPING_CLOCK_SEED=str(stage.random.randrange(10**6)),
+    )
     odd = [stage.message("faults.fail", times=2) for _ in range(5)]
     odd += [stage.message("faults.limited", seconds=0.3), stage.message("faults.limited", seconds=60.0)]
     with stage.load(among=odd):
@@ -134,9 +139,9 @@ ROWS = [
         20,
         "longer-than-timeout",
         "a task longer than the broker's consumer timeout, of which the worker knows nothing",
-        "1, the second run, and what was begun when the connection closed",
+        HELD,
         outlast_consumer_timeout,
-        lambda _stage: 3,
+        Stage.held,
         needs=frozenset({Need.NODES}),
         patience_seconds=90.0,
     ),
@@ -162,9 +167,9 @@ ROWS = [
         22,
         "clock-jumps",
         "the worker's wall clock jumps by up to an hour, to and fro",
-        "what was begun when its connection was closed",
+        HELD,
         jump_clock,
-        Stage.in_flight,
+        Stage.held,
         afterwards=see_limits_kept,
     ),
 ]

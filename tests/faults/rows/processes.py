@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.broker.support import Worker
 from tests.faults.row import Row
-from tests.faults.stage import Stage
+from tests.faults.stage import HELD, PREFETCH, Stage
 
 HANDED_BACK = 3
 
@@ -86,7 +86,7 @@ def stop_twice(stage: Stage) -> None:
 
 def close_the_lid(stage: Stage) -> None:
     """Stop a whole worker for longer than the broker waits for heartbeats, then let it go on, beside another."""
-    asleep = stage.worker(HEARTBEAT_SECONDS="1")
+    asleep = stage.worker("--prefetch", str(PREFETCH), HEARTBEAT_SECONDS="1")
     with stage.load(count=300, seconds=7.0):
         stage.wait_a_moment()
         stage.await_running()
@@ -139,8 +139,8 @@ ROWS = [
         33,
         "lid",
         "SIGSTOP of a whole worker for longer than the heartbeat, then SIGCONT",
-        _IN_FLIGHT,
+        HELD,
         close_the_lid,
-        Stage.in_flight,
+        Stage.held,
     ),
 ]

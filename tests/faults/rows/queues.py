@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.broker.support import Worker
 from tests.faults.jobs import faults
 from tests.faults.row import Row
-from tests.faults.stage import Stage
+from tests.faults.stage import HELD, PREFETCH, Stage
 
 _NOTHING = {"configure": "^$", "write": "^$", "read": "^$"}
 _EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -55,7 +55,7 @@ def revoke_rights(stage: Stage) -> None:
     url = stage.undo.enter_context(stage.vhost.limited_user(**_EVERYTHING))
     user = f"{stage.vhost.name}-limited"
     path = f"permissions/{stage.vhost.name}/{user}"
-    worker = stage.worker(AMQP_URL=url)
+    worker = stage.worker("--prefetch", str(PREFETCH), AMQP_URL=url)
     with stage.load(count=200, seconds=5.0):
         stage.wait_a_moment()
         stage.await_running()
@@ -104,9 +104,9 @@ ROWS = [
         32,
         "rights-revoked",
         "the worker's rights withdrawn while it works, then restored",
-        "what was begun when its connection was closed",
+        HELD,
         revoke_rights,
-        Stage.in_flight,
+        Stage.held,
         afterwards=see_clear_error,
     ),
 ]

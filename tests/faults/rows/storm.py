@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.broker.support import Worker, await_value
 from tests.faults.row import Need, Row
-from tests.faults.stage import Stage
+from tests.faults.stage import PREFETCH, Stage
 
 _WORKERS = 20
 _ROUNDS = 5
@@ -48,7 +48,7 @@ def restart_node(stage: Stage) -> None:
 
 def _start(stage: Stage) -> None:
     with ThreadPoolExecutor(4) as executor:
-        list(executor.map(lambda _: stage.worker(processes=1), range(_WORKERS)))
+        list(executor.map(lambda _: stage.worker("--prefetch", str(PREFETCH), processes=1), range(_WORKERS)))
 
 
 def _await_all_again(stage: Stage, times: int) -> None:
@@ -86,9 +86,9 @@ ROWS = [
         31,
         "storm-restart",
         f"kill -9 of the node under {_WORKERS} workers, and its start",
-        "what was begun, or had finished so shortly before that its ack was under way",
+        f"what the workers held: their prefetch, {_WORKERS} × {PREFETCH}",
         restart_node,
-        Stage.in_flight,
+        lambda _stage: _WORKERS * PREFETCH,
         needs=frozenset({Need.NODES}),
     ),
 ]
