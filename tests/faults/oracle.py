@@ -60,15 +60,12 @@ class Account:
         """Ids that began absurdly often."""
         return [task_id for task_id, count in self.starts.items() if count > MOST_STARTS]
 
-    def in_flight(self, moment: float, until: float = 0.0) -> set[str]:
-        """Return the ids that were begun at a moment, or had ended so shortly before that it may not be settled.
-
-        With `until`, also those begun later than the moment, but before that.
-        """
+    def in_flight(self, moment: float) -> set[str]:
+        """Return the ids that were begun at a moment, or had ended so shortly before that it may not be settled."""
         return {
             begun.id
             for begun, end in self._attempts()
-            if begun.seconds <= max(moment, until) and (end is None or end >= moment - _SETTLING_SECONDS)
+            if begun.seconds <= moment and (end is None or end >= moment - _SETTLING_SECONDS)
         }
 
     def running(self, moment: float = float("inf")) -> list[Execution]:

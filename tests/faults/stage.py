@@ -58,8 +58,8 @@ class Stage:
         self.hit: Sequence[str] | None = None
         """The ids the fault hit, when the row knows; see `Account.recovery_seconds`."""
         self.began = self.ended = 0.0
-        self.breaks: list[tuple[float, float]] = []
-        """Between which moments connections were lost, of rows that note it."""
+        self.breaks = 0
+        """How often connections were lost, of rows that note it."""
         self.recovery_seconds: float | None = None
         """Set by a row that measures it in its own way."""
         self.undo = contextlib.ExitStack()
@@ -187,13 +187,6 @@ class Stage:
         self.began = self.ended = time.monotonic()
         yield
         self.ended = time.monotonic()
-
-    @contextlib.contextmanager
-    def breaking(self) -> Iterator[None]:
-        """Note that connections are lost meanwhile."""
-        began = time.monotonic()
-        yield
-        self.breaks.append((began, time.monotonic()))
 
     def expect(self, holds: object, otherwise: str) -> None:
         """Note a problem unless something holds."""

@@ -13,8 +13,8 @@ from tests.faults.nodes import Nodes, at_vhost
 from tests.faults.producing import Load
 from tests.faults.row import Need, Row
 from tests.faults.rows.link import publisher_at
-from tests.faults.rows.nodes import SETTLED_SECONDS, most_duplicates
-from tests.faults.stage import Stage
+from tests.faults.rows.nodes import BOUND, SETTLED_SECONDS, most_duplicates
+from tests.faults.stage import PREFETCH, Stage
 
 ALL = (1, 2, 3)
 _TIMEOUT_SECONDS = 5.0
@@ -39,8 +39,8 @@ def _kill(stage: Stage, victim: int) -> None:
         stage.wait_a_moment()
         stage.await_running()
         stage.blow()
-        with stage.breaking():
-            stage.nodes.kill(victim)
+        stage.breaks = 1
+        stage.nodes.kill(victim)
     stage.submit(*stage.messages(20))  # without the killed node
     stage.await_finished(*stage.account().confirmed)
     stage.nodes.start(victim)
@@ -56,12 +56,11 @@ def lose_majority(stage: Stage) -> None:
             stage.wait_a_moment()
             stage.await_running()
             with stage.fault():
-                with stage.breaking():
-                    stage.nodes.kill(back)
-                    stage.nodes.kill(gone)
+                stage.breaks = 3  # each node that goes, and those connections without a majority that the broker ends
+                stage.nodes.kill(back)
+                stage.nodes.kill(gone)
                 _expect_refused(stage, hasty, f"with node {alive} alone")
-                with stage.breaking():
-                    stage.nodes.start(back)
+                stage.nodes.start(back)
         stage.submit(*stage.messages(20))
         stage.await_finished(*stage.account().confirmed)
         stage.nodes.start(gone)
@@ -72,8 +71,8 @@ def rolling_restart(stage: Stage) -> None:
     _prepare(stage)
     with _load(stage, count=300, seconds=10.0) as load, stage.fault():
         for number in ALL:
-            with stage.breaking():
-                stage.nodes.stop(number)
+            stage.breaks += 1
+            stage.nodes.stop(number)
             stage.nodes.start(number)
             await_value(lambda: stage.nodes.running(1) == len(ALL), "all nodes")  # as an operator would
         load.wait()
@@ -88,8 +87,8 @@ def partition(stage: Stage) -> None:
     """
     _prepare(stage, workers=0)
     lone, *others = stage.random.sample(ALL, 3)
-    stage.worker(AMQP_URL=_urls(stage, [lone, *others]))
-    stage.worker(AMQP_URL=_urls(stage, others))
+    _worker(stage, [lone, *others])
+    _worker(stage, others)
     time.sleep(SETTLED_SECONDS)
     with (
         publisher_at(stage, _urls(stage, others)) as majority,
@@ -99,7 +98,8 @@ def partition(stage: Stage) -> None:
         with Load(majority, stage.submissions_log, stage.messages(150), 0.02) as load:
             stage.wait_a_moment()
             stage.await_running()
-            with stage.breaking(), stage.fault():
+            stage.breaks = 2  # when they part, and when they join
+            with stage.fault():
                 _part(stage.nodes, lone, others)
                 try:
                     _expect_refused(stage, minority, f"at node {lone}, parted from the others")
@@ -116,8 +116,13 @@ def _prepare(stage: Stage, workers: int = 2) -> None:
     """See that all nodes run, start workers at different nodes, and let the new queues settle."""
     assert stage.nodes.running(1) == len(ALL)
     for _ in range(workers):
-        stage.worker(AMQP_URL=_urls(stage, stage.random.sample(ALL, 3)))
+        _worker(stage, stage.random.sample(ALL, 3))
     time.sleep(SETTLED_SECONDS)
+
+
+def _worker(stage: Stage, numbers: Sequence[int]) -> None:
+    """Start a worker that tries the nodes in this order."""
+    stage.worker("--prefetch", str(PREFETCH), AMQP_URL=_urls(stage, numbers))
 
 
 @contextmanager
@@ -165,11 +170,19 @@ def _running(nodes: Nodes, number: int) -> int:
 
 
 _NEEDS = frozenset({Need.NODES, Need.CLUSTER})
-_BOUND = "what was begun and not settled when a node went, and a publish that had no confirm yet"
 
 
 def _row(number: int, name: str, injected: str, run: Callable[[Stage], None]) -> Row:
-    return Row(number, name, injected, _BOUND, run, most_duplicates, _NEEDS, patience_seconds=120)
+    return Row(
+        number,
+        name,
+        injected,
+        f"{BOUND}, each time connections are lost",
+        run,
+        most_duplicates,
+        _NEEDS,
+        patience_seconds=120,
+    )
 
 
 ROWS = [

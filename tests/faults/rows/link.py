@@ -14,7 +14,7 @@ from tests.faults import records
 from tests.faults.producing import Load
 from tests.faults.proxy import Direction, Proxy
 from tests.faults.row import Row
-from tests.faults.stage import Stage
+from tests.faults.stage import HELD, PREFETCH, Stage
 from topology.errors import ConfirmTimeout, LeveretError
 from topology.message import TaskMessage
 
@@ -43,7 +43,7 @@ def far(stage: Stage, count: int, seconds: float) -> Iterator[tuple[Proxy, Worke
     """Yield a worker at work and a producer who submits, both behind a proxy."""
     with Proxy.before(stage.vhost.amqp_url) as proxy:
         url = proxy.url(stage.vhost.amqp_url)
-        worker = stage.worker(AMQP_URL=url, HEARTBEAT_SECONDS=str(HEARTBEAT_SECONDS))
+        worker = stage.worker("--prefetch", str(PREFETCH), AMQP_URL=url, HEARTBEAT_SECONDS=str(HEARTBEAT_SECONDS))
         with publisher_at(stage, url) as publisher:
             with Load(publisher, stage.submissions_log, stage.messages(count), seconds / count) as load:
                 yield proxy, worker, load
@@ -133,10 +133,10 @@ async def _submit(stage: Stage, publisher: Publisher, message: TaskMessage) -> L
 
 
 def _most_duplicates(stage: Stage) -> int:
-    return len(stage.account().in_flight(stage.began, stage.ended)) + _UNCONFIRMED
+    return stage.held() + _UNCONFIRMED
 
 
-_BOUND = "what was begun and not settled when the link was given up, and a publish that had no confirm yet"
+_BOUND = f"{HELD}, and a publish that had no confirm yet"
 
 ROWS = [
     Row(7, "reset", "RST of every connection", _BOUND, reset, _most_duplicates),
