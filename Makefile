@@ -1,14 +1,15 @@
 # Two commands do everything, each sets up what it needs:
 #   make demo   count the words of every text in data/ through RabbitMQ
 #   make test   all checks and tests, against a real RabbitMQ
-# and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make audit (known
+# and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make faults (break
+# things and count what becomes of every message; FAULTS_ARGS="--row 1 --repeat 20"), make audit (known
 # vulnerabilities of what is installed; asks the network), make stop (the private RabbitMQ node), make clean
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench format audit stop clean
+.PHONY: demo test check bench faults format audit stop clean
 
 demo: .venv/installed
 	@$(BIN)/python -m producers.demo
@@ -24,6 +25,9 @@ check: .venv/installed-dev
 
 bench: .venv/installed
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+faults: .venv/installed-dev
+	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

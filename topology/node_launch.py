@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import secrets
@@ -10,6 +11,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from topology.errors import NodeError
 from topology.node_process import Node, name_of, process_start, read, write
@@ -24,6 +26,15 @@ _ERLANG_FOLDERS = ("/usr/bin", "/bin", "/usr/local/bin", "/opt/homebrew/bin")
 _GATE = 'exec 3<&0; { read -r _ <&3 && exec "$0" 3<&-; } </dev/null >"$1" 2>&1 & echo $!'
 
 
+class Ports(NamedTuple):
+    """Where a node listens: for clients, for browsers, for other nodes, and where nodes ask for each other."""
+
+    amqp: int
+    management: int
+    distribution: int
+    epmd: int
+
+
 def find_server() -> str | None:
     """Return the path of an installed rabbitmq-server, or None."""
     found = shutil.which("rabbitmq-server", path=_path(*_SERVER_FOLDERS))
@@ -32,8 +43,12 @@ def find_server() -> str | None:
     return packaged if found and packaged and found.startswith(("/usr/sbin/", "/sbin/")) else found
 
 
-def launch(folder: Path) -> Node:
-    """Start the process and write node.json; it is not ready yet."""
+def launch(folder: Path, ports: Ports | None = None, cookie: str | None = None) -> Node:
+    """Start the process and write node.json; it is not ready yet.
+
+    Free ports and a new cookie are chosen unless given: nodes of one cluster have their epmd port and cookie in
+    common. Raises `NodeError`.
+    """
     server = find_server()
     if server is None:
         raise NodeError(
@@ -42,8 +57,8 @@ def launch(folder: Path) -> Node:
         )
     if {"'", '"'} & set(str(folder)):
         raise NodeError(f"RabbitMQ's disk monitor hangs on a quote in a path; move the checkout: {folder}")
-    amqp_port, management_port, distribution_port, epmd_port = _choose_ports(folder)
-    _write_files(folder, amqp_port, management_port)
+    ports = ports or _choose_ports(folder)
+    _write_files(folder, ports, cookie or secrets.token_hex(20))
     log = log_of(folder)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
@@ -55,19 +70,19 @@ def launch(folder: Path) -> Node:
             stdout=subprocess.PIPE,
             text=True,
             check=True,
-            env=_environment(folder, distribution_port, epmd_port),
+            env=environment(folder, ports),
             cwd=folder,
             start_new_session=True,
         )
         node = Node(
             name=name_of(folder),
             pid=int(shell.stdout),
-            amqp_port=amqp_port,
-            management_port=management_port,
+            amqp_port=ports.amqp,
+            management_port=ports.management,
             folder=folder,
             process_start=str(process_start(int(shell.stdout))),
-            distribution_port=distribution_port,
-            epmd_port=epmd_port,
+            distribution_port=ports.distribution,
+            epmd_port=ports.epmd,
         )
         write(node)
         os.write(opening_end, b"go\n")
@@ -77,8 +92,11 @@ def launch(folder: Path) -> Node:
     return node
 
 
-def _environment(folder: Path, distribution_port: int, epmd_port: int) -> dict[str, str]:
-    """All the node gets to know: RABBITMQ_*, ERL_* or NOTIFY_SOCKET of the caller would lead it astray."""
+def environment(folder: Path, ports: Ports) -> dict[str, str]:
+    """Return all the node, and a rabbitmqctl for it, get to know.
+
+    RABBITMQ_*, ERL_* or NOTIFY_SOCKET of the caller would lead them astray.
+    """
     return {
         "PATH": _path(*_ERLANG_FOLDERS),
         "HOME": str(folder),  # of the Erlang cookie
@@ -92,8 +110,8 @@ def _environment(folder: Path, distribution_port: int, epmd_port: int) -> dict[s
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_LOGS": "-",  # to stdout, where Erlang reports why it could not even start
-        "RABBITMQ_DIST_PORT": str(distribution_port),
-        "ERL_EPMD_PORT": str(epmd_port),
+        "RABBITMQ_DIST_PORT": str(ports.distribution),
+        "ERL_EPMD_PORT": str(ports.epmd),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         # +fnl: the management of RabbitMQ 3.10 crashes on paths beyond Latin-1 unless they are taken as bytes
         "ERL_FLAGS": "+fnl -kernel inet_dist_use_interface {127,0,0,1}",
@@ -101,35 +119,39 @@ def _environment(folder: Path, distribution_port: int, epmd_port: int) -> dict[s
     }
 
 
-def _write_files(folder: Path, amqp_port: int, management_port: int) -> None:
+def _write_files(folder: Path, ports: Ports, cookie: str) -> None:
     for name in ("data", "log"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
     (folder / "advanced.config").write_text("[].\n")
     (folder / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{amqp_port}\n"
+        f"listeners.tcp.1 = 127.0.0.1:{ports.amqp}\n"
         f"management.tcp.ip = 127.0.0.1\n"
-        f"management.tcp.port = {management_port}\n"
+        f"management.tcp.port = {ports.management}\n"
         "disk_free_limit.absolute = 50MB\n"
     )
-    cookie = folder / ".erlang.cookie"
-    cookie.unlink(missing_ok=True)  # a new one each time, for a start may have been killed amid writing it
-    with os.fdopen(os.open(cookie, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-        file.write(secrets.token_hex(20))
+    cookie_file = folder / ".erlang.cookie"
+    cookie_file.unlink(missing_ok=True)  # a new one each time, for a start may have been killed amid writing it
+    with os.fdopen(os.open(cookie_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        file.write(cookie)
 
 
-def _choose_ports(folder: Path) -> tuple[int, int, int, int]:
-    """Choose for AMQP, management, distribution and epmd. The first two stay, are standard, or both move.
+def _choose_ports(folder: Path) -> Ports:
+    """Choose four ports. Those for AMQP and management stay, are standard, or both move.
 
     Both, because tools guess one from the other: 5672 of one broker beside 15672 of another misleads them.
     """
     last = read(folder, "last-node.json")
     wanted = [(last.amqp_port, last.management_port)] if last else []
-    ports = random.SystemRandom().sample(_OTHER_PORTS, len(_OTHER_PORTS))
-    free = (port for port in ports if is_free(port))
-    distribution, epmd, *moved = (next(free) for _ in range(4))
+    distribution, epmd, *moved = free_ports(4)
     amqp, management = next((pair for pair in (*wanted, _STANDARD_PORTS) if all(map(is_free, pair))), moved)
-    return amqp, management, distribution, epmd
+    return Ports(amqp, management, distribution, epmd)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports that nobody uses at the moment."""
+    ports = random.SystemRandom().sample(_OTHER_PORTS, len(_OTHER_PORTS))
+    return list(itertools.islice(filter(is_free, ports), count))
 
 
 def is_free(port: int) -> bool:

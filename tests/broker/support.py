@@ -63,7 +63,9 @@ class Vhost:
         self.name = name
         self.broker = found
         place = urlsplit(found.amqp_url.split(";")[0])
-        self.amqp_url = f"{place.scheme}://{place.netloc}/{quote(name, safe='')}"
+        self.amqp_url = ";".join(
+            urlsplit(url)._replace(path=f"/{quote(name, safe='')}").geturl() for url in found.amqp_url.split(";")
+        )
         self.settings = Settings(
             amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=20
         )
@@ -99,7 +101,7 @@ class Vhost:
         declare(self.settings, queues)
 
     def connect(self) -> pika.BlockingConnection:
-        return pika.BlockingConnection(pika.URLParameters(self.amqp_url))
+        return pika.BlockingConnection([pika.URLParameters(url) for url in self.amqp_url.split(";")])
 
     def publish(self, route: Route, body: bytes, **properties: Any) -> None:
         """Publish as a foreign client would: a bare body, confirmed and mandatory."""
@@ -150,7 +152,7 @@ class Vhost:
 
     def url_of(self, user: str, password: str) -> str:
         """Return the URL of the virtual host for another user."""
-        place = urlsplit(self.amqp_url)
+        place = urlsplit(self.settings.first_amqp_url)
         return f"{place.scheme}://{user}:{password}@{place.hostname}:{place.port or 5672}{place.path}"
 
     @contextlib.contextmanager
@@ -241,12 +243,19 @@ class Workers:
         }
         self._started: list[Worker] = []
 
-    def start(self, *options: str, queue: str = "jobs", tasks: Iterable[str] = (JOBS,), **environment: str) -> Worker:
-        """Start a worker and wait until it consumes, or has ended."""
+    def start(
+        self,
+        *options: str,
+        queue: str = "jobs",
+        tasks: Iterable[str] = (JOBS,),
+        module: str = "consumers.run",
+        **environment: str,
+    ) -> Worker:
+        """Start a worker, by another module if it prepares something, and wait until it consumes, or has ended."""
         modules = itertools.chain.from_iterable(("--tasks", module) for module in tasks)
         worker = Worker(
             subprocess.Popen(
-                [sys.executable, "-m", "consumers.run", "--queue", queue, *modules, "--log-format", "json", *options],
+                [sys.executable, "-m", module, "--queue", queue, *modules, "--log-format", "json", *options],
                 env={**self.environment, **environment},
                 stderr=subprocess.PIPE,
                 text=True,

@@ -159,6 +159,24 @@ def test_cookie(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_given_ports_and_cookie(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller may choose the ports and the cookie, which the nodes of one cluster have in common."""
+    install("env", tmp_path, monkeypatch)
+    folder.mkdir(parents=True)
+    launched = node_launch.launch(folder, node_launch.Ports(21_001, 21_002, 21_003, 21_004), "SECRET")
+    node_process.until(lambda: not launched.is_alive(), 10)
+
+    assert (launched.amqp_port, launched.management_port) == (21_001, 21_002)
+    assert (launched.distribution_port, launched.epmd_port) == (21_003, 21_004)
+    assert "ERL_EPMD_PORT=21004" in node_launch.log_of(folder).read_text()
+    assert (folder / ".erlang.cookie").read_text() == "SECRET"
+
+
+def test_free_ports() -> None:
+    """So many ports as asked for, each another."""
+    assert len(set(node_launch.free_ports(20))) == 20
+
+
 def test_standard_ports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The standard ports are taken when both are free."""
     monkeypatch.setattr(node_launch, "is_free", lambda _port: True)

@@ -1,0 +1,89 @@
+"""The command of the fault matrix: `python -m tests.faults`. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults import results
+from tests.faults.brokers import PRIVATE, opened
+from tests.faults.row import Result
+from tests.faults.rows import ROWS, find
+from tests.faults.running import run_all
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns 1 when a run lost something or had a problem."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        for row in ROWS:
+            print(f"{row.number:>3}  {row.name:<24} {row.injected}")
+        return 0
+    try:
+        rows = find(options.row)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left behind
+    print(f"seed {seed}", flush=True)
+    ended: list[Result] = []
+    for which in options.broker or [PRIVATE]:
+        with opened(which, options.management_url, options.first_node) as place:
+            fitting = [row for row in rows if place.nodes or not row.needs]
+            for row in rows:
+                if row not in fitting:
+                    needs = ", ".join(need.value for need in row.needs)
+                    print(f"skip {row.name:<24} {place.version:<8} needs {needs}")
+            say = lambda result: print(results.line(result), flush=True)  # noqa: E731
+            ended += run_all(fitting, place, seed, options.repeat, options.jobs, say)
+    known = results.merge(options.results, ended)
+    if options.results == results.RESULTS:
+        results.DOCUMENT.write_text(results.document(known), encoding="utf-8")
+    bad = [result for result in ended if not result.is_good]
+    lost = sum(len(result.lost) for result in ended)
+    print(f"{len(ended)} runs, {lost} lost, {len(bad)} not as promised")
+    return 1 if bad or not ended else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    command = "python -m tests.faults"
+    parser = argparse.ArgumentParser(
+        prog=command,
+        description="Break something while tasks are submitted and run, then count what became of every message.",
+        epilog=f"examples:\n  {command} --list\n  {command} --row kill-child --repeat 20\n"
+        f"  {command} --row 1 --seed 4711             the same run again\n"
+        f"  {command} --broker private --broker amqp://guest:guest@host:5672/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--list", action="store_true", help="print the rows")
+    parser.add_argument("--row", nargs="+", default=[], metavar="N|NAME", help="only these rows")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each row (default: 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the first run of each row; later ones count on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side, of rows that allow it")
+    parser.add_argument(
+        "--broker",
+        action="append",
+        metavar="WHICH",
+        help="private: a node of the installed rabbitmq-server (default); a command with the verbs start, stop, kill "
+        "and ctl N; or an amqp:// URL, for the rows that only use it. May be repeated",
+    )
+    parser.add_argument("--management-url", default=os.environ.get("MANAGEMENT_URL", ""), help="of that URL's broker")
+    parser.add_argument("--first-node", type=int, default=1, metavar="N", help="the command's first node (default: 1)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=results.RESULTS,
+        metavar="FILE",
+        help="where results are merged into; with the default, docs/faults.md is written, too",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Tasks of the fault matrix. Each attempt that begins or finishes is on disk before anything else happens."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from consumers import Reject, current_attempt, task
+from tests.faults.records import FINISHED, STARTED, append
+from topology import WorkQueue
+
+EXECUTIONS = "FAULTS_EXECUTIONS"
+"""The environment variable that names the log of executions."""
+
+faults = WorkQueue("faults", topics=("faults.#",), retry_delays=(0.3, 0.6, 1.2), fanout=True)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[int]:
+    """Log that this attempt begins and, if nothing was raised, that it finished; yields its number."""
+    attempt = current_attempt()
+    assert attempt
+    path = Path(os.environ[EXECUTIONS])
+    append(path, attempt.id, attempt.number, os.getpid(), STARTED)
+    yield attempt.number
+    append(path, attempt.id, attempt.number, os.getpid(), FINISHED)
+
+
+@task("faults.work", queue=faults)
+def work(seconds: float) -> None:
+    """Take so long."""
+    with _logged():
+        time.sleep(seconds)
+
+
+@task("faults.hold_gil", queue=faults)
+def hold_gil(seconds: int) -> None:
+    """Take so long in C, without letting go of the GIL."""
+    with _logged():
+        ctypes.PyDLL(None).sleep(seconds)
+
+
+@task("faults.slow_at_first", queue=faults)
+def slow_at_first(seconds: float, marker: str) -> None:
+    """Take so long, but only the first time."""
+    with _logged():
+        if not Path(marker).exists():
+            Path(marker).touch()
+            time.sleep(seconds)
+
+
+@task("faults.slow_at_first_limited", queue=faults, time_limit=5.0)
+def slow_at_first_limited(seconds: float, marker: str) -> None:
+    """Do as `slow_at_first` does, within a time limit of five seconds."""
+    slow_at_first(seconds, marker)
+
+
+@task("faults.limited", queue=faults, time_limit=1.0)
+def limited(seconds: float) -> None:
+    """Take so long, with a time limit of one second."""
+    with _logged():
+        time.sleep(seconds)
+
+
+@task("faults.fail", queue=faults)
+def fail(times: int) -> None:
+    """Raise in the first so many attempts."""
+    with _logged() as number:
+        if number <= times:
+            raise ValueError(f"attempt {number} of {times} that fail")
+
+
+@task("faults.reject", queue=faults)
+def reject(seconds: float) -> None:
+    """Say after so long that trying again cannot help."""
+    with _logged():
+        time.sleep(seconds)
+        raise Reject("no use")
+
+
+@task("faults.crash", queue=faults)
+def crash() -> None:
+    """Read address 0: a segmentation fault."""
+    with _logged():
+        ctypes.string_at(0)
+
+
+@task("faults.exit", queue=faults)
+def exit_process() -> None:
+    """End the process under the worker's feet."""
+    with _logged():
+        os._exit(7)
+
+
+@task("faults.eat_memory", queue=faults)
+def eat_memory() -> None:
+    """Be killed as the kernel kills what ate all memory."""
+    with _logged():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("faults.kill_worker", queue=faults)
+def kill_worker() -> None:
+    """Kill the worker's parent process, which is the parent of the process that forked this one."""
+    with _logged():
+        stat = Path(f"/proc/{os.getppid()}/stat").read_text()
+        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+        time.sleep(60)

@@ -1,0 +1,25 @@
+"""The rows of the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.faults.row import Row
+from tests.faults.rows import cluster, confirms, limits, link, messages, nodes, poison, processes, queues, storm
+
+ROWS: Sequence[Row] = sorted(
+    (
+        row
+        for part in (processes, queues, messages, poison, limits, confirms, storm, link, nodes, cluster)
+        for row in part.ROWS
+    ),
+    key=lambda row: row.number,
+)
+
+
+def find(wanted: Sequence[str]) -> list[Row]:
+    """Return the rows with these numbers or names, all without any. Raises `ValueError` for one that is not there."""
+    for one in wanted:
+        if not any(one in (str(row.number), row.name) for row in ROWS):
+            raise ValueError(f"there is no row {one!r}; --list prints them")
+    return [row for row in ROWS if not wanted or str(row.number) in wanted or row.name in wanted]

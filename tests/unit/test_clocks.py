@@ -1,0 +1,44 @@
+"""Clocks: the wall clock, which may jump, is for telling people the time; whatever waits or limits uses another."""
+
+from __future__ import annotations
+
+import ast
+
+from tests.unit.test_layers import sources
+from topology.settings import CHECKOUT
+
+TELLING_PEOPLE_THE_TIME = {"consumers/log.py", "consumers/resend.py"}
+WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
+
+
+def reads_wall_clock(source: str) -> bool:
+    """Whether a file names a function that reads the wall clock."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
+            owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            if (owner, node.attr) in WALL_CLOCKS:
+                return True
+        if isinstance(node, ast.ImportFrom) and {(node.module, alias.name) for alias in node.names} & WALL_CLOCKS:
+            return True
+    return False
+
+
+def test_the_wall_clock_measures_nothing() -> None:
+    """Only the log and the headers of dead messages, which people read, know the time of day."""
+    files = {
+        source
+        for package in ("topology", "producers", "consumers")
+        for source in sources(package)
+        if reads_wall_clock((CHECKOUT / source).read_text(encoding="utf-8"))
+    }
+
+    assert files == TELLING_PEOPLE_THE_TIME
+
+
+def test_every_spelling_is_seen() -> None:
+    """The other test would notice."""
+
+    assert reads_wall_clock("import time\nbegan = time.time()")
+    assert reads_wall_clock("from time import time")
+    assert reads_wall_clock("import datetime\ndatetime.datetime.now()")
+    assert not reads_wall_clock("import time\nbegan = time.monotonic()")
