@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +105,36 @@ def eat_memory() -> None:
     """Be killed as the kernel kills what ate all memory."""
     with _logged():
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("faults.loop", queue=faults, time_limit=0.5)
+def loop() -> None:
+    """Never end, with a time limit of half a second."""
+    with _logged():
+        while True:
+            pass
+
+
+@task("faults.backtrack", queue=faults, time_limit=0.5)
+def backtrack() -> None:
+    """Match a regular expression for years in C, keeping the GIL, with a time limit of half a second."""
+    with _logged():
+        re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@task("faults.flood", queue=faults)
+def flood(lines: int) -> None:
+    """Write a lot to where the worker's log goes."""
+    with _logged():
+        for number in range(lines):
+            print(f"{number:>99}", file=sys.stderr)
+
+
+@task("faults.leave_process", queue=faults)
+def leave_process() -> None:
+    """Start a process that would outlive everything, and return."""
+    with _logged():
+        subprocess.Popen(["sleep", "3600"])
 
 
 @task("faults.kill_worker", queue=faults)

@@ -15,12 +15,23 @@ _CLOCK_SLACK_SECONDS = 0.05
 
 
 def kill_own_process(stage: Stage) -> None:
-    """Submit tasks that segfault, leave, and are killed as for lack of memory."""
+    """Submit tasks that segfault, leave, are killed as for lack of memory, or never end."""
     stage.worker()
-    poison = [stage.message(f"faults.{how}") for how in ("crash", "exit", "eat_memory") for _ in range(2)]
+    hows = ("crash", "exit", "eat_memory", "loop", "backtrack")
+    poison = [stage.message(f"faults.{how}") for how in hows for _ in range(2)]
     stage.hit = [message.id for message in poison]
     with stage.load(among=poison):
         stage.await_running(*stage.hit)
+        stage.blow()
+
+
+def be_unruly(stage: Stage) -> None:
+    """Submit tasks that flood the log, and that leave a process behind, among others."""
+    stage.worker()
+    floods = [stage.message("faults.flood", lines=stage.random.randint(10_000, 20_000)) for _ in range(3)]
+    left = [stage.message("faults.leave_process") for _ in range(3)]
+    with stage.load(among=[*floods, *left]):
+        stage.await_running(*(message.id for message in floods))
         stage.blow()
 
 
@@ -66,12 +77,13 @@ ROWS = [
     Row(
         17,
         "poison",
-        "tasks that segfault, exit, or are killed",
+        "tasks that segfault, exit, are killed, loop for ever, or keep the GIL in C for ever",
         "1, a neighbour",
         kill_own_process,
         lambda _stage: 1,
         afterwards=see_backoff,
     ),
+    Row(17, "unruly", "tasks that flood the log, and that leave a process of their own behind", "0", be_unruly),
     Row(
         18,
         "poison-for-worker",
