@@ -95,16 +95,24 @@ def worker_name() -> str:
 
 
 def _as_text(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
-    shown = " ".join([f"{name}={_text(value)}" for name, value in fields.items() if value not in ("", None)])
-    moment = f"{_clock(int(created))}.{int(created % 1 * 1000):03d}"
-    line = f"{moment} {level:<7} [{os.getpid()}] {message}"
-    return f"{line}  {shown}" if shown else line
+    shown = [
+        f"{name}={value}" if type(value) is str and _is_plain(value) else f"{name}={_text(value)}"
+        for name, value in fields.items()
+        if value is not None and value != ""
+    ]
+    line = _beginning(int(created * 1000), level, os.getpid()) + message
+    return f"{line}  {' '.join(shown)}" if shown else line
 
 
 def _as_json(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
     moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
     document = {"time": moment, "level": level, "pid": os.getpid(), "message": message, **fields}
     return json.dumps(document, default=str)
+
+
+@functools.lru_cache(maxsize=4)
+def _beginning(millisecond: int, level: str, pid: int) -> str:
+    return f"{_clock(millisecond // 1000)}.{millisecond % 1000:03d} {level:<7} [{pid}] "
 
 
 @functools.lru_cache(maxsize=2)
