@@ -44,6 +44,7 @@ def _kill(stage: Stage, victim: int) -> None:
     stage.submit(*stage.messages(20))  # without the killed node
     stage.await_finished(*stage.account().confirmed)
     stage.nodes.start(victim)
+    _expect_all_confirmed(stage)
 
 
 def lose_majority(stage: Stage) -> None:
@@ -77,6 +78,7 @@ def rolling_restart(stage: Stage) -> None:
             await_value(lambda: stage.nodes.running(1) == len(ALL), "all nodes")  # as an operator would
         load.wait()
     stage.submit(*stage.messages(20))
+    _expect_all_confirmed(stage)
 
 
 def partition(stage: Stage) -> None:
@@ -138,6 +140,12 @@ def _load(stage: Stage, count: int, seconds: float) -> Iterator[Load]:
 
 def _urls(stage: Stage, numbers: Sequence[int]) -> str:
     return ";".join(at_vhost(stage.nodes.amqp_url(number), stage.vhost.name) for number in numbers)
+
+
+def _expect_all_confirmed(stage: Stage) -> None:
+    """See that no producer heard of the fault: there always was a majority, and time enough."""
+    errors = stage.errors()
+    stage.expect(not errors, f"{len(errors)} publishes ended in an error, the last in: {errors[-1:]}")
 
 
 def _expect_refused(stage: Stage, publisher: Publisher, where: str) -> None:
