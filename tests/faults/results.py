@@ -18,9 +18,9 @@ DOCUMENT = CHECKOUT / "docs" / "faults.md"
 
 _INTRODUCTION = """# Faults survived
 
-What happens to messages when something breaks. Each line was run many times, each time with the fault at another
-moment; `make faults` runs them again and writes this file. In every run a producer submits 100 to 300 tasks, workers
-run them, and the fault comes in between. Afterwards
+What happens to messages when something breaks. Each line was run as often as it says, each time with the fault at
+another moment; `make faults` runs them again and writes this file. In every run a producer submits 100 to 300 tasks,
+workers run them, and the fault comes in between. Afterwards
 
     lost = confirmed − executed − parked
 

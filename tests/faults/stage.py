@@ -66,7 +66,7 @@ class Stage:
         """What has to be undone after the run."""
         self._started: list[Worker] = []
         self._publisher: Publisher | None = None
-        self._closed: set[str] = set()
+        self._closed: set[tuple[str, object]] = set()
         self._numbers = itertools.count(1)
         self.vhost.declare(jobs.faults)
 
@@ -208,20 +208,20 @@ class Stage:
         knows of so many that were not closed here before.
         """
 
-        def look() -> list[str] | None:
+        def look() -> list[tuple[str, object]] | None:
             known = [
-                one["name"]
+                (one["name"], one.get("connected_at"))  # a port, and so a name, may come again
                 for one in self.vhost.api("GET", f"vhosts/{self.vhost.name}/connections")
                 if one.get("client_properties", {}).get("connection_name") == "leveret worker"
                 and user in ("", one.get("user"))
-                and one["name"] not in self._closed
             ]
+            known = [one for one in known if one not in self._closed]
             return known if len(known) >= least else None
 
-        for name in await_value(look, f"{least} connections of workers in the management API"):
-            self._closed.add(name)
+        for one in await_value(look, f"{least} connections of workers in the management API"):
+            self._closed.add(one)
             with contextlib.suppress(urllib.error.HTTPError):  # it has ended by itself
-                self.vhost.api("DELETE", f"connections/{urllib.parse.quote(name, safe='')}")
+                self.vhost.api("DELETE", f"connections/{urllib.parse.quote(one[0], safe='')}")
 
     def with_url(self, amqp_url: str) -> Publisher:
         """Return another producer of this virtual host, by another way; the caller closes it."""

@@ -11,6 +11,7 @@ from tests.broker.support import await_value
 from tests.faults import jobs
 from tests.faults.nodes import Nodes, at_vhost
 from tests.faults.producing import Load
+from tests.faults.records import UNKNOWN
 from tests.faults.row import Need, Row
 from tests.faults.rows.link import publisher_at
 from tests.faults.rows.nodes import BOUND, SETTLED_SECONDS, most_duplicates
@@ -19,6 +20,8 @@ from tests.faults.stage import PREFETCH, Stage
 ALL = (1, 2, 3)
 _TIMEOUT_SECONDS = 5.0
 _LEEWAY_SECONDS = 2.0
+_LATEST = 40
+"""Messages: those that are submitted after the fault, and the last of those submitted while it came and went."""
 
 
 def kill_one(stage: Stage) -> None:
@@ -44,6 +47,7 @@ def _kill(stage: Stage, victim: int) -> None:
     stage.submit(*stage.messages(20))  # without the killed node
     stage.await_finished(*stage.account().confirmed)
     stage.nodes.start(victim)
+    _expect_flow(stage)
 
 
 def lose_majority(stage: Stage) -> None:
@@ -77,6 +81,7 @@ def rolling_restart(stage: Stage) -> None:
             await_value(lambda: stage.nodes.running(1) == len(ALL), "all nodes")  # as an operator would
         load.wait()
     stage.submit(*stage.messages(20))
+    _expect_flow(stage)
 
 
 def partition(stage: Stage) -> None:
@@ -138,6 +143,16 @@ def _load(stage: Stage, count: int, seconds: float) -> Iterator[Load]:
 
 def _urls(stage: Stage, numbers: Sequence[int]) -> str:
     return ";".join(at_vhost(stage.nodes.amqp_url(number), stage.vhost.name) for number in numbers)
+
+
+def _expect_flow(stage: Stage) -> None:
+    """See that producers are served again, the one from before the fault and the one from after it.
+
+    RabbitMQ 3.10 may refuse messages while it elects a leader, and then goes on refusing on the channels of that time.
+    """
+    errors = stage.errors()
+    refused = [one for one in stage.account().submissions[-_LATEST:] if one.what == UNKNOWN]
+    stage.expect(not refused, f"{len(errors)} publishes ended in an error, lately still, the last in: {errors[-1:]}")
 
 
 def _expect_refused(stage: Stage, publisher: Publisher, where: str) -> None:
