@@ -48,6 +48,7 @@ class Consumer:
         self._connection: Any = None
         self._subscriptions: dict[str, _Subscription] = {}
         self._settlers: list[Settler] = []
+        self._retired: list[_Subscription] = []
         self._renewing: asyncio.Task[None] | None = None
         self._stopped = False
         self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
@@ -159,14 +160,21 @@ class Consumer:
                     if former.last_heard == former.settler.last_taken and not (former.settler or former.is_changing):
                         await self._consume(queue)
                         await self._ask(former.channel, former.channel.basic_cancel, former.tag)
-                        if not former.settler:
-                            self._settlers.remove(former.settler)
-                            former.channel.close()
+                        self._retired.append(former)
                     former.last_heard = former.settler.last_taken
+                self._close_retired()
         except LeveretError as error:
             self._end(error)
         except pika_errors.AMQPError as error:
             self._end(explain(error, self._settings.first_amqp_url))
+
+    def _close_retired(self) -> None:
+        """Close the channels that were replaced and hold nothing any more."""
+        for subscription in self._retired[:]:
+            if not subscription.settler:
+                self._retired.remove(subscription)
+                self._settlers.remove(subscription.settler)
+                subscription.channel.close()
 
     def prefetch_of(self, queue: WorkQueue) -> int:
         """Return how many unacknowledged messages of a queue are held at most."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ MOST_RETURNS = 20
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOSS_FOLLOWS_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.3
 _LONGEST_REPUBLISH_PAUSE_SECONDS = 30.0
 
 
@@ -98,6 +100,8 @@ class Worker:
     async def _connect(self, first: bool) -> Consumer | None:
         """Open a consumer, trying until it works; None when told to stop meanwhile."""
         began, said, tries = time.monotonic(), "", 0
+        if not first:  # perhaps everybody has lost the broker; do not come back all at once
+            await self._wait(self._stop, random.uniform(0, _FIRST_PAUSE_SECONDS))  # noqa: S311
         while not self._stop.is_set():
             consumer = Consumer(self._settings, self._plan.queues, self._holding.first_prefetch, self._on_delivery)
             try:

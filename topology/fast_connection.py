@@ -131,9 +131,9 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
         content = frames.read_delivery(buffer, at) if channel else None
         if content is None:
             return 0
-        tag = content.method.consumer_tag
-        consumer = channel._consumers.get(tag)
-        if consumer is None or tag in channel._cancelled:
+        # Also what arrives between a cancel and its confirmation, which pika would send back to the queue.
+        consumer = channel._consumers.get(content.method.consumer_tag)
+        if consumer is None:
             return 0
         consumer(channel, content.method, content.properties, content.body)
         return content.end

@@ -133,7 +133,7 @@ def test_the_private_node_knows_nothing_of_our_environment() -> None:
     """A node is started with an environment of its own, so that AMQP_URL does not live on in it."""
     code = (
         "from pathlib import Path; from topology import node_launch;"
-        "print(sorted(node_launch._environment(Path('x'), 1, 2).items()))"
+        "print(sorted(node_launch.environment(Path('x'), node_launch.Ports(1, 2, 3, 4)).items()))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], env={"AMQP_URL": SECRET}, capture_output=True, text=True, check=True
