@@ -97,7 +97,6 @@ ROWS = [
         "the work queue deleted and declared at once",
         "0",
         replace_queue,
-        afterwards=see_report,
         patience_seconds=90.0,
     ),
     Row(
