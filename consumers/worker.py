@@ -112,7 +112,7 @@ class Worker:
                 if str(error) != said:
                     said = str(error)
                     event(logging.WARNING, f"{error}; trying again until it works")
-                self._declare_what_is_gone(error)
+                await self._declare_what_is_gone(error)
             else:
                 where = mask(self._settings.amqp_url)
                 after = "" if first else f" again after {time.monotonic() - began:.1f} s"
@@ -123,10 +123,10 @@ class Worker:
             tries += 1
         return None
 
-    def _declare_what_is_gone(self, error: LeveretError) -> None:
+    async def _declare_what_is_gone(self, error: LeveretError) -> None:
         if isinstance(error, TopologyError) and self._plan.may_declare:
             try:
-                declare(self._settings, self._plan.queues)
+                await asyncio.to_thread(declare, self._settings, self._plan.queues)
             except LeveretError as refusal:
                 event(logging.WARNING, f"cannot declare: {refusal}")
 

@@ -24,6 +24,7 @@ from topology.fast_connection import FastConnection
 from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
+_ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
 _LONGEST_BACKOFF_SECONDS = 5.0
 
 headers.install()
@@ -160,12 +161,17 @@ def declaring(settings: Settings) -> Iterator[Any]:
         transport="pyamqp",
         connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         ssl=settings.tls_files.kombu_options(made.host) if made.ssl_options else False,
-        transport_options={"client_properties": made.client_properties},
+        transport_options={
+            "client_properties": made.client_properties,
+            "read_timeout": _ANSWER_TIMEOUT_SECONDS,
+            "write_timeout": _ANSWER_TIMEOUT_SECONDS,
+        },
     )
     try:
         yield connection.connect() and connection
     finally:
-        connection.release()
+        with contextlib.suppress(OSError):  # a dead link cannot say goodbye
+            connection.release()
 
 
 def first_that_answers(settings: Settings) -> str:

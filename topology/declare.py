@@ -107,7 +107,8 @@ def _apply(connection: Any, vhost: str, operation: Any) -> None:
     except amqp_errors.NotFound:
         raise
     except (amqp_errors.AMQPError, OSError) as error:
-        raise TopologyError(f"the broker could not declare the topology: {error}; try again") from error
+        said = str(error) or type(error).__name__
+        raise TopologyError(f"the broker could not declare the topology: {said}; try again") from error
 
 
 def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:

@@ -8,6 +8,7 @@ and tell for every message exactly once how it ended.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable
@@ -77,6 +78,7 @@ class Outbox:
         self._channel: Any = None
         self._tags = itertools.count(1)
         self._suspects = 0  # messages that were in flight when the broker closed the channel: sent one by one
+        self._is_refusing = False  # RabbitMQ 3.10 may go on refusing on a channel after the cause is gone
         self._blocked = ""
         self._failure: BrokerError | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -113,6 +115,10 @@ class Outbox:
             if self._connecting is None and self._waiting:
                 self._connecting = self._loop.create_task(self._open())
             return
+        if self._is_refusing:
+            if not self._unconfirmed:
+                self._change_channel()
+            return
         window = 1 if self._suspects else WINDOW
         while self._waiting and len(self._unconfirmed) < window and not self._blocked:
             item = self._waiting[0]
@@ -133,12 +139,20 @@ class Outbox:
         if self._connection:
             self._connection.send_written()
 
+    def _change_channel(self) -> None:
+        """Go on with another channel of the same connection, if there is something to send."""
+        if self._channel.is_open:
+            self._channel.close()
+        self._channel, self._is_refusing = None, False
+        self._pump()
+
     async def _open(self) -> None:
         """Get a channel in confirm mode, however long that takes; messages expire meanwhile."""
         for failed_tries in itertools.count():
             try:
                 if self._connection is None:
                     self._connection = await connect(self._settings, self._role, self._on_lost)
+                    self._blocked = ""  # the former connection heard of it; this one is told when it publishes
                     self._connection.add_on_connection_blocked_callback(self._on_blocked)
                     self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
                 channel = await open_channel(self._connection)
@@ -153,12 +167,15 @@ class Outbox:
             await asyncio.sleep(backoff_seconds(failed_tries))
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
-        self._connection.on_confirms(channel, self._on_confirm)
+        self._connection.on_confirms(channel, functools.partial(self._on_confirm, channel))
         self._channel, self._connecting, self._failure = channel, None, None
         self._tags = itertools.count(1)
         self._pump()
 
-    def _on_confirm(self, last_tag: int, multiple: bool, refused: bool) -> None:
+    def _on_confirm(self, channel: Any, last_tag: int, multiple: bool, refused: bool) -> None:
+        if channel is not self._channel:
+            return  # it was given up, and its tags are those of other messages now
+        self._is_refusing = self._is_refusing or refused
         tags = list(itertools.takewhile(lambda tag: tag <= last_tag, self._unconfirmed)) if multiple else [last_tag]
         for tag in tags:
             item = self._unconfirmed.pop(tag, None)
@@ -186,17 +203,19 @@ class Outbox:
             )
         return None
 
-    def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
+    def _on_return(self, channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
         item = self._in_flight.get(properties.message_id)
-        if item:
+        if item and channel is self._channel:
             item.returned = True  # the confirm of a returned message follows, and ends it
 
-    def _on_blocked(self, _connection: Any, frame: Any) -> None:
-        self._blocked = frame.method.reason or "an alarm"
+    def _on_blocked(self, connection: Any, frame: Any) -> None:
+        if connection is self._connection:
+            self._blocked = frame.method.reason or "an alarm"
 
-    def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
-        self._blocked = ""
-        self._pump()
+    def _on_unblocked(self, connection: Any, _frame: Any) -> None:
+        if connection is self._connection:
+            self._blocked = ""
+            self._pump()
 
     def _on_lost(self, connection: Any, _error: BaseException) -> None:
         if connection is not self._connection:
@@ -221,7 +240,7 @@ class Outbox:
 
     def _take_back(self) -> None:
         """Put what was not confirmed back in front, to be sent again under the same id."""
-        self._channel = None
+        self._channel, self._is_refusing = None, False
         self._waiting.extendleft(reversed(self._unconfirmed.values()))
         for item in self._unconfirmed.values():
             item.returned = False

@@ -30,6 +30,7 @@ QUICK = (
     "poison",
     "producer-killed",
     "killed-while-burying",
+    "no-confirm",
 )
 
 

@@ -154,6 +154,7 @@ def test_memory_alarm(vhost: Vhost) -> None:
         try:
             broker_ctl("set_vm_memory_high_watermark", "0.0000001")
             refusal = await_value(look, "the alarm")
+            assert isinstance(look(), BrokerBlocked)  # also by the connection that took the place of the first
         finally:
             broker_ctl("set_vm_memory_high_watermark", "0.4")
 

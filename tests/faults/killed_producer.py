@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from producers import Publisher
 from tests.faults import records
@@ -41,10 +42,10 @@ def _kill_at_confirm(last: int) -> None:
     honest = Outbox._on_confirm
     confirms = itertools.count(1)
 
-    def on_confirm(outbox: Outbox, last_tag: int, multiple: bool, refused: bool) -> None:
+    def on_confirm(outbox: Outbox, channel: Any, last_tag: int, multiple: bool, refused: bool) -> None:
         if next(confirms) == last:
             os.kill(os.getpid(), signal.SIGKILL)
-        honest(outbox, last_tag, multiple, refused)
+        honest(outbox, channel, last_tag, multiple, refused)
 
     Outbox._on_confirm = on_confirm  # type: ignore[method-assign, assignment]
 
