@@ -33,7 +33,7 @@ def declare(settings: Settings, work_queues: Iterable[queues.WorkQueue]) -> None
     """Declare the shared exchanges and everything the work queues consist of.
 
     Raises `TopologyMismatch` when an object exists with other arguments, `AccessRefused` without the right to
-    configure, `BrokerUnreachable` when nothing answers.
+    configure, `BrokerUnreachable` when nothing answers, `TopologyError` for anything else that goes wrong.
     """
     tables = [shared_exchanges(), *map(objects_of, work_queues)]
     for tries_left in reversed(range(_TRIES)):
@@ -44,7 +44,9 @@ def declare(settings: Settings, work_queues: Iterable[queues.WorkQueue]) -> None
             return
         except amqp_errors.NotFound as error:  # somebody else replaces an exchange this moment
             if not tries_left:
-                raise TopologyError(f"the broker could not declare the topology: {error}; try again") from error
+                raise _failed(error) from error
+        except (amqp_errors.AMQPError, OSError) as error:
+            raise _failed(error) from error
 
 
 def _declare_table(connection: Any, table: Table, vhost: str) -> None:
@@ -90,6 +92,11 @@ def _replace(channel: Any, exchange: Any) -> None:
     exchange.declare(channel=channel)
 
 
+def _failed(error: Exception) -> TopologyError:
+    said = str(error) or type(error).__name__
+    return TopologyError(f"the broker could not declare the topology: {said}; try again")
+
+
 def _apply(connection: Any, vhost: str, operation: Any) -> None:
     """Run one operation on a channel of its own, for an error closes the channel, and translate the error."""
     channel = connection.default_channel
@@ -104,11 +111,6 @@ def _apply(connection: Any, vhost: str, operation: Any) -> None:
             f"the broker refused to declare: {error.reply_text}; give this user the configure right in virtual host "
             f"{vhost!r}, or let another account run python -m topology.declare and use --no-declare"
         ) from error
-    except amqp_errors.NotFound:
-        raise
-    except (amqp_errors.AMQPError, OSError) as error:
-        said = str(error) or type(error).__name__
-        raise TopologyError(f"the broker could not declare the topology: {said}; try again") from error
 
 
 def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:
