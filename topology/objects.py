@@ -94,7 +94,7 @@ def objects_of(queue: WorkQueue) -> Table:
                 )
                 for tier, name, delay in tiers
             ),
-            _quorum_queue(dlq, **{"x-overflow": "reject-publish"}),  # should a policy limit it, the oldest stay
+            _quorum_queue(dlq),
         ),
         bindings=(
             Binding(after_failure[0], first, ""),

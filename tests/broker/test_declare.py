@@ -23,7 +23,6 @@ from topology.queues import WorkQueue
 from topology.settings import CHECKOUT
 
 TIER = {**objects_of(jobs).queues[1].queue_arguments, "x-message-ttl": 3_600_000}
-DLQ = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
 """The arguments of the first retry tier, but nothing leaves it."""
 Objects = dict[str, set[tuple[object, ...]]]
 MakePlan = Callable[..., WorkQueue]
@@ -138,8 +137,8 @@ def test_changed_retry_plan(
         ("jobs", "x-dead-letter-exchange", {"x-queue-type": "quorum"}),
         ("jobs.retry.1.300ms", "x-message-ttl", TIER),
         ("jobs.retry.1.300ms", "x-dead-letter-routing-key", {**TIER, "x-dead-letter-routing-key": "jobs@9"}),
-        ("jobs.dlq", "x-queue-type", {"x-queue-type": "classic", "x-overflow": "reject-publish"}),
-        ("jobs.dlq", "x-delivery-limit", {**DLQ, "x-delivery-limit": 7}),
+        ("jobs.dlq", "x-queue-type", {"x-queue-type": "classic"}),
+        ("jobs.dlq", "x-delivery-limit", {"x-queue-type": "quorum", "x-delivery-limit": 7}),
     ],
 )
 def test_queue_with_other_arguments(vhost: Vhost, queue: str, argument: str, current: dict[str, object]) -> None:

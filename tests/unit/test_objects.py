@@ -71,7 +71,7 @@ def test_a_queue_with_three_delays_has_three_tiers_and_a_dlq() -> None:
         "words.retry.1.1s": tier(1, 1_000),
         "words.retry.2.5s": tier(2, 5_000),
         "words.retry.3.25s": tier(3, 25_000),
-        "words.dlq": {**QUORUM, "x-overflow": "reject-publish"},
+        "words.dlq": QUORUM,
     }
 
 
@@ -118,7 +118,7 @@ def test_without_delays_the_first_failure_is_final() -> None:
 
     assert arguments(table) == {
         "words": {**DEAD_LETTERING, "x-dead-letter-exchange": "words.failed"},
-        "words.dlq": {**QUORUM, "x-overflow": "reject-publish"},
+        "words.dlq": QUORUM,
     }
     assert sorted(table.bindings) == sorted(
         [
