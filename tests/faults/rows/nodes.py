@@ -73,14 +73,14 @@ def _alarm(stage: Stage, alarm: Alarm, sign: str) -> None:
         with stage.fault():
             try:
                 stage.nodes.ctl(1, command, low)
-                await_value(lambda: stage.vhost.api("GET", "nodes")[0][sign], f"the node's {sign}")
+                await_value(lambda: stage.vhost.api("GET", "nodes")[0].get(sign), f"the node's {sign}")
                 for publisher in (near, far, near):
                     _expect_blocked(stage, publisher)
                 proxy.reset()  # whoever was blocked and lost the link must hear of the alarm's end all the same
                 stage.await_finished(*work)
             finally:
                 stage.nodes.ctl(1, command, normal)
-        await_value(lambda: not stage.vhost.api("GET", "nodes")[0][sign], f"the end of the node's {sign}")
+        await_value(lambda: stage.vhost.api("GET", "nodes")[0].get(sign) is False, f"the end of the node's {sign}")
         for publisher in (near, far):
             before = stage.account().unknown
             stage.submit(*stage.messages(10), by=publisher)
