@@ -158,11 +158,15 @@ class Consumer:
                 for queue in self._queues:
                     former = self._subscriptions[queue.name]
                     if former.last_heard == former.settler.last_taken and not (former.settler or former.is_changing):
+                        former.is_changing = True  # so that nobody else changes it
                         await self._consume(queue)
+                        if self._stopped:
+                            break
                         await self._ask(former.channel, former.channel.basic_cancel, former.tag)
                         self._retired.append(former)
                     former.last_heard = former.settler.last_taken
                 self._close_retired()
+            self.stop_taking()  # also what was begun meanwhile
         except LeveretError as error:
             self._end(error)
         except pika_errors.AMQPError as error:
