@@ -31,6 +31,7 @@ queues, and the workers must leave when told to and leave no process behind.
 *Duplicates* are ends beyond the first, of all messages of a run: executions that finished once more, or copies in
 the dead-letter queue. *Recovery* is the time from the end of the fault (a single blow ends as it begins) to the next
 execution that began and finished, of a task that the fault had interrupted or that was confirmed after it.
+Rows run side by side (`--jobs`, several brokers), so these times are those of a busy machine.
 """
 
 
