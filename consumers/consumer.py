@@ -64,6 +64,9 @@ class Consumer:
         try:
             for queue in self._queues:
                 await self._consume(queue)
+        except pika_errors.AMQPError as error:  # the broker left between two steps
+            await close(self._connection)
+            raise explain(error, self._settings.first_amqp_url) from error
         except BaseException:
             await close(self._connection)
             raise
@@ -93,13 +96,13 @@ class Consumer:
         """
         try:
             channel = await open_channel(self._connection)
+            counts: dict[str, int] = {}
+            for name in names:
+                answer = await self._ask(channel, channel.queue_declare, name, passive=True)
+                counts[name] = answer.method.message_count
+            channel.close()
         except pika_errors.AMQPError as error:
             raise explain(error, self._settings.first_amqp_url) from error
-        counts: dict[str, int] = {}
-        for name in names:
-            answer = await self._ask(channel, channel.queue_declare, name, passive=True)
-            counts[name] = answer.method.message_count
-        channel.close()
         return counts
 
     async def _consume(self, queue: WorkQueue) -> None:

@@ -1,0 +1,48 @@
+"""A consumer whose broker leaves between two steps says so in our own words, which the worker knows how to take."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pika.exceptions import ConnectionClosedByBroker
+
+from consumers import consumer
+from consumers.consumer import Consumer
+from tests.broker.jobs import jobs
+from tests.broker.support import Vhost
+from topology.errors import BrokerUnreachable
+
+
+async def _leave(_connection: Any) -> Any:
+    raise ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'")
+
+
+def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting succeeded, and then it shuts down."""
+    vhost.declare(jobs)
+    monkeypatch.setattr(consumer, "open_channel", _leave)
+
+    async def open_consumer() -> None:
+        await Consumer(vhost.settings, [jobs], 1, lambda _delivery: None).open()
+
+    with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
+        asyncio.run(open_consumer())
+
+
+def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look of --drain at the queues ends like any other lost connection."""
+    vhost.declare(jobs)
+
+    async def count() -> None:
+        made = Consumer(vhost.settings, [jobs], 1, lambda _delivery: None)
+        await made.open()
+        monkeypatch.setattr(consumer, "open_channel", _leave)
+        try:
+            await made.ready_messages(["jobs"])
+        finally:
+            await made.close()
+
+    with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
+        asyncio.run(count())
