@@ -62,6 +62,8 @@ async def redrive(
         for outcome in await asyncio.gather(*moving):
             if outcome:
                 raise outcome
+    except pika.exceptions.AMQPError as error:  # the broker left between two steps
+        raise connection.explain(error, configured.first_amqp_url) from error
     finally:
         await connection.close(opened)
         await outbox.close()

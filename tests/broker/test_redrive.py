@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import pika
 import pytest
 
+from producers import redrive as redrive_module
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers, await_value, run
+from topology import connection
+from topology.errors import BrokerUnreachable
 from topology.message import FAILURE_HEADERS, new_id
 from topology.names import Route, dlq_name
 from topology.samples import words
@@ -263,6 +267,19 @@ def test_errors(vhost: Vhost, redrive: Redrive, make_url: Callable[[Vhost], str]
     assert text in line
     assert "secret" not in line
     assert vhost.counts(jobs) == {DLQ: 1}
+
+
+def test_the_broker_leaves_meanwhile(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting succeeded, and then it shuts down: an error of ours, and nothing is moved."""
+    vhost.declare(jobs)
+
+    async def leave(_connection: Any) -> Any:
+        raise pika.exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED - shutdown")
+
+    monkeypatch.setattr(connection, "open_channel", leave)
+
+    with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
+        asyncio.run(redrive_module.redrive(vhost.settings, "jobs"))
 
 
 def test_worked_example(vhost: Vhost, redrive: Redrive, workers: Workers, tmp_path: Path) -> None:
