@@ -64,9 +64,6 @@ class Consumer:
         try:
             for queue in self._queues:
                 await self._consume(queue)
-        except pika_errors.AMQPError as error:  # the broker left between two steps
-            await close(self._connection)
-            raise explain(error, self._settings.first_amqp_url) from error
         except BaseException:
             await close(self._connection)
             raise
@@ -94,15 +91,13 @@ class Consumer:
 
         Raises `TopologyError` for one that is not there, `BrokerUnreachable` when the connection ends meanwhile.
         """
-        try:
-            channel = await open_channel(self._connection)
-            counts: dict[str, int] = {}
-            for name in names:
-                answer = await self._ask(channel, channel.queue_declare, name, passive=True)
-                counts[name] = answer.method.message_count
+        channel = await open_channel(self._connection)
+        counts: dict[str, int] = {}
+        for name in names:
+            answer = await self._ask(channel, channel.queue_declare, name, passive=True)
+            counts[name] = answer.method.message_count
+        if channel.is_open:
             channel.close()
-        except pika_errors.AMQPError as error:
-            raise explain(error, self._settings.first_amqp_url) from error
         return counts
 
     async def _consume(self, queue: WorkQueue) -> None:
@@ -172,8 +167,6 @@ class Consumer:
             self.stop_taking()  # also what was begun meanwhile
         except LeveretError as error:
             self._end(error)
-        except pika_errors.AMQPError as error:
-            self._end(explain(error, self._settings.first_amqp_url))
 
     def _close_retired(self) -> None:
         """Close the channels that were replaced and hold nothing any more."""
@@ -181,7 +174,8 @@ class Consumer:
             if not subscription.settler:
                 self._retired.remove(subscription)
                 self._settlers.remove(subscription.settler)
-                subscription.channel.close()
+                if subscription.channel.is_open:
+                    subscription.channel.close()
 
     def prefetch_of(self, queue: WorkQueue) -> int:
         """Return how many unacknowledged messages of a queue are held at most."""
@@ -196,7 +190,12 @@ class Consumer:
                 answered.set_exception(self._explain("the queue", reason))
 
         channel.add_on_close_callback(on_close)
-        method(*arguments, **options, callback=lambda frame: None if answered.done() else answered.set_result(frame))
+        try:
+            method(
+                *arguments, **options, callback=lambda frame: None if answered.done() else answered.set_result(frame)
+            )
+        except pika_errors.AMQPError as error:  # it was closed between two steps
+            raise self._explain("the queue", error) from error
         return await answered
 
     def _on_settled(self) -> None:

@@ -74,7 +74,9 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     failure: BrokerError | None = None
     for url in settings.amqp_url.split(";"):
         try:
-            return await _connect_one(parameters(url, role, settings), on_lost)
+            connection = await _connect_one(parameters(url, role, settings), on_lost)
+            connection.url = url
+            return connection
         except (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError) as error:
             failure = explain(error, url)
             failure.__cause__ = error
@@ -107,7 +109,7 @@ async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> FastConnect
 
 
 async def open_channel(connection: FastConnection) -> Any:
-    """Open a channel. Raises what pika raises when the connection is closed meanwhile."""
+    """Open a channel. Raises `BrokerUnreachable` when the connection ends before it is open."""
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_open(channel: Any) -> None:
@@ -119,8 +121,11 @@ async def open_channel(connection: FastConnection) -> Any:
             opened.set_exception(error)
 
     connection.add_on_close_callback(on_close)
-    connection.channel(on_open_callback=on_open)
-    return await opened
+    try:
+        connection.channel(on_open_callback=on_open)
+        return await opened
+    except pika_errors.AMQPError as error:
+        raise explain(error, connection.url) from error
 
 
 def server_version(connection: FastConnection) -> tuple[int, ...]:

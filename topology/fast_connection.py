@@ -28,6 +28,9 @@ OnConfirm = Callable[[int, bool, bool], None]
 class FastConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no types
     """Opened as pika's own. `publish` and `on_confirms` are the short way for publishers; consumers need nothing."""
 
+    url = ""
+    """Of the broker, for errors to name it."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._written: list[bytes] = []
         self._frame_buffer: bytes

@@ -161,8 +161,8 @@ class Outbox:
                 self._fail_waiting(error)
                 self._connecting = None
                 return
-            except (BrokerError, pika_errors.AMQPError) as error:
-                self._failure = error if isinstance(error, BrokerError) else None
+            except BrokerError as error:
+                self._failure = error
                 self._connection = None
             await asyncio.sleep(backoff_seconds(failed_tries))
         channel.add_on_return_callback(self._on_return)

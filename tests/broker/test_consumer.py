@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from pika.exceptions import ConnectionClosedByBroker
 
-from consumers import consumer
 from consumers.consumer import Consumer
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost
 from topology.errors import BrokerUnreachable
+from topology.fast_connection import FastConnection
 
 
-async def _leave(_connection: Any) -> Any:
+def _leave(_connection: Any, **_options: Any) -> None:
     raise ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'")
 
 
 def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connecting succeeded, and then it shuts down."""
     vhost.declare(jobs)
-    monkeypatch.setattr(consumer, "open_channel", _leave)
+    monkeypatch.setattr(FastConnection, "channel", _leave)
 
     async def open_consumer() -> None:
         await Consumer(vhost.settings, [jobs], 1, lambda _delivery: None).open()
@@ -38,7 +38,7 @@ def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypat
     async def count() -> None:
         made = Consumer(vhost.settings, [jobs], 1, lambda _delivery: None)
         await made.open()
-        monkeypatch.setattr(consumer, "open_channel", _leave)
+        monkeypatch.setattr(FastConnection, "channel", _leave)
         try:
             await made.ready_messages(["jobs"])
         finally:

@@ -14,8 +14,8 @@ import pytest
 from producers import redrive as redrive_module
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers, await_value, run
-from topology import connection
 from topology.errors import BrokerUnreachable
+from topology.fast_connection import FastConnection
 from topology.message import FAILURE_HEADERS, new_id
 from topology.names import Route, dlq_name
 from topology.samples import words
@@ -273,10 +273,10 @@ def test_the_broker_leaves_meanwhile(vhost: Vhost, monkeypatch: pytest.MonkeyPat
     """Connecting succeeded, and then it shuts down: an error of ours, and nothing is moved."""
     vhost.declare(jobs)
 
-    async def leave(_connection: Any) -> Any:
+    def leave(_connection: Any, **_options: Any) -> None:
         raise pika.exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED - shutdown")
 
-    monkeypatch.setattr(connection, "open_channel", leave)
+    monkeypatch.setattr(FastConnection, "channel", leave)
 
     with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
         asyncio.run(redrive_module.redrive(vhost.settings, "jobs"))
