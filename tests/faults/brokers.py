@@ -6,17 +6,16 @@ URL), `stop N`, `kill N` and `ctl N ARGUMENT…` brings nodes of any other versi
 
 from __future__ import annotations
 
-import base64
-import json
 import shlex
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from tests.faults.nodes import CommandNodes, Nodes, PrivateNodes
 from topology.broker import Broker
+from topology.management import Management
+from topology.settings import Settings
 
 PRIVATE = "private"
 # A cluster's side without a majority has to stop; RabbitMQ before 4.0 is told so, later ones know nothing else.
@@ -78,11 +77,5 @@ def hasten_statistics(nodes: Nodes, number: int) -> None:
 
 
 def _version(broker: Broker) -> str:
-    place = urlsplit(broker.amqp_url)
-    login = f"{unquote(place.username or 'guest')}:{unquote(place.password or 'guest')}"
-    request = urllib.request.Request(
-        broker.management_url.rstrip("/") + "/api/overview",
-        headers={"Authorization": "Basic " + base64.b64encode(login.encode()).decode()},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return str(json.load(answer)["rabbitmq_version"])
+    settings = Settings(amqp_url=broker.amqp_url, management_url=broker.management_url)
+    return str(Management(settings, timeout_seconds=30).call("GET", "overview")["rabbitmq_version"])
