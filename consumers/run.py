@@ -81,12 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--queue", action="append", required=True, metavar="Q", help="work queue; may be repeated")
-    parser.add_argument(
-        "--tasks",
-        action="append",
-        metavar="MODULE",
-        help=f"module that defines tasks and queues; may be repeated (default: {SAMPLES})",
-    )
+    modules.add_option(parser, "module that defines tasks and queues; may be repeated", SAMPLES)
     parser.add_argument(
         "--processes",
         type=functools.partial(_number, most=_MOST_PROCESSES),

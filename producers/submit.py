@@ -18,13 +18,12 @@ from tqdm import tqdm
 from producers.publisher import Publisher, submit
 from topology import broker, connection, modules, names, queues, samples, settings
 from topology.command import EXIT_ERROR, run
-from topology.declare import declare
+from topology.declare import SAMPLES, declare
 from topology.errors import LeveretError, MessageError, SettingsError
 from topology.message import TaskMessage, read_json
 from topology.names import Route
 from topology.settings import Settings
 
-SAMPLES = "topology.samples"
 _MOST_REPORTED_LINES = 20
 
 
@@ -191,12 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--routing-key", metavar="KEY", help="routing key (default: the task's name)")
     parser.add_argument("--queue", metavar="QUEUE", help="put it into exactly this queue, by the direct exchange")
-    parser.add_argument(
-        "--tasks",
-        action="append",
-        metavar="MODULE",
-        help=f"module whose queues to declare first (default: {SAMPLES})",
-    )
+    modules.add_option(parser, "module whose queues to declare first", SAMPLES)
     parser.add_argument(
         "--no-declare",
         action="store_true",

@@ -176,12 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "  AMQP_URL=amqp://user:password@host/vhost python -m topology.declare --tasks my_app",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--tasks",
-        action="append",
-        metavar="MODULE",
-        help=f"module whose queues to declare; may be repeated (default: {SAMPLES})",
-    )
+    modules.add_option(parser, "module whose queues to declare; may be repeated", SAMPLES)
     parser.add_argument("--dry-run", action="store_true", help="show what would be declared, and stop")
     options = parser.parse_args(arguments)
     return run("topology.declare", lambda: _run(options.tasks or [SAMPLES], options.dry_run))

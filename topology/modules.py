@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 import traceback
@@ -9,6 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from topology.errors import LeveretError, TaskModuleError
+
+
+def add_option(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+    """Add the option `--tasks MODULE` to a command; what it gives, or else the default, is for `load`."""
+    parser.add_argument("--tasks", action="append", metavar="MODULE", help=f"{what} (default: {default})")
 
 
 def load(names: Iterable[str]) -> None:

@@ -121,12 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m topology.users --tasks my_app --role worker --password-stdin < worker-password",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--tasks",
-        action="append",
-        metavar="MODULE",
-        help=f"module whose queues the users work with; may be repeated (default: {SAMPLES})",
-    )
+    modules.add_option(parser, "module whose queues the users work with; may be repeated", SAMPLES)
     parser.add_argument("--role", action="append", choices=ROLES, help="only this one; may be repeated")
     parser.add_argument(
         "--prefix", default="leveret", metavar="NAME", help="users are NAME-ROLE (default: %(default)s)"
