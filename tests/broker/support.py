@@ -302,6 +302,11 @@ def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:
     return started, go
 
 
+def child_that_runs(started: Path) -> int:
+    """Wait for the waiting task to start; returns the process it runs in, which it wrote into this file."""
+    return int(await_value(lambda: started.read_text() if started.exists() else "", "the task to start"))
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value, is_alive, start_waiting_task
+from tests.broker.support import Vhost, Worker, Workers, await_value, child_that_runs, is_alive, start_waiting_task
 from topology.names import Route
 
 
@@ -47,9 +47,9 @@ def test_a_child_killed_amid_its_task_costs_one_attempt(vhost: Vhost, workers: W
     vhost.declare(jobs)
     started, go = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
-    await_value(lambda: started.exists() and started.read_text(), "the task to start")
+    child = child_that_runs(started)
 
-    os.kill(int(started.read_text()), signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     worker.await_event("retry", id="the-id", attempt="1/3")
     go.touch()
 
@@ -73,8 +73,7 @@ def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, worke
     vhost.declare(jobs)
     started, _ = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
-    await_value(lambda: started.exists() and started.read_text(), "the task to start")
-    child = int(started.read_text())
+    child = child_that_runs(started)
 
     os.kill(forkserver_of(worker), signal.SIGKILL)
 

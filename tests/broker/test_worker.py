@@ -8,7 +8,17 @@ from pathlib import Path
 
 from producers import Publisher
 from tests.broker.jobs import jobs
-from tests.broker.support import Restart, Vhost, Worker, Workers, await_value, is_alive, run, start_waiting_task
+from tests.broker.support import (
+    Restart,
+    Vhost,
+    Worker,
+    Workers,
+    await_value,
+    child_that_runs,
+    is_alive,
+    run,
+    start_waiting_task,
+)
 from topology.message import TaskMessage, new_id
 from topology.names import Route
 
@@ -76,8 +86,7 @@ def test_second_sigterm_hands_back(vhost: Vhost, workers: Workers, tmp_path: Pat
     vhost.declare(jobs)
     started, _ = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
-    await_value(lambda: started.exists() and started.read_text(), "the task to start")
-    child = int(started.read_text())
+    child = child_that_runs(started)
 
     worker.signal(signal.SIGTERM)
     worker.await_event("SIGTERM: finishing")
@@ -104,8 +113,7 @@ def test_ctrl_c_stops_the_parent_only(vhost: Vhost, workers: Workers, tmp_path: 
     vhost.declare(jobs)
     started, go = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
-    await_value(lambda: started.exists() and started.read_text(), "the task to start")
-    child = int(started.read_text())
+    child = child_that_runs(started)
 
     os.kill(child, signal.SIGINT)
     worker.signal(signal.SIGINT)
@@ -121,8 +129,7 @@ def test_killed_parent_takes_its_children_along(vhost: Vhost, workers: Workers, 
     vhost.declare(jobs)
     started, _ = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
-    await_value(lambda: started.exists() and started.read_text(), "the task to start")
-    child = int(started.read_text())
+    child = child_that_runs(started)
 
     worker.process.kill()
 
