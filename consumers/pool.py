@@ -7,8 +7,8 @@ When a task of a batch takes longer than its like, what the child has not begun 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from consumers.child_handle import ChildHandle
@@ -17,6 +17,7 @@ from consumers.forkserver import Forkserver, ForkserverDied
 from consumers.log import event
 from consumers.outcome import Ending, Outcome
 from consumers.slots import Slots
+from consumers.waiting import Waiting
 
 _BATCH_SECONDS = 0.002
 _LARGEST_BATCH = 64
@@ -24,6 +25,7 @@ _BATCH_BYTES = 256 * 1024
 _PACE_STEP = 1.25
 _SHORTEST_PACE_SECONDS = 1e-6
 _CHECK_SECONDS = 0.01
+_SUSPECTS_COME_SECONDS = 0.05  # what came back together comes again together, but not in one piece
 _IDLE_DEATH_PAUSE_SECONDS = 1.0
 
 OnOutcome = Callable[[Delivery, Outcome], None]
@@ -36,11 +38,12 @@ class Pool:
         self._forkserver = forkserver
         self._on_outcome = on_outcome
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Delivery] = deque()
+        self._waiting = Waiting()
         self._children = [ChildHandle(index, forkserver, slots, self._hear) for index in range(size)]
         self._free: list[ChildHandle] = []
         self._paces: dict[str, float] = {}  # queue → how many seconds its tasks take of late
         self._feed_soon: asyncio.Handle | None = None
+        self._draw_soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self.failed: asyncio.Future[None] = self._loop.create_future()
@@ -59,40 +62,35 @@ class Pool:
 
     def give(self, delivery: Delivery) -> None:
         """Run a delivery as soon as a child is free."""
-        self._waiting.append(delivery)
-        if len(self._free) == len(self._children):
+        if not self._waiting.add(delivery):
+            if self._draw_soon is None:
+                self._draw_soon = self._loop.call_later(_SUSPECTS_COME_SECONDS, self._draw)
+        elif len(self._free) == len(self._children):
             self._feed()  # nothing to do so far: no reason to wait for more
         elif self._feed_soon is None and self._free:
             self._feed_soon = self._loop.call_soon(self._feed)  # after all that arrived with it
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
         """Take back the deliveries of a queue that wait for a child, all but the first so many."""
-        ours = [delivery for delivery in self._waiting if delivery.queue.name == queue]
-        too_many = set(ours[most:])
-        self._waiting = deque(delivery for delivery in self._waiting if delivery not in too_many)
-        return ours[most:]
+        numbers = itertools.count()
+        return self._waiting.withdraw(lambda delivery: delivery.queue.name == queue and next(numbers) >= most)
 
     def withdraw_older(self, moment: float) -> list[Delivery]:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
-        late = [delivery for delivery in self._waiting if delivery.arrived < moment]
-        if late:
-            self._waiting = deque(delivery for delivery in self._waiting if delivery.arrived >= moment)
-        return late
+        return self._waiting.withdraw(lambda delivery: delivery.arrived < moment)
 
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""
         for child in self._children:
-            self._waiting.extendleft(reversed(child.take_back()))
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        return waiting
+            self._waiting.put_back(child.take_back())
+        return self._waiting.withdraw(lambda _delivery: True)
 
     def stop(self) -> None:
         """Kill what runs and end every child. No outcome is told any more."""
         self._stopped = True
         self._loop.remove_reader(self._forkserver.fileno())
-        if self._timer:
-            self._timer.cancel()
+        for timer in filter(None, (self._timer, self._draw_soon)):
+            timer.cancel()
         for child in self._children:
             child.disconnect()
         self._forkserver.stop()
@@ -103,25 +101,31 @@ class Pool:
             self._free.append(child)
             self._feed()
 
+    def _draw(self) -> None:
+        self._draw_soon = None
+        self._waiting.draw()
+        self._feed()
+
     def _feed(self) -> None:
         self._feed_soon = None
-        while self._waiting and self._free:
+        while self._waiting.ready and self._free:
             child = self._free.pop()
             child.send(self._next_batch(share_with=len(self._free) + 1))
         if self._timer is None and any(child.held for child in self._children):
             self._timer = self._loop.call_later(_CHECK_SECONDS, self._check)
 
     def _next_batch(self, share_with: int) -> list[Delivery]:
-        most = min(_LARGEST_BATCH, -(-len(self._waiting) // share_with))
-        batch = [self._waiting.popleft()]
+        waiting = self._waiting.ready
+        most = min(_LARGEST_BATCH, -(-len(waiting) // share_with))
+        batch = [waiting.popleft()]
         seconds, size = self.pace_of(batch[0].queue.name), len(batch[0].body)
         while len(batch) < most:
-            following = self._waiting[0]
+            following = waiting[0]
             seconds += self.pace_of(following.queue.name)
             size += len(following.body)
             if seconds > _BATCH_SECONDS or size > _BATCH_BYTES:
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(waiting.popleft())
         return batch
 
     def _hear(self, child: ChildHandle) -> None:
@@ -129,10 +133,14 @@ class Pool:
         finished, is_free = child.receive()
         for delivery, outcome in finished:
             self._note_pace(delivery.queue.name, outcome.duration_seconds)
-            self._on_outcome(delivery, outcome)
+            self._end(delivery, outcome)
         if is_free:
             self._free.append(child)
             self._feed()
+
+    def _end(self, delivery: Delivery, outcome: Outcome) -> None:
+        self._waiting.ended(delivery)
+        self._on_outcome(delivery, outcome)
 
     def _note_pace(self, queue: str, seconds: float) -> None:
         """Follow the median: each outcome moves the pace one step, so a few slow tasks among many do not count."""
@@ -154,9 +162,9 @@ class Pool:
                 child.kill_if_overdue(begun)
                 if child.is_stalled(begun):
                     for delivery, outcome in child.finished_before(begun):
-                        self._on_outcome(delivery, outcome)
+                        self._end(delivery, outcome)
                     taken_back += child.take_back()
-        self._waiting.extendleft(reversed(taken_back))
+        self._waiting.put_back(taken_back)
         self._feed()
 
     def _hear_forkserver(self) -> None:
@@ -177,9 +185,9 @@ class Pool:
         ended, not_begun = child.bury(exit_status)
         if child in self._free:
             self._free.remove(child)
-        self._waiting.extendleft(reversed(not_begun))
+        self._waiting.put_back(not_begun)
         for delivery, outcome in ended:
-            self._on_outcome(delivery, outcome)
+            self._end(delivery, outcome)
         died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
         if died_running:
             self._start(child)

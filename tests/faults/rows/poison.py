@@ -65,11 +65,11 @@ def kill_own_worker(stage: Stage) -> None:
 
 
 def see_deliveries(stage: Stage) -> None:
-    """The poison was parked, with a number of deliveries the worker's own limit allows."""
+    """The poison was parked, and nothing else, with a number of deliveries the worker's own limit allows."""
     account = stage.account()
     poison = min(account.confirmed)
     deliveries = account.starts[poison]
-    stage.expect(poison in account.parked, f"{poison} is not parked")
+    stage.expect(set(account.parked) == {poison}, f"parked instead of {poison}: {sorted(account.parked)}")
     stage.expect(deliveries <= _MOST_DELIVERIES, f"{poison} was begun {deliveries} times")
 
 
