@@ -25,7 +25,7 @@ from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
-_LONGEST_BACKOFF_SECONDS = 5.0
+_LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broker that is back should be used
 
 headers.install()
 
