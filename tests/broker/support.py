@@ -35,14 +35,14 @@ T = TypeVar("T")
 Restart = Callable[[], None]
 
 
-def await_value(look: Callable[[], T | None], what: str) -> T:
+def await_value(look: Callable[[], T | None], what: str, patience_seconds: float = _PATIENCE_SECONDS) -> T:
     """Look until there is something, and return it; fail when it does not come."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(0.02)
-    raise AssertionError(f"waited {_PATIENCE_SECONDS:g} s in vain for {what}")
+    raise AssertionError(f"waited {patience_seconds:g} s in vain for {what}")
 
 
 class Dead(NamedTuple):

@@ -105,7 +105,7 @@ class Nodes(abc.ABC):
     def _without_app(self, number: int, *commands: Sequence[str]) -> None:
         for command in (("stop_app",), *commands, ("start_app",), ("await_startup",)):
             self.ctl(number, *command)
-        await_value(lambda: _answers(self.amqp_url(number)), f"node {number}")
+        await_value(lambda: answers(self.amqp_url(number)), f"node {number}")
 
 
 def at_vhost(amqp_url: str, vhost: str) -> str:
@@ -194,15 +194,15 @@ class CommandNodes(Nodes):
     def start(self, number: int) -> None:
         amqp_url, management_url = self._tell("start", number).split()
         self._urls[number] = amqp_url, management_url
-        await_value(lambda: _answers(amqp_url), f"node {number} at {amqp_url}")
+        await_value(lambda: answers(amqp_url), f"node {number} at {amqp_url}")
 
     def stop(self, number: int) -> None:
         self._tell("stop", number)
-        await_value(lambda: not _answers(self.amqp_url(number)), f"the end of node {number}")
+        await_value(lambda: not answers(self.amqp_url(number)), f"the end of node {number}")
 
     def kill(self, number: int) -> None:
         self._tell("kill", number)
-        await_value(lambda: not _answers(self.amqp_url(number)), f"the end of node {number}")
+        await_value(lambda: not answers(self.amqp_url(number)), f"the end of node {number}")
 
     def ctl(self, number: int, *arguments: str) -> str:
         return self._tell("ctl", number, "-q", *arguments)
@@ -215,11 +215,12 @@ class CommandNodes(Nodes):
 
     def close(self) -> None:
         for number in self._urls:
-            if _answers(self.amqp_url(number)):
+            if answers(self.amqp_url(number)):
                 self.stop(number)
 
 
-def _answers(amqp_url: str) -> bool:
+def answers(amqp_url: str) -> bool:
+    """Whether a broker at this URL takes a connection."""
     try:
         check(amqp_url)
     except BrokerError:

@@ -173,8 +173,8 @@ class Stage:
         return await_value(look, "a task at work")
 
     def await_finished(self, *ids: str) -> None:
-        """Wait until all of these were executed or parked."""
-        await_value(lambda: not set(ids) & self.account().missing, "the end of tasks")
+        """Wait until all of these were executed or parked, as patiently as the row is."""
+        await_value(lambda: not set(ids) & self.account().missing, "the end of tasks", self.row.patience_seconds)
 
     def blow(self, hit: Sequence[str] | None = None) -> None:
         """Note that the fault happens now, at a single blow."""

@@ -32,7 +32,7 @@ def told(command: Path) -> list[str]:
 
 def test_numbers_and_urls(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's first node is the one the command line names; the URLs are what the command prints."""
-    monkeypatch.setattr(nodes, "_answers", lambda _url: True)
+    monkeypatch.setattr(nodes, "answers", lambda _url: True)
     made = CommandNodes([str(command)], first=6)
     made.start(2)
 
@@ -43,7 +43,7 @@ def test_numbers_and_urls(command: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_stop_and_kill(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ending a node returns once it answers no more."""
-    monkeypatch.setattr(nodes, "_answers", lambda _url: told(command)[-1].startswith("start"))
+    monkeypatch.setattr(nodes, "answers", lambda _url: told(command)[-1].startswith("start"))
     made = CommandNodes([str(command)])
     made.start(1)
     made.stop(1)

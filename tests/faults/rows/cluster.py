@@ -51,7 +51,10 @@ def _kill(stage: Stage, victim: int) -> None:
 
 
 def lose_majority(stage: Stage) -> None:
-    """Kill two nodes of three, and start one of them again."""
+    """Kill two nodes of three, and start one of them again.
+
+    RabbitMQ 4.3 may then keep what consumers held on the lost node for its `consumer_disconnected_timeout`, 60 s.
+    """
     _prepare(stage)
     alive, back, gone = stage.random.sample(ALL, 3)
     with publisher_at(stage, stage.vhost.amqp_url, _TIMEOUT_SECONDS) as hasty:
@@ -120,6 +123,7 @@ def partition(stage: Stage) -> None:
 def _prepare(stage: Stage, workers: int = 2) -> None:
     """See that all nodes run, start workers at different nodes, and let the new queues settle."""
     assert stage.nodes.running(1) == len(ALL)
+    stage.undo.callback(stage.nodes.start_together, ALL)
     for _ in range(workers):
         _worker(stage, stage.random.sample(ALL, 3))
     time.sleep(SETTLED_SECONDS)
