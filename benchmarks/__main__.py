@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import tempfile
@@ -12,15 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment, machine, measure, report
+from benchmarks import environment, faults, machine, measure, report
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.books import books_in
 from benchmarks.brokers import RabbitMQ, Redis
+from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, stop_all
 from benchmarks.report import Results
 from benchmarks.systems import ALL, System
+from tests.faults.brokers import PRIVATE
+from tests.faults.nodes import CommandNodes, Nodes, PrivateNodes
 from topology import broker, settings
 from topology.errors import LeveretError
+from topology.settings import Settings
 
 _ROUNDS = 3
 _LONGEST_ERROR = 300
@@ -51,16 +56,19 @@ def _run(options: argparse.Namespace) -> int:
     systems = [system for system in ALL if _wanted(system.name, options.only, [system.name for system in ALL])]
     names = [name for name in measure.NAMES if _wanted(name, options.only, measure.NAMES)]
     if options.quick:
-        names = [name for name in names if name not in measure.SLOW or name in options.only]
+        names = [name for name in names if name not in measure.SLOW or _simple(name) in map(_simple, options.only)]
     systems = [system for system in systems if system.takes_part & set(names)]
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
-    rabbitmq = RabbitMQ(broker.resolve(settings.load()))
-    rabbitmq.versions()  # an error here ends the run before anything is installed
     results = Results()
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name, _broker(options.broker) as (rabbitmq, nodes):
+        rabbitmq.versions()  # an error here ends the run before anything is installed
         folder = Path(name)
+        if nodes is None and "kill-broker" in names:
+            names.remove("kill-broker")
+            say("kill-broker is left out: it needs --broker private, or a command that can kill its broker")
         systems, redis = _prepare(systems, results, folder)
-        bench = Bench(rabbitmq, redis, folder, QUICK if options.quick else Sizes(), books_in(options.books, folder))
+        sizes = QUICK if options.quick else Sizes()
+        bench = Bench(rabbitmq, redis, folder, sizes, books_in(options.books, folder), nodes)
         about: dict[str, Any] = {**machine.describe(rabbitmq, redis), "quick": options.quick, "rounds": rounds}
         about["books"] = [book.name for book in bench.books]
         try:
@@ -79,6 +87,21 @@ def _run(options: argparse.Namespace) -> int:
                 say(f"could not delete the virtual hosts {', '.join(left)}")
     failed = bool(results.skipped or results.errors)
     return 1 if failed else 0
+
+
+@contextmanager
+def _broker(which: str | None) -> Iterator[tuple[RabbitMQ, Nodes | None]]:
+    """Yield the broker that all commands use, or, if one is named, one of our own that may be killed."""
+    if which is None:
+        yield RabbitMQ(broker.resolve(settings.load())), None
+        return
+    nodes = PrivateNodes() if which == PRIVATE else CommandNodes(shlex.split(which))
+    try:
+        nodes.start(1)
+        own = Settings(amqp_url=nodes.amqp_url(1), management_url=nodes.management_url(1))
+        yield RabbitMQ(own), nodes
+    finally:
+        nodes.close()
 
 
 def _wanted(name: str, only: Sequence[str], all_names: Sequence[str]) -> bool:
@@ -125,6 +148,10 @@ def _measure(bench: Bench, system: System, names: Sequence[str], results: Result
         elif names == ["submit"]:
             with bench.cell(system) as cell:
                 results.add(system.name, measure.submit(cell))
+        elif names[0] in FAULTS:
+            with bench.cell(system) as cell:
+                cell.start_warm_worker()
+                results.add(system.name, faults.measure(cell, FAULTS[names[0]]))
         elif names == ["mix"]:
             with bench.cell(system.one_task_a_process()) as cell:
                 cell.start_warm_worker()
@@ -168,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         "exit status: 0 all measured; 1 something failed or was left out, the report says what; 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    known = {_simple(system.name) for system in ALL} | set(measure.NAMES)
+    known = {_simple(name) for name in (*(system.name for system in ALL), *measure.NAMES)}
 
     def name(text: str) -> str:
         if _simple(text) not in known:
@@ -181,6 +208,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="N", help=f"how often (default: {_ROUNDS}, with --quick 1)")
     parser.add_argument("--only", nargs="+", default=[], type=check, metavar="NAME", help="measurements or systems")
     parser.add_argument("--out", type=Path, default=here, metavar="DIR", help="for the results (default: benchmarks)")
+    parser.add_argument(
+        "--broker",
+        metavar="WHICH",
+        help="private: a node of the installed rabbitmq-server; or a command with the verbs start, stop, kill and ctl "
+        "N. Such a broker can be killed. Default: the one that all commands use",
+    )
     parser.add_argument("--books", type=Path, metavar="DIR", help="folder with four books as *.txt to count")
     return parser
 

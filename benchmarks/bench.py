@@ -18,6 +18,7 @@ from benchmarks.environment import CHECKOUT
 from benchmarks.processes import Failed, Process, wait_until
 from benchmarks.systems import System
 from benchmarks.work import RECORD
+from tests.faults.nodes import Nodes
 
 START_TIMEOUT_SECONDS = 60.0
 TIMEOUT_SECONDS = 900.0
@@ -77,6 +78,8 @@ class Bench:
     folder: Path
     sizes: Sizes
     books: Sequence[Path]
+    nodes: Nodes | None = None
+    """The broker's node, where it may be killed."""
     settled: dict[str, int] = field(default_factory=dict)
     """How many messages suit a system, found out in the first round."""
 
@@ -105,6 +108,7 @@ class Cell:
         self._amqp_url = amqp_url
         self._depth: Depth | None = None
         self._worker: Process | None = None
+        self._sender: Process | None = None
         if system.on_redis and bench.redis is None:
             raise Failed("there is no Redis")
         if bench.redis:
@@ -129,6 +133,13 @@ class Cell:
         answer = self._run(command, json.dumps({"way": way, **job}), TIMEOUT_SECONDS, confirm)
         return Sent(**json.loads(answer.splitlines()[-1]))
 
+    def start_sender(self, job: Mapping[str, object]) -> Process:
+        """Have the sending side begin a job that goes on until it is told to stop."""
+        command = [self.system.python(), "-m", "benchmarks.peers.produce", self.system.app]
+        environment = {**self._environment, "BENCH_CONFIRM": str(int(self.system.confirms_when_faults_happen))}
+        self._sender = Process(command, environment, self.folder, json.dumps(job).encode())
+        return self._sender
+
     def preload(self, count: int) -> None:
         """Put no-op tasks into the queue, without confirms where that is faster, and wait until all are there."""
         self.send(self.system.bulk(), {"task": "noop", "count": count}, confirm=self.system.confirms_by_default)
@@ -144,7 +155,8 @@ class Cell:
         return self._depth()
 
     def start_worker(self) -> Process:
-        """Start the worker."""
+        """Start the worker; what is left of one before it is killed."""
+        self.kill_worker()
         self._worker = Process(self.system.worker(), {**self._environment, **self.system.variables}, self.folder)
         return self._worker
 
@@ -162,7 +174,7 @@ class Cell:
             if sent >= 20 * _MEETING_ROUND:
                 raise Failed(f"not all of the {self.system.workers} processes run tasks")
             calls = [("meet", {"number": number, "path": str(path)}) for number in range(_MEETING_ROUND)]
-            self.send(self.system.bulk(), {"calls": calls})
+            self.send(self.system.ways[0], {"calls": calls})
             sent += _MEETING_ROUND
             wait_until(all_ran, START_TIMEOUT_SECONDS, "the first tasks to run")
         return worker
@@ -180,6 +192,15 @@ class Cell:
         wait_until(all_ran, timeout_seconds, f"{len(calls)} tasks to run")
         return path.stat().st_mtime_ns / 1e9 - sent.began
 
+    def worker_has_ended(self) -> bool:
+        """Whether a worker was started and has ended."""
+        return self._worker is not None and self._worker.has_ended()
+
+    def kill_worker(self) -> None:
+        """Kill all processes of the worker."""
+        if self._worker:
+            self._worker.kill()
+
     def check_worker(self) -> None:
         """Raise `Failed` if the worker has ended."""
         if self._worker:
@@ -194,8 +215,8 @@ class Cell:
         if self._depth:
             with contextlib.suppress(Exception):
                 self._depth.close()
-        if self._worker:
-            self._worker.stop()
+        for process in filter(None, (self._sender, self._worker)):
+            process.stop()
 
     def _run(self, command: Sequence[str], given: str, timeout_seconds: float, confirm: bool = True) -> str:
         environment = {**self._environment, "BENCH_CONFIRM": str(int(confirm))}

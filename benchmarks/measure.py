@@ -10,6 +10,7 @@ from statistics import quantiles
 from typing import NamedTuple
 
 from benchmarks.bench import START_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Bench, Call, Cell, wait_for_files
+from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, Process, wait_until
 from benchmarks.systems import System
 
@@ -193,6 +194,6 @@ ON_A_RUNNING_WORKER: dict[str, Callable[[Cell, Process], Numbers]] = {
     "books": lambda cell, _worker: books(cell),
     "hunt": lambda cell, _worker: hunt(cell),
 }
-NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, "mix", "backlog")
-SLOW = ("mix", "backlog")
+NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, "mix", "backlog", *FAULTS)
+SLOW = ("mix", "backlog", *FAULTS)
 """Left out by --quick."""

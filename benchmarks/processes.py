@@ -38,24 +38,33 @@ def wait_until(look: Callable[[], T | None], timeout_seconds: float, what: str) 
 class Process:
     """A command that runs in a session of its own, with its output in a log file."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        self._log = folder / f"worker-{time.monotonic_ns()}.log"
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, given: bytes = b""
+    ) -> None:
+        self._log = folder / f"process-{time.monotonic_ns()}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 env=dict(environment),
                 cwd=folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError), self._process.stdin:
+            self._process.stdin.write(given)
         self.pid = self._process.pid
         _running.add(self)
 
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
     def check(self) -> None:
         """Raise `Failed`, with the end of its log, when it has ended."""
-        if self._process.poll() is not None:
+        if self.has_ended():
             raise Failed(f"the worker ended with status {self._process.returncode}: {self.log_end()}")
 
     def log_end(self) -> str:
@@ -69,6 +78,10 @@ class Process:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill all processes of its session."""
         for pid in _session(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.faults import FAULTS
 from benchmarks.measure import METRICS, NAMES, Metric
 from benchmarks.picture import draw
 from benchmarks.systems import System
@@ -81,6 +82,7 @@ def markdown(results: Results, systems: Sequence[System], about: dict[str, Any])
     for title, metrics in TABLES:
         lines += _table(title, metrics, results, systems)
     lines += _backlog(results, systems)
+    lines += _faults(results, systems)
     lines += ["## Configurations", ""]
     lines += [f"- **{system.name}**: {system.notes}." for system in systems]
     lines += _problems(results)
@@ -132,6 +134,33 @@ def _backlog(results: Results, systems: Sequence[System]) -> list[str]:
         return []
     heads = ["| | messages waiting | drain [tasks/s] | memory [MiB] |", "|---|---:|---:|---:|"]
     return ["## Off a backlog", "", *heads, *lines, ""]
+
+
+def _faults(results: Results, systems: Sequence[System]) -> list[str]:
+    rows = []
+    for system in systems:
+        cells = [_fault_cell(results, system, name) for name in FAULTS]
+        if any(cell != "–" for cell in cells):
+            rows.append(f"| {system.name} | {' | '.join(cells)} |")
+    if not rows:
+        return []
+    heads = [f"| | {' | '.join(fault.title for fault in FAULTS.values())} |", f"|---|{'---|' * len(FAULTS)}"]
+    told = (
+        "Tasks lost and runs too many, of all rounds together, and the longest time after a fault until work was as "
+        "before: all that was sent earlier had run, and something sent later. *Itself*: until the task that was killed "
+        "in the middle had run again; leveret waits for the first retry delay of the queue, 5 s by default.\n"
+    )
+    return ["## What faults cost", "", told, *heads, *rows, ""]
+
+
+def _fault_cell(results: Results, system: System, name: str) -> str:
+    lost = results.of(system, f"{name}_lost")
+    if not lost:
+        return "error" if results.errors.get(system.name, {}).get(name) else "–"
+    twice = sum(results.of(system, f"{name}_twice"))
+    recovery = shown(results.of(system, f"{name}_recovery"))
+    again = results.of(system, f"{name}_again")
+    return f"{sum(lost):.0f} lost, {twice:.0f} twice, {recovery} s" + (f"; itself {shown(again)} s" if again else "")
 
 
 def _problems(results: Results) -> list[str]:

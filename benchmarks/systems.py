@@ -12,7 +12,8 @@ from typing import ClassVar
 from benchmarks import environment
 
 PROCESSES = 2
-EVERYTHING = frozenset({"submit", "drain", "latency", "books", "hunt", "footprint", "backlog", "mix"})
+FAULTS = frozenset({"kill-child", "kill-worker", "kill-broker"})
+EVERYTHING = FAULTS | {"submit", "drain", "latency", "books", "hunt", "footprint", "backlog", "mix"}
 
 
 class System:
@@ -28,6 +29,7 @@ class System:
     ways: ClassVar[tuple[str, ...]] = ("one_by_one", "many")
     """`many` where the system can send many other than one after another."""
     confirms_by_default: ClassVar[bool] = True
+    confirms_when_faults_happen: ClassVar[bool] = True
     workers: ClassVar[int] = PROCESSES
     """How many processes run tasks."""
     notes: ClassVar[str]
@@ -94,6 +96,16 @@ class Celery(System):
         options = "--pool prefork --without-gossip --without-mingle --without-heartbeat --loglevel WARNING"
         app = "-m celery -A benchmarks.peers.celery_app worker"
         return [self.python(), *app.split(), *options.split(), "--concurrency", str(PROCESSES)]
+
+
+class CeleryAsItComes(Celery):
+    """The same without the settings for safety, which are not its defaults."""
+
+    name = "Celery, as it comes"
+    takes_part = FAULTS
+    confirms_when_faults_happen = False
+    notes = "the same without acks_late, reject_on_worker_lost and confirm_publish"
+    variables = {"BENCH_LATE": "0"}  # noqa: RUF012 - a constant, as in the base class
 
 
 class Dramatiq(System):
@@ -165,6 +177,7 @@ class Huey(System):
     name = "Huey (Redis)"
     app = "huey_app"
     requirements = ("huey", "redis")
+    takes_part = EVERYTHING - FAULTS - {"backlog", "mix"}
     on_redis = True
     waits_in = "huey.redis.bench"
     ways = ("one_by_one",)
@@ -184,6 +197,7 @@ class Rq(System):
     name = "RQ (Redis)"
     app = "rq_app"
     requirements = ("rq", "redis")
+    takes_part = EVERYTHING - FAULTS - {"backlog", "mix"}
     on_redis = True
     waits_in = "rq:queue:bench"
     notes = (
@@ -201,8 +215,7 @@ class Pika(System):
 
     name = "pika, ack each"
     app = "pika_app"
-    takes_part = frozenset({"submit", "drain"})
-    ways = ("many",)
+    takes_part = frozenset({"submit", "drain", "latency"})
     workers = 1
     notes = "no worker system: a bare loop in one process, quorum queue, prefetch 250, one ack for each message"
 
@@ -236,6 +249,7 @@ class Pool(System):
 ALL: tuple[System, ...] = (
     Leveret(),
     Celery(),
+    CeleryAsItComes(),
     Dramatiq(),
     Taskiq(),
     FastStream(),

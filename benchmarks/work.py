@@ -15,6 +15,9 @@ Calls = Iterable[tuple[str, dict[str, Any]]]
 """Tasks to send, each a name and keyword arguments."""
 TREASURE = "treasure"
 RECORD = struct.Struct("=ii")
+STEP = struct.Struct("=idiB")
+"""A line of a log of steps: the number of a task, the monotonic time in seconds, the process, and one of these:"""
+STARTED, FINISHED, CONFIRMED = range(3)
 _TOP = 20
 
 
@@ -59,6 +62,18 @@ def hunt(number: int, folder: str, path: str) -> None:
     _append(path, RECORD.pack(number, 0))
 
 
+def step(number: int, path: str, seconds: float) -> None:
+    """Append that this task began, wait, and append that it ended."""
+    log_step(path, number, STARTED)
+    time.sleep(seconds)
+    log_step(path, number, FINISHED)
+
+
+def log_step(path: str, number: int, what: int) -> None:
+    """Append to a log of steps. Whole even if the process dies the moment after."""
+    _append(path, STEP.pack(number, time.monotonic(), os.getpid(), what))
+
+
 def _append(path: str, line: bytes) -> None:
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -68,5 +83,5 @@ def _append(path: str, line: bytes) -> None:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (noop, stamp, meet, tick, slow, count, hunt)
+    function.__name__: function for function in (noop, stamp, meet, tick, slow, step, count, hunt)
 }

@@ -1,4 +1,4 @@
-"""Celery on quorum queues: late acks, no results, and confirms unless BENCH_CONFIRM is 0."""
+"""Celery on quorum queues, no results: late acks unless BENCH_LATE is 0, and confirms unless BENCH_CONFIRM is."""
 
 import os
 
@@ -6,13 +6,14 @@ from celery import Celery
 
 from benchmarks.work import FUNCTIONS, Calls
 
+late = os.environ.get("BENCH_LATE") != "0"
 app = Celery("bench", broker=os.environ["AMQP_URL"])
 app.conf.update(
     task_default_queue="bench",
     task_default_queue_type="quorum",
     task_default_exchange_type="topic",
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
+    task_acks_late=late,
+    task_reject_on_worker_lost=late,
     task_ignore_result=True,
     worker_prefetch_multiplier=int(os.environ.get("BENCH_PREFETCH", "64")),
     worker_enable_remote_control=False,

@@ -1,16 +1,17 @@
 """Bare pika, to show what the client leaves room for: no tasks, no processes, no retries.
 
-Sends on pika's asynchronous channel with a window of outstanding confirms. As a program it consumes, one ack for
-each message or, with the argument `coalesced`, one for many.
+Sends on pika's asynchronous channel with a window of outstanding confirms, or one after another on its blocking one.
+As a program it consumes, one ack for each message or, with the argument `coalesced`, one for many.
 """
 
+import json
 import os
 import sys
 from typing import Any
 
 import pika
 
-from benchmarks.work import Calls
+from benchmarks.work import FUNCTIONS, Calls
 
 QUEUE = "bench"
 WINDOW = 1000
@@ -32,8 +33,18 @@ def start() -> None:
         connection.channel().queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
 
 
+def one_by_one(calls: Calls) -> None:
+    """Publish each and wait for its confirm."""
+    with pika.BlockingConnection(_parameters()) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for task, kwargs in calls:
+            body = json.dumps({"version": 1, "task": task, "kwargs": kwargs}).encode()
+            channel.basic_publish("", QUEUE, body, PROPERTIES, mandatory=True)
+
+
 def many(calls: Calls) -> None:
-    """Publish as many messages as there are calls and wait for every confirm."""
+    """Publish as many messages that mean nothing as there are calls and wait for every confirm."""
     _Publishing(sum(1 for _ in calls)).run()
 
 
@@ -82,7 +93,10 @@ class _Publishing:
 def consume(coalesced: bool) -> None:
     """Consume until killed."""
 
-    def on_message(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+    def on_message(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        if body != BODY:
+            call = json.loads(body)
+            FUNCTIONS[call["task"]](**call["kwargs"])
         if not coalesced:
             channel.basic_ack(method.delivery_tag)
         elif method.delivery_tag % ACK_EVERY == 0:

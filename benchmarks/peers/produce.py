@@ -8,6 +8,12 @@ APP is a module of this folder with `start()`, `one_by_one(calls)` and, where th
     task       this one without arguments, `count` times, or for about `seconds`
     interval   seconds between two calls; their argument `sent` becomes the time
 
+or, to send while things break:
+
+    steps      a log of steps: the task is `step`, and each call that returned is noted there
+    work       seconds each task takes
+    until      a file; sends until it exists, one call each `interval`, whatever calls raise
+
 Prints {"began": …, "seconds": …, "count": …}.
 """
 
@@ -19,8 +25,10 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from benchmarks.work import Calls
+from benchmarks.work import CONFIRMED, Calls, log_step
 
 LEAST_SECONDS = 0.25
 
@@ -30,6 +38,9 @@ def main() -> None:
     app = importlib.import_module(f"benchmarks.peers.{sys.argv[1]}")
     job = json.load(sys.stdin)
     app.start()
+    if "until" in job:
+        _send_until(app.one_by_one, job)
+        return
     send = getattr(app, job["way"])
     count = job.get("count") or len(job.get("calls", ()))
     if "seconds" in job:
@@ -41,6 +52,19 @@ def main() -> None:
     send(calls)
     seconds = time.perf_counter() - clock
     print(json.dumps({"began": began, "seconds": seconds, "count": count}), flush=True)
+
+
+def _send_until(send: Callable[[Calls], None], job: dict[str, Any]) -> None:
+    for number in itertools.count():
+        if Path(job["until"]).exists():
+            return
+        try:
+            send([("step", {"number": number, "path": job["steps"], "seconds": job["work"]})])
+        except Exception as error:  # noqa: BLE001 - what a system raises for a broker that is away is its own affair
+            print(f"task {number}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        else:
+            log_step(job["steps"], number, CONFIRMED)
+        time.sleep(job["interval"])
 
 
 def _rate(send: Callable[[Calls], None], task: str) -> float:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from tests.faults import results
 from tests.faults.brokers import PRIVATE, opened
-from tests.faults.row import Result
+from tests.faults.row import Result, Row
 from tests.faults.rows import ROWS, find
 from tests.faults.running import run_all
+from topology.errors import LeveretError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 1 when a run lost something or had a problem."""
+    """Run the command; returns 1 when a run lost something or had a problem, 2 for wrong usage or no broker."""
     options = _parser().parse_args(arguments)
     if options.list:
         for row in ROWS:
@@ -32,6 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left behind
     print(f"seed {seed}", flush=True)
+    try:
+        ended = _run(options, rows, seed)
+    except LeveretError as error:  # no broker to run them on
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    known = results.merge(options.results, ended)
+    if options.results == results.RESULTS:
+        results.DOCUMENT.write_text(results.document(known), encoding="utf-8")
+    bad = [result for result in ended if not result.is_good]
+    lost = sum(len(result.lost) for result in ended)
+    print(f"{len(ended)} runs, {lost} lost, {len(bad)} not as promised")
+    return 1 if bad or not ended else 0
+
+
+def _run(options: argparse.Namespace, rows: Sequence[Row], seed: int) -> list[Result]:
+    """Run the rows on each broker."""
     ended: list[Result] = []
     for which in options.broker or [PRIVATE]:
         with opened(which, options.management_url, options.first_node) as place:
@@ -42,13 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"skip {row.name:<24} {place.version:<8} needs {needs}")
             say = lambda result: print(results.line(result), flush=True)  # noqa: E731
             ended += run_all(fitting, place, seed, options.repeat, options.jobs, say)
-    known = results.merge(options.results, ended)
-    if options.results == results.RESULTS:
-        results.DOCUMENT.write_text(results.document(known), encoding="utf-8")
-    bad = [result for result in ended if not result.is_good]
-    lost = sum(len(result.lost) for result in ended)
-    print(f"{len(ended)} runs, {lost} lost, {len(bad)} not as promised")
-    return 1 if bad or not ended else 0
+    return ended
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -241,6 +241,8 @@ def _run(command: Sequence[str], variables: dict[str, str] | None = None) -> str
         )
     except subprocess.TimeoutExpired as error:
         raise NodeError(f"{' '.join(command)} has not ended after {_COMMAND_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise NodeError(f"cannot run {command[0]}: {error.strerror}") from error
     if ended.returncode:
         said = (ended.stderr + ended.stdout).strip()[-1000:]
         raise NodeError(f"{' '.join(command)} ended with status {ended.returncode}: {said}")
