@@ -47,6 +47,7 @@ class Sizes:
     latency_tasks: int = 300
     latency_interval_seconds: float = 0.01
     book_rounds: int = 10
+    book_repeats: int = 5
     hunt_files: int = 10_000
     memory_tasks: int = 200_000
     idle_seconds: float = 10.0
@@ -63,6 +64,7 @@ QUICK = Sizes(
     drain_fewest=3_000,
     latency_tasks=100,
     book_rounds=2,
+    book_repeats=1,
     hunt_files=500,
     memory_tasks=1_000,
     idle_seconds=1.0,

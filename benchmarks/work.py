@@ -57,8 +57,10 @@ def count(book: str, result: str) -> None:
 
 def hunt(number: int, folder: str, path: str) -> None:
     """Look for the treasure in one file, and append that this task ran."""
-    if TREASURE in (Path(folder) / f"{number:06d}.txt").read_text(encoding="utf-8"):
-        (Path(folder) / "found").write_text(str(number), encoding="utf-8")
+    with open(f"{folder}/{number:06d}.txt", encoding="utf-8") as file:  # noqa: PTH123 - a third of it would be pathlib
+        found = TREASURE in file.read()
+    if found:
+        Path(folder, "found").write_text(str(number), encoding="utf-8")
     _append(path, RECORD.pack(number, 0))
 
 
