@@ -127,7 +127,11 @@ def _books(cell: Cell, results: Path) -> float:
         for number in rounds
         for book in cell.bench.books
     ]
-    sent = cell.run_pool(calls) if cell.system.app == "pool" else cell.send(cell.system.bulk(), {"calls": calls})
+    sent = (
+        cell.run_pool(calls)
+        if cell.system.app == "pool"
+        else cell.send(cell.system.bulk(), {"calls": calls, "stay": 1.0})
+    )
     return wait_for_files(results, len(calls), cell.check_worker) - sent.began
 
 

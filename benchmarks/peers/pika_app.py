@@ -92,6 +92,7 @@ class _Publishing:
 
 def consume(coalesced: bool) -> None:
     """Consume until killed."""
+    start()
 
     def on_message(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         if body != BODY:

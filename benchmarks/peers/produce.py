@@ -7,6 +7,7 @@ APP is a module of this folder with `start()`, `one_by_one(calls)` and, where th
     calls      [[task, kwargs], …], or instead of it:
     task       this one without arguments, `count` times, or for about `seconds`
     interval   seconds between two calls; their argument `sent` becomes the time
+    stay       seconds to stay afterwards: a program that submits goes on, and does not spend its end on the same cores
 
 or, to send while things break:
 
@@ -52,6 +53,7 @@ def main() -> None:
     send(calls)
     seconds = time.perf_counter() - clock
     print(json.dumps({"began": began, "seconds": seconds, "count": count}), flush=True)
+    time.sleep(job.get("stay", 0.0))
 
 
 def _send_until(send: Callable[[Calls], None], job: dict[str, Any]) -> None:
