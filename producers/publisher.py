@@ -46,6 +46,7 @@ class Publisher:
         self._outbox: Outbox | None = None
         self._handed_over: list[_Handover] = []
         self._lock = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
         self._thread.start()
 
@@ -161,14 +162,15 @@ class Publisher:
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
                 "was forked from it; make a new Publisher after the fork"
             )
-        if self._loop.is_closed():
-            raise PublishError("this Publisher is closed; make a new one")
         handover = _Handover(messages, route, self.settings.message_limit_bytes, on_ended)
         with self._lock:
-            idle = not self._handed_over
+            if self._is_closed:
+                raise PublishError("this Publisher is closed; make a new one")
             self._handed_over.append(handover)
-            if idle:
-                self._loop.call_soon_threadsafe(self._send_all)
+        # Without the lock, which the thread would wake up only to wait for; and each time, for an interrupt may have
+        # come in between the last time.
+        with contextlib.suppress(RuntimeError):  # closed this moment, and `_finish` has taken it
+            self._loop.call_soon_threadsafe(self._send_all)
         return handover
 
     def _explain(self, outcome: LeveretError, message: TaskMessage, route: Route | None) -> LeveretError:
@@ -179,17 +181,22 @@ class Publisher:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        self._loop.run_until_complete(self._finish())
+
+    async def _finish(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        self._send_all()  # what another thread handed over before that
         if self._outbox is not None:
-            self._loop.run_until_complete(self._outbox.close(wait=True))
+            await self._outbox.close(wait=True)
 
     def _send_all(self) -> None:
         with self._lock:
             handed, self._handed_over = self._handed_over, []
-        outbox = self._outbox
-        if outbox is None:
-            outbox = self._outbox = Outbox(self.settings, "leveret producer")
         for handover in handed:
-            handover.send(outbox)
+            if self._outbox is None:
+                self._outbox = Outbox(self.settings, "leveret producer")
+            handover.send(self._outbox)
 
 
 class _Handover:

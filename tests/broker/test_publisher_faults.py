@@ -218,6 +218,33 @@ def test_closed(vhost: Vhost, publisher: Publisher) -> None:
     assert vhost.ids_in(jobs.name) == [good]
 
 
+def test_closed_while_others_publish(vhost: Vhost) -> None:
+    """Threads that publish meanwhile get their id or the refusal, and what they got an id for is there."""
+    vhost.declare(jobs)
+
+    def publish_until_refused(publisher: Publisher) -> list[str]:
+        ids = []
+        try:
+            while True:
+                ids.append(publisher.submit("jobs.write"))
+        except PublishError as refusal:
+            refusals.append(str(refusal))
+        return ids
+
+    confirmed: list[str] = []
+    refusals: list[str] = []
+    for _ in range(5):
+        publisher = Publisher(vhost.settings)
+        publisher.submit("jobs.write")
+        with ThreadPoolExecutor(4) as threads:
+            publishing = [threads.submit(publish_until_refused, publisher) for _ in range(4)]
+            publisher.close()
+            confirmed += [one for each in publishing for one in each.result(60)]
+
+    assert set(refusals) == {"this Publisher is closed; make a new one"}
+    assert set(confirmed) <= set(vhost.ids_in(jobs.name))
+
+
 def test_leaves_nothing_open(vhost: Vhost) -> None:
     """A publisher used as a context manager leaves no thread and no open file, used or not, failed or not."""
     vhost.declare(jobs)
