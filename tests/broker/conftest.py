@@ -31,6 +31,15 @@ def found_broker() -> Iterator[broker.Broker]:
         node.stop()
 
 
+@pytest.fixture(scope="session")
+def installed_server(found_broker: broker.Broker) -> str:
+    """The rabbitmq-server for nodes of a test's own; where there is no broker at all, looking for one installs it."""
+    server = node.find_server()
+    if server is None:
+        (pytest.fail if "CI" in os.environ else pytest.skip)("no rabbitmq-server is installed")
+    return server
+
+
 @pytest.fixture
 def vhost(found_broker: broker.Broker) -> Iterator[Vhost]:
     made = Vhost.create(found_broker)

@@ -304,10 +304,8 @@ def test_command_without_broker(machine: Machine, capsys: pytest.CaptureFixture[
 
 
 @pytest.fixture
-def real_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def real_folder(installed_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Yield a checkout with no broker but the node it may start."""
-    if node.find_server() is None:
-        pytest.skip("no rabbitmq-server is installed")
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     for name in ("AMQP_URL", "MANAGEMENT_URL", "LEVERET_CONFIG"):

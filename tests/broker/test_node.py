@@ -18,10 +18,7 @@ import pytest
 from topology import node
 from topology.connection import check
 
-if node.find_server() is None:
-    if os.environ.get("CI"):
-        pytest.fail("no rabbitmq-server is installed", pytrace=False)
-    pytest.skip("no rabbitmq-server is installed", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("installed_server")
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ import pytest
 
 from tests.faults.nodes import Nodes, PrivateNodes
 from topology.errors import NodeError
-from topology.node_launch import find_server
 
-if find_server() is None:
-    pytest.skip("no rabbitmq-server is installed", allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("installed_server")
 
 
 @pytest.fixture(scope="module")
