@@ -1,7 +1,8 @@
 """Shared memory in which each child says what it has begun, so that the parent can time it without asking.
 
 A slot holds the number of the order, the moment by which the attempt must end (CLOCK_MONOTONIC, the same in all
-processes) and the task's name. The child writes, the parent reads; one writer a slot, so no locks.
+processes) and the task's name. The child writes, the parent reads; one writer a slot, so no locks. While the rest is
+written the number is 0, for a child may be stopped amid a write, and a half-written deadline seems long past.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import mmap
 import struct
 from typing import NamedTuple
 
-_SLOT = struct.Struct("@Qdd128s")
+_NUMBER = struct.Struct("@Q")
+_REST = struct.Struct("@dd128s")
+_SIZE = _NUMBER.size + _REST.size
 
 
 class Begun(NamedTuple):
-    """What a child is running."""
+    """What a child is running; nothing that is known when the number is 0."""
 
     number: int
     started: float
@@ -22,18 +25,28 @@ class Begun(NamedTuple):
     task: str
 
 
+_NOTHING = Begun(0, 0.0, 0.0, "")
+
+
 class Slots:
     """One slot for each child; must be made before the processes that share it are forked."""
 
     def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, count * _SLOT.size)
+        self._memory = mmap.mmap(-1, count * _SIZE)
 
     def write(self, index: int, number: int, started: float, deadline: float, task: str) -> None:
         """Say that order `number` was begun and must end by `deadline`, in seconds of `time.monotonic`."""
         name = task.encode(errors="replace")[:128]
-        _SLOT.pack_into(self._memory, index * _SLOT.size, number, started, deadline, name)
+        place = index * _SIZE
+        _NUMBER.pack_into(self._memory, place, 0)
+        _REST.pack_into(self._memory, place + _NUMBER.size, started, deadline, name)
+        _NUMBER.pack_into(self._memory, place, number)
 
     def read(self, index: int) -> Begun:
-        """Return what the child of this slot began last."""
-        number, started, deadline, task = _SLOT.unpack_from(self._memory, index * _SLOT.size)
+        """Return what the child of this slot began last; number 0 while it writes."""
+        place = index * _SIZE
+        (number,) = _NUMBER.unpack_from(self._memory, place)
+        started, deadline, task = _REST.unpack_from(self._memory, place + _NUMBER.size)
+        if not number or (number,) != _NUMBER.unpack_from(self._memory, place):
+            return _NOTHING
         return Begun(number, started, deadline, task.rstrip(b"\0").decode(errors="replace"))

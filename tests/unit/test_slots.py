@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 
 import pytest
 
@@ -58,3 +60,21 @@ def test_the_parent_reads_what_its_child_wrote() -> None:
     os.waitpid(child, 0)
 
     assert slots.read(0) == Begun(7, 0.5, 1.5, "words.count")
+
+
+def test_half_of_a_write_is_not_read() -> None:
+    """Who reads while the child writes gets an order with its own deadline, or none: never one that seems overdue."""
+    slots = Slots(1)
+    child = os.fork()
+    if child == 0:
+        for number in itertools.count(1):
+            slots.write(0, number, number + 0.25, number + 0.5, f"task-{number}")
+    try:
+        seen = {slots.read(0) for _ in range(200_000)}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    known = {number: Begun(number, number + 0.25, number + 0.5, f"task-{number}") for number, *_ in seen if number}
+    assert len(known) > 100
+    assert seen - {Begun(0, 0.0, 0.0, "")} == set(known.values())
