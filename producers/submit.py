@@ -57,7 +57,7 @@ def _prepare(configured: Settings, options: argparse.Namespace) -> Settings:
     """Fail fast when there is no broker, and declare what this program knows of."""
     modules.load(options.tasks or [SAMPLES])
     if options.no_declare:
-        connection.first_that_answers(configured)
+        connection.check_any(configured)
     else:
         declare(configured, queues.known())
     return configured

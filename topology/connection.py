@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pika
@@ -29,6 +30,7 @@ _LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broke
 
 headers.install()
 
+T = TypeVar("T")
 OnLost = Callable[[FastConnection, BaseException], None]
 
 
@@ -74,9 +76,7 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     failure: BrokerError | None = None
     for url in settings.amqp_url.split(";"):
         try:
-            connection = await _connect_one(parameters(url, role, settings), on_lost)
-            connection.url = url
-            return connection
+            return await _connect_one(url, parameters(url, role, settings), on_lost)
         except (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError) as error:
             failure = explain(error, url)
             failure.__cause__ = error
@@ -84,7 +84,7 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     raise failure
 
 
-async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> FastConnection:
+async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> FastConnection:
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[FastConnection] = loop.create_future()
 
@@ -98,13 +98,14 @@ async def _connect_one(made: pika.URLParameters, on_lost: OnLost) -> FastConnect
         if not opened.done():
             opened.set_exception(error)
 
-    FastConnection(
+    connection = FastConnection(
         made,
         on_open_callback=on_open,
         on_open_error_callback=on_open_error,
         on_close_callback=on_lost,
         custom_ioloop=loop,
     )
+    connection.url = url
     return await opened
 
 
@@ -153,10 +154,22 @@ def backoff_seconds(failed_tries: int) -> float:
 
 @contextlib.contextmanager
 def declaring(settings: Settings) -> Iterator[Any]:
-    """Open a kombu connection for declaring; yields it. Raises `BrokerUnreachable` or `AccessRefused`."""
+    """Open a kombu connection for declaring, to the first broker of the URL that lets us in; yields it.
+
+    Raises `BrokerUnreachable` or `AccessRefused` about the last broker tried.
+    """
+    connection = _first_that_succeeds(settings, functools.partial(_open_for_declaring, settings))
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(OSError):  # a dead link cannot say goodbye
+            connection.release()
+
+
+def _open_for_declaring(settings: Settings, url: str) -> Any:
     import kombu  # only who declares pays for it
 
-    made = parameters(first_that_answers(settings), "leveret declare", settings)
+    made = parameters(url, "leveret declare", settings)
     connection = kombu.Connection(
         hostname=made.host,
         port=made.port,
@@ -173,21 +186,23 @@ def declaring(settings: Settings) -> Iterator[Any]:
         },
     )
     try:
-        yield connection.connect() and connection
-    finally:
-        with contextlib.suppress(OSError):  # a dead link cannot say goodbye
-            connection.release()
+        return connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+    except (*connection.connection_errors, *connection.channel_errors) as error:
+        check(url, _CONNECT_TIMEOUT_SECONDS, settings)  # pika tells the causes apart
+        raise explain(error, url) from error
 
 
-def first_that_answers(settings: Settings) -> str:
-    """Return the URL of the first broker that lets us in. Raises what the last one refused with."""
+def check_any(settings: Settings) -> None:
+    """Raise what the last broker of the URL refuses with, unless one of them lets us in."""
+    _first_that_succeeds(settings, lambda url: check(url, _CONNECT_TIMEOUT_SECONDS, settings))
+
+
+def _first_that_succeeds(settings: Settings, attempt: Callable[[str], T]) -> T:
     *others, last = settings.amqp_url.split(";")
     for url in others:
         with contextlib.suppress(BrokerError):
-            check(url, _CONNECT_TIMEOUT_SECONDS, settings)
-            return url
-    check(last, _CONNECT_TIMEOUT_SECONDS, settings)
-    return last
+            return attempt(url)
+    return attempt(last)
 
 
 def explain(error: BaseException, url: str) -> BrokerError:

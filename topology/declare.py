@@ -62,12 +62,14 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> None:
     for queue in table.queues:
         _apply(connection, vhost, lambda channel, q=queue: q.queue_declare(channel=channel))
     by_name = {queue.name: queue for queue in table.queues}
-    for binding in table.bindings:
-        _apply(
-            connection,
-            vhost,
-            lambda channel, b=binding: by_name[b.queue].bind_to(b.exchange, b.routing_key, channel=channel),
-        )
+    last = len(table.bindings) - 1
+
+    def bind(channel: Any) -> None:
+        """Bind without waiting for each answer; the answer to the last one brings a refusal of any."""
+        for number, (queue, exchange, key) in enumerate(table.bindings):
+            by_name[queue].bind_to(exchange, key, nowait=number < last, channel=channel)
+
+    _apply(connection, vhost, bind)
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
 import json
 import os
 import socket
@@ -126,6 +125,8 @@ def wait_until_ready(node: Node) -> str:
 
 def _missing(node: Node) -> str:
     """Ask the node for its listeners first: on a port lost to another broker, that one would answer AMQP."""
+    import http.client  # workers import this file, and only who starts a node pays for it
+
     connection = http.client.HTTPConnection("localhost", node.management_port, timeout=5)
     login = base64.b64encode(b"guest:guest").decode()
     try:

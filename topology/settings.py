@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -117,6 +116,8 @@ def _from_file(environment: Mapping[str, str]) -> list[tuple[str, object, str]]:
     path = Path(named or "leveret.toml")
     try:
         text = path.read_text(encoding="utf-8")
+        import tomllib  # only who has a file pays for it
+
         return [(name, value, f"settings file {path}") for name, value in tomllib.loads(text).items()]
     except FileNotFoundError as error:
         if named:
