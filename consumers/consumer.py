@@ -17,6 +17,7 @@ from consumers.delivery import Delivery
 from consumers.settle import Settler
 from topology.connection import close, connect, explain, open_channel, server_version
 from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
+from topology.fast_connection import FastConnection
 from topology.queues import WorkQueue
 from topology.settings import Settings
 
@@ -206,8 +207,8 @@ class Consumer:
         if not isinstance(reason, pika_errors.ChannelClosedByClient):
             self._end(self._explain(f"queue {queue!r}", reason))
 
-    def _on_connection_closed(self, _connection: Any, reason: BaseException) -> None:
-        self._end(explain(reason, self._settings.first_amqp_url))
+    def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
+        self._end(explain(reason, connection.url))
 
     def _end(self, reason: LeveretError) -> None:
         if not self.lost.done():
@@ -222,7 +223,7 @@ class Consumer:
             return AccessRefused(f"the broker refused {what}: {text}; give this user the read right on it")
         if code:
             return BrokerUnreachable(f"the broker closed the channel of {what}: {code} {text}")
-        return explain(reason, self._settings.first_amqp_url)
+        return explain(reason, self._connection.url)
 
 
 def _cancelled(queue: str) -> LeveretError:

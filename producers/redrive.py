@@ -63,7 +63,7 @@ async def redrive(
             if outcome:
                 raise outcome
     except pika.exceptions.AMQPError as error:  # the broker left between two steps
-        raise connection.explain(error, configured.first_amqp_url) from error
+        raise connection.explain(error, opened.url) from error
     finally:
         await connection.close(opened)
         await outbox.close()
