@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 import tempfile
@@ -21,8 +20,8 @@ from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, stop_all
 from benchmarks.report import Results
 from benchmarks.systems import ALL, System
-from tests.faults.brokers import PRIVATE
-from tests.faults.nodes import CommandNodes, Nodes, PrivateNodes
+from tests.faults.brokers import nodes_of
+from tests.faults.nodes import Nodes
 from topology import broker, settings
 from topology.errors import LeveretError
 from topology.settings import Settings
@@ -95,7 +94,7 @@ def _broker(which: str | None) -> Iterator[tuple[RabbitMQ, Nodes | None]]:
     if which is None:
         yield RabbitMQ(broker.resolve(settings.load())), None
         return
-    nodes = PrivateNodes() if which == PRIVATE else CommandNodes(shlex.split(which))
+    nodes = nodes_of(which)
     try:
         nodes.start(1)
         own = Settings(amqp_url=nodes.amqp_url(1), management_url=nodes.management_url(1))

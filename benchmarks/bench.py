@@ -23,6 +23,8 @@ from tests.faults.nodes import Nodes
 START_TIMEOUT_SECONDS = 60.0
 TIMEOUT_SECONDS = 900.0
 _MEETING_ROUND = 20
+# Without its bytecode a checkout would be compiled at each start, which an installed peer is not.
+_KEPT_FROM_COMMANDS = ("BENCH_", "LEVERET_", "PYTHONDONTWRITEBYTECODE")
 
 Call = tuple[str, dict[str, object]]
 
@@ -117,7 +119,7 @@ class Cell:
             bench.redis.empty()
         redis_url = bench.redis.url if bench.redis else ""
         self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "LEVERET_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(_KEPT_FROM_COMMANDS)},
             "PYTHONPATH": str(CHECKOUT),
             "AMQP_URL": amqp_url,
             "REDIS_URL": redis_url,
@@ -131,15 +133,13 @@ class Cell:
 
     def send(self, way: str, job: Mapping[str, object], confirm: bool = True) -> Sent:
         """Have the sending side do a job, which peers/produce.py describes."""
-        command = [self.system.python(), "-m", "benchmarks.peers.produce", self.system.app]
-        answer = self._run(command, json.dumps({"way": way, **job}), TIMEOUT_SECONDS, confirm)
+        answer = self._run(self._sender_command(), json.dumps({"way": way, **job}), TIMEOUT_SECONDS, confirm)
         return Sent(**json.loads(answer.splitlines()[-1]))
 
     def start_sender(self, job: Mapping[str, object]) -> Process:
         """Have the sending side begin a job that goes on until it is told to stop."""
-        command = [self.system.python(), "-m", "benchmarks.peers.produce", self.system.app]
-        environment = {**self._environment, "BENCH_CONFIRM": str(int(self.system.confirms_when_faults_happen))}
-        self._sender = Process(command, environment, self.folder, json.dumps(job).encode())
+        environment = self._sender_environment(self.system.confirms_when_faults_happen)
+        self._sender = Process(self._sender_command(), environment, self.folder, json.dumps(job).encode())
         return self._sender
 
     def preload(self, count: int) -> None:
@@ -220,13 +220,18 @@ class Cell:
         for process in filter(None, (self._sender, self._worker)):
             process.stop()
 
+    def _sender_command(self) -> list[str]:
+        return [self.system.python(), "-m", "benchmarks.peers.produce", self.system.app]
+
+    def _sender_environment(self, confirm: bool) -> dict[str, str]:
+        return {**self._environment, "BENCH_CONFIRM": str(int(confirm))}
+
     def _run(self, command: Sequence[str], given: str, timeout_seconds: float, confirm: bool = True) -> str:
-        environment = {**self._environment, "BENCH_CONFIRM": str(int(confirm))}
         try:
             ran = subprocess.run(
                 command,
                 input=given,
-                env=environment,
+                env=self._sender_environment(confirm),
                 cwd=self.folder,
                 capture_output=True,
                 text=True,

@@ -68,7 +68,6 @@ def measure(cell: Cell, fault: Fault) -> dict[str, float]:
 class _Run:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self._dice = random.Random()  # noqa: S311 - moments, not secrets
         self._log = cell.folder / "steps"
         self._stop = cell.folder / "stop"
         self._log.touch()
@@ -78,7 +77,7 @@ class _Run:
         sender = self.cell.start_sender(job)
         blows: list[Blow] = []
         for _ in range(fault.times):
-            self._work_for(self._dice.uniform(_LEAST_BETWEEN_SECONDS, _MOST_BETWEEN_SECONDS))
+            self._work_for(random.uniform(_LEAST_BETWEEN_SECONDS, _MOST_BETWEEN_SECONDS))  # noqa: S311 - moments, not secrets
             blows.append(fault.blow(self))
         self._work_for(_MOST_BETWEEN_SECONDS)
         self._stop.touch()

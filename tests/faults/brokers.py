@@ -46,9 +46,7 @@ def opened(which: str, management_url: str, first_node: int) -> Iterator[Place]:
         used = Broker(which, management_url or f"http://{host}:15672/", "a broker that is only used")
         yield Place(used, _version(used))
         return
-    nodes = (
-        PrivateNodes(configuration=_CONFIGURATION) if which == PRIVATE else CommandNodes(shlex.split(which), first_node)
-    )
+    nodes = nodes_of(which, first_node)
     try:
         nodes.start(1)
         broker = Broker(nodes.amqp_url(1), nodes.management_url(1), f"node 1 of {which}")
@@ -56,6 +54,13 @@ def opened(which: str, management_url: str, first_node: int) -> Iterator[Place]:
         yield Place(broker, _version(broker), nodes, has_fast_statistics=True)
     finally:
         nodes.close()
+
+
+def nodes_of(which: str, first_node: int = 1) -> Nodes:
+    """Return the nodes, none of which runs yet, that `private` or a command stands for."""
+    if which == PRIVATE:
+        return PrivateNodes(configuration=_CONFIGURATION)
+    return CommandNodes(shlex.split(which), first_node)
 
 
 @contextmanager
