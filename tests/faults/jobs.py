@@ -101,10 +101,15 @@ def exit_process() -> None:
 
 
 @task("faults.eat_memory", queue=faults)
-def eat_memory() -> None:
-    """Be killed as the kernel kills what ate all memory."""
+def eat_memory(group: str) -> None:
+    """Need more memory than a control group has; without a group, be killed as the kernel kills for that."""
     with _logged():
-        os.kill(os.getpid(), signal.SIGKILL)
+        if not group:
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path(group, "cgroup.procs").write_text(str(os.getpid()))
+        hoard = bytearray()
+        for _ in range(1024):
+            hoard += b"x" * 2**20
 
 
 @task("faults.loop", queue=faults, time_limit=0.5)

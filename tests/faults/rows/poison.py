@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from tests.faults.jobs import faults
+from tests.faults.memory import little_memory
 from tests.faults.records import STARTED
 from tests.faults.row import Row
 from tests.faults.stage import Stage
@@ -15,10 +16,11 @@ _CLOCK_SLACK_SECONDS = 0.05
 
 
 def kill_own_process(stage: Stage) -> None:
-    """Submit tasks that segfault, leave, are killed as for lack of memory, or never end."""
+    """Submit tasks that segfault, leave, need more memory than there is, or never end."""
+    group = stage.undo.enter_context(little_memory())
     stage.worker()
-    hows = ("crash", "exit", "eat_memory", "loop", "backtrack")
-    poison = [stage.message(f"faults.{how}") for how in hows for _ in range(2)]
+    poison = [stage.message(f"faults.{how}") for how in ("crash", "exit", "loop", "backtrack") for _ in range(2)]
+    poison += [stage.message("faults.eat_memory", group=str(group or "")) for _ in range(2)]
     stage.hit = [message.id for message in poison]
     with stage.load(among=poison):
         stage.await_running(*stage.hit)
@@ -77,7 +79,7 @@ ROWS = [
     Row(
         17,
         "poison",
-        "tasks that segfault, exit, are killed, loop for ever, or keep the GIL in C for ever",
+        "tasks that segfault, exit, eat all memory, loop for ever, or keep the GIL in C for ever",
         "1, a neighbour",
         kill_own_process,
         lambda _stage: 1,
