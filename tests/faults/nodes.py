@@ -131,6 +131,7 @@ class PrivateNodes(Nodes):
             node = self._nodes[number] = self._launch(number)
         missing = node_process.wait_until_ready(node)
         if missing:
+            self._made = False  # the log stays, for whoever wants to know why
             raise NodeError(f"{node.name} did not start: {missing}; see {log_of(node.folder)}")
 
     def _launch(self, number: int) -> Node:
