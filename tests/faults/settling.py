@@ -46,11 +46,14 @@ def settle(stage: Stage, patience_seconds: float) -> None:
 
 
 def _await_rest(stage: Stage, deadline: float) -> bool:
-    """Wait until nothing is missing and nothing waits or runs any more; False when that does not come."""
+    """Wait until nothing is missing and nothing waits or is held any more; False when that does not come.
+
+    What a worker holds can have run to its end already, by one that was killed before its ack left.
+    """
     while time.monotonic() < deadline:
         try:
             _park(stage)
-            if not stage.account().missing and not _waiting(stage):
+            if not stage.account().missing and not _waiting(stage) and not held(stage):
                 return True
         except (pika.exceptions.AMQPError, OSError):  # it may be starting still
             pass
