@@ -16,16 +16,17 @@ class Delivery:
     """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict.
 
     `id` is empty when the publisher set none. `arrived` is a moment of `time.monotonic`: from then on the broker waits
-    for the acknowledgement. `has_forged_deaths` says that it brings an x-death before it ever failed here, which
-    brokers before 4.0 take for their own: they drop such a message, or stop dead-lettering.
+    for the acknowledgement. `is_forged` says that it brings what only a broker writes: an x-death before it ever failed
+    here, which brokers before 4.0 take for their own, and then drop such a message or stop dead-lettering; or a count
+    of deliveries with its first one, which RabbitMQ 4.3 leaves there when the message is handed back.
     """
 
     __slots__ = (
         "arrived",
         "attempt",
         "body",
-        "has_forged_deaths",
         "id",
+        "is_forged",
         "properties",
         "queue",
         "returns",
@@ -47,7 +48,11 @@ class Delivery:
         headers = properties.headers
         # on a first delivery the header is not the broker's: a client may have sent any number
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
-        self.has_forged_deaths = bool(headers) and self.attempt == 1 and "x-death" in headers
+        self.is_forged = (
+            bool(headers)
+            and self.attempt == 1
+            and ("x-death" in headers or ("x-delivery-count" in headers and not method.redelivered))
+        )
 
 
 def _text(value: str | bytes) -> str:

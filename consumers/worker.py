@@ -201,7 +201,7 @@ class Worker:
             )
             failure = Failure("DeliveredTooOften", text, "", "DeliveredTooOften")
             self._on_outcome(delivery, Outcome(Ending.DELIVERED_TOO_OFTEN, "", 0.0, failure))
-        elif not delivery.id or delivery.has_forged_deaths:
+        elif not delivery.id or delivery.is_forged:
             self._republish(delivery, stamped_copy(delivery))
         else:
             self._pool.give(delivery)

@@ -57,9 +57,18 @@ def test_returns_are_the_brokers_count(headers: dict[str, Any] | None, returns: 
 
 @pytest.mark.parametrize("forged", [1_000_000_000, -3, "5", True])
 def test_a_count_on_a_first_delivery_is_not_the_brokers(forged: object, words: WorkQueue) -> None:
-    """What a client wrote into the broker's header does not get a fine message buried."""
+    """What a client wrote into the broker's header gets no fine message buried, not even once it is handed back."""
+    delivery = delivered(words, headers={"x-delivery-count": forged})
 
-    assert delivered(words, headers={"x-delivery-count": forged}).returns == 0
+    assert (delivery.returns, delivery.is_forged) == (0, True)
+
+
+def test_a_count_of_the_brokers_is_not_forged(words: WorkQueue) -> None:
+    """Neither the count of a message that came back, nor one that RabbitMQ 4.3 keeps through dead-lettering."""
+    counted = {"x-delivery-count": 3}
+
+    assert not delivered(words, redelivered=True, headers=counted).is_forged
+    assert not delivered(words, "words@2", headers=counted).is_forged
 
 
 def test_a_key_and_an_id_that_are_no_utf_8(words: WorkQueue) -> None:
