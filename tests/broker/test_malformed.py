@@ -176,9 +176,13 @@ def memory_of(worker: Worker) -> int:
 
 
 def test_garbage_leaves_no_memory_behind(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
-    """The whole list, again and again: after the first rounds the worker's processes grow no more."""
+    """The whole list, again and again: after the first rounds the worker's processes grow no more.
+
+    What is freed goes back to the system at once: left to itself, the C library keeps as much as ever was in use at
+    one moment, which on a busy machine is more in a later round than in an earlier one (mallopt(3)).
+    """
     vhost.declare(jobs)
-    worker = workers.start("--processes", "2")
+    worker = workers.start("--processes", "2", MALLOC_MMAP_THRESHOLD_="65536")
     sizes = []
     for wanted in rounds(vhost, tmp_path):
         await_value(lambda: lines(tmp_path / "last"), "the last of the round")
@@ -187,7 +191,7 @@ def test_garbage_leaves_no_memory_behind(vhost: Vhost, workers: Workers, tmp_pat
 
     assert worker.stop() == 0
     early, late = min(sizes[4:8]), min(sizes[8:])  # the least of several: bodies on their way come and go
-    assert late - early < 2 * _ROUND_BYTES
+    assert late - early < _ROUND_BYTES, sizes
     assert len(worker.find("bury")) == len(sizes) * len(UNREADABLE)
     assert worker.find("an idle") == worker.find("lost the broker") == []
 
