@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
+from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.frame import decode_frame
 
@@ -60,6 +61,11 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
         else:
             self.bytes_sent += len(written)
             self._adapter_emit_data(written)
+
+    def give_up(self) -> None:
+        """End it without a goodbye, which a broker that reads nothing would not answer."""
+        if not self.is_closed:
+            self._terminate_stream(pika_errors.StreamLostError("given up, for no confirm came"))
 
     def send_written(self) -> None:
         """Send what was written so far, without waiting for more."""

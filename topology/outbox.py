@@ -22,7 +22,6 @@ from topology.errors import (
     AccessRefused,
     BrokerBlocked,
     BrokerError,
-    BrokerUnreachable,
     ConfirmTimeout,
     LeveretError,
     Nacked,
@@ -36,6 +35,8 @@ from topology.settings import Settings, mask
 WINDOW = 1000
 """Outstanding confirms: enough to hide the broker's disk, few enough to send again after a lost link."""
 _EXPIRY_CHECK_SECONDS = 0.1
+
+_MAYBE_STORED = "it may be stored or not. Submit it again under the same id if running it twice does no harm"
 
 OnOutcome = Callable[[LeveretError | None], None]
 
@@ -54,7 +55,7 @@ class Outgoing(NamedTuple):
 
 
 class _Item:
-    __slots__ = ("deadline", "id", "on_outcome", "outgoing", "returned")
+    __slots__ = ("deadline", "id", "on_outcome", "outgoing", "returned", "was_sent")
 
     def __init__(self, outgoing: Outgoing, deadline: float, on_outcome: OnOutcome) -> None:
         self.outgoing = outgoing
@@ -62,6 +63,7 @@ class _Item:
         self.deadline = deadline
         self.on_outcome = on_outcome
         self.returned = False
+        self.was_sent = False
 
 
 class Outbox:
@@ -77,6 +79,8 @@ class Outbox:
         self._connection: Any = None
         self._channel: Any = None
         self._tags = itertools.count(1)
+        self._has_given_up = False  # what was told as late may still be on its way on this channel
+        self._heard = 0.0  # the loop's time when the broker last showed that it confirms on this channel
         self._suspects = 0  # messages that were in flight when the broker closed the channel: sent one by one
         self._is_refusing = False  # RabbitMQ 3.10 may go on refusing on a channel after the cause is gone
         self._blocked = ""
@@ -101,13 +105,16 @@ class Outbox:
         if wait and self:
             self._emptied = self._loop.create_future()
             await self._emptied
+        is_silent = bool(self._blocked or self._unconfirmed)
         if self._connecting:
             self._connecting.cancel()
         if self._expiry:
             self._expiry.cancel()
         self._expire(everything=True)
         connection, self._connection, self._channel = self._connection, None, None
-        if connection:
+        if connection and is_silent:
+            connection.give_up()  # it would not answer a goodbye either
+        elif connection:
             await close(connection)
 
     def _pump(self) -> None:
@@ -133,8 +140,9 @@ class Outbox:
                 self._waiting.appendleft(item)
                 return
             except Exception as error:  # noqa: BLE001 - properties that pika cannot encode, of whatever type
-                self._end(item, PublishError(f"message {outgoing.id} cannot be encoded: {error}", outgoing.id))
+                self._end(item, PublishError(f"message {item.id} cannot be encoded: {error}", item.id))
                 continue
+            item.was_sent = True
             self._unconfirmed[next(self._tags)] = self._in_flight[item.id] = item
         if self._connection:
             self._connection.send_written()
@@ -158,8 +166,8 @@ class Outbox:
                 channel = await open_channel(self._connection)
                 break
             except (AccessRefused, SettingsError) as error:  # trying again cannot help
-                self._fail_waiting(error)
                 self._connecting = None
+                self._fail_waiting(error)
                 return
             except BrokerError as error:
                 self._failure = error
@@ -169,12 +177,13 @@ class Outbox:
         channel.add_on_close_callback(self._on_channel_closed)
         self._connection.on_confirms(channel, functools.partial(self._on_confirm, channel))
         self._channel, self._connecting, self._failure = channel, None, None
-        self._tags = itertools.count(1)
+        self._tags, self._has_given_up, self._heard = itertools.count(1), False, self._loop.time()
         self._pump()
 
     def _on_confirm(self, channel: Any, last_tag: int, multiple: bool, refused: bool) -> None:
         if channel is not self._channel:
             return  # it was given up, and its tags are those of other messages now
+        self._heard = self._loop.time()
         self._is_refusing = self._is_refusing or refused
         tags = list(itertools.takewhile(lambda tag: tag <= last_tag, self._unconfirmed)) if multiple else [last_tag]
         for tag in tags:
@@ -192,7 +201,7 @@ class Outbox:
 
     def _judge(self, item: _Item, refused: bool) -> LeveretError | None:
         exchange, key = item.outgoing.route
-        task_id = item.outgoing.id
+        task_id = item.id
         if item.returned:
             return NotRouted(f"exchange {exchange!r} has no queue bound for routing key {key!r}", task_id)
         if refused:
@@ -203,9 +212,10 @@ class Outbox:
             )
         return None
 
-    def _on_return(self, channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
+    def _on_return(self, channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         item = self._in_flight.get(properties.message_id)
-        if item and channel is self._channel:
+        # One that was given up may have gone another way under the same id.
+        if item and channel is self._channel and item.outgoing.route == (method.exchange, method.routing_key):
             item.returned = True  # the confirm of a returned message follows, and ends it
 
     def _on_blocked(self, connection: Any, frame: Any) -> None:
@@ -215,6 +225,7 @@ class Outbox:
     def _on_unblocked(self, connection: Any, _frame: Any) -> None:
         if connection is self._connection:
             self._blocked = ""
+            self._heard = self._loop.time()
             self._pump()
 
     def _on_lost(self, connection: Any, _error: BaseException) -> None:
@@ -229,7 +240,7 @@ class Outbox:
         if channel is not self._channel:
             return
         if isinstance(reason, pika_errors.ChannelClosedByBroker):
-            if len(self._unconfirmed) == 1:  # the only suspect
+            if len(self._unconfirmed) == 1 and not self._has_given_up:  # the only suspect
                 _, item = self._unconfirmed.popitem()
                 self._in_flight.clear()
                 self._suspects = max(0, self._suspects - 1)
@@ -249,48 +260,68 @@ class Outbox:
 
     def _expire(self, everything: bool = False) -> None:
         now = float("inf") if everything else self._loop.time()
-        oldest = next(iter(self._unconfirmed.values()), None)  # both are in the order of sending
-        if oldest and oldest.deadline <= now:
-            self._abandon_channel()
+        # Both are in the order of sending, so of their deadlines.
+        late = list(itertools.takewhile(lambda entry: entry[1].deadline <= now, self._unconfirmed.items()))
+        for tag, item in late:
+            # Its tag is not given to another message, so a confirm that still comes is nobody's.
+            del self._unconfirmed[tag], self._in_flight[item.id]
+            self._has_given_up = True
+            self._suspects = max(0, self._suspects - 1)
+            self._end(item, self._why_late(item))
         while self._waiting and self._waiting[0].deadline <= now:
             item = self._waiting.popleft()
             self._end(item, self._why_late(item))
-        self._expiry = self._loop.call_later(_EXPIRY_CHECK_SECONDS, self._expire) if self and not everything else None
+        silent_seconds = self._loop.time() - self._heard
+        if late and not self._blocked and silent_seconds >= self._settings.publish_timeout_seconds:
+            self._give_up_connection()
+        if everything:
+            return
+        self._pump()
+        self._expiry = self._loop.call_later(_EXPIRY_CHECK_SECONDS, self._expire) if self else None
 
-    def _abandon_channel(self) -> None:
-        """Leave a connection whose confirms do not come; a late one must not be taken for another message's."""
+    def _give_up_connection(self) -> None:
+        """Leave a connection on which no confirm comes at all; what has time left is sent again on another."""
         connection, self._connection = self._connection, None
         self._take_back()
-        if connection and not (connection.is_closed or connection.is_closing):
-            connection.close()
+        if connection:
+            connection.give_up()
 
     def _why_late(self, item: _Item) -> LeveretError:
         seconds = self._settings.publish_timeout_seconds
-        where, task_id = mask(self._settings.amqp_url), item.outgoing.id
+        where, task_id = mask(self._settings.amqp_url), item.id
         if self._blocked:
+            may_arrive = ", and may arrive when they end" if item.was_sent else ""
             return BrokerBlocked(
                 f"the broker at {where} blocks publishers ({self._blocked}); message {task_id} was not confirmed "
-                f"within {seconds:g} s. Free memory or disk on the broker, then submit it again",
+                f"within {seconds:g} s{may_arrive}. Free memory or disk on the broker, then submit it again",
                 task_id,
             )
         if self._failure:
-            return BrokerUnreachable(f"{self._failure} (tried for {seconds:g} s)")
+            return _unconfirmed(item, self._failure, f"tried for {seconds:g} s")
         return ConfirmTimeout(
-            f"the broker at {where} did not confirm message {task_id} within {seconds:g} s; it may be stored or "
-            "not. Submit it again under the same id if running it twice does no harm",
-            task_id,
+            f"the broker at {where} did not confirm message {task_id} within {seconds:g} s; {_MAYBE_STORED}", task_id
         )
 
-    def _fail_waiting(self, error: LeveretError) -> None:
+    def _fail_waiting(self, error: BrokerError | SettingsError) -> None:
         waiting = list(self._waiting)
         self._waiting.clear()
         for item in waiting:
-            self._end(item, error)
+            self._end(item, _unconfirmed(item, error, "not tried again"))
+
+
+def _unconfirmed(item: _Item, error: BrokerError | SettingsError, effort: str) -> LeveretError:
+    """Return why no confirm can come: the error itself where the message was not even sent."""
+    if item.was_sent:
+        return ConfirmTimeout(
+            f"the link was lost before message {item.id} was confirmed; {_MAYBE_STORED}. And now: {error} ({effort})",
+            item.id,
+        )
+    return type(error)(f"{error} (message {item.id} was not sent; {effort})")
 
 
 def _explain_refusal(item: _Item, reason: pika_errors.ChannelClosedByBroker) -> LeveretError:
     exchange, key = item.outgoing.route
-    task_id = item.outgoing.id
+    task_id = item.id
     if reason.reply_code == 404:
         return NotRouted(
             f"there is no exchange {exchange!r} on the broker; declare it: python -m topology.declare",

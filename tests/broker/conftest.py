@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from producers import Publisher
+from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import Restart, Vhost, Workers
 from topology import broker, node
@@ -45,6 +46,11 @@ def vhost(found_broker: broker.Broker) -> Iterator[Vhost]:
     made = Vhost.create(found_broker)
     yield made
     made.delete()
+
+
+@pytest.fixture
+def control(found_broker: broker.Broker) -> BrokerControl:
+    return BrokerControl(found_broker)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -16,12 +15,16 @@ from urllib.parse import quote
 import pytest
 
 from producers import Publisher
+from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import Restart, Vhost, await_value
+from tests.faults.proxy import Direction, Proxy
+from topology import WorkQueue
 from topology.errors import (
     AccessRefused,
     BrokerBlocked,
     BrokerUnreachable,
+    ConfirmTimeout,
     LeveretError,
     Nacked,
     NotRouted,
@@ -31,10 +34,6 @@ from topology.errors import (
 from topology.message import TaskMessage
 from topology.names import Route
 from topology.settings import CHECKOUT
-
-
-def broker_ctl(*arguments: str) -> None:
-    subprocess.run([*shlex.split(os.environ["BROKER_CTL"]), *arguments], check=True, capture_output=True)
 
 
 def producer_connections(vhost: Vhost) -> list[str]:
@@ -137,9 +136,25 @@ def test_broker_restarts_amid_many(vhost: Vhost, restart_broker: Restart) -> Non
     assert set(vhost.ids_in(jobs.name)) == set(ids)
 
 
-@pytest.mark.skipif("BROKER_CTL" not in os.environ, reason="set BROKER_CTL to the rabbitmqctl command of this broker")
-def test_memory_alarm(vhost: Vhost) -> None:
-    """Blocked by a memory alarm, submitting raises BrokerBlocked and names it; afterwards messages flow again."""
+async def submit_steadily(publisher: Publisher, number: int, *tasks: str) -> dict[str, list[str | LeveretError]]:
+    """Submit each of the tasks so often, many at a time; returns their ids and errors."""
+
+    async def submit(task: str) -> str | LeveretError:
+        try:
+            return await publisher.submit_async(task)
+        except LeveretError as error:
+            return error
+
+    submitted: list[asyncio.Task[str | LeveretError]] = []
+    for _ in range(number):
+        submitted += [asyncio.create_task(submit(task)) for task in tasks]
+        await asyncio.sleep(0.05)  # the load: what was sent first is given up while more is on its way
+    ended = await asyncio.gather(*submitted)
+    return {task: list(ended[position :: len(tasks)]) for position, task in enumerate(tasks)}
+
+
+def test_memory_alarm(vhost: Vhost, control: BrokerControl) -> None:
+    """Blocked by a memory alarm, submitting raises BrokerBlocked; afterwards messages flow, and none is doubled."""
     vhost.declare(jobs)
 
     def look() -> LeveretError | None:
@@ -151,19 +166,57 @@ def test_memory_alarm(vhost: Vhost) -> None:
 
     with Publisher(replace(vhost.settings, publish_timeout_seconds=2)) as blocked:
         blocked.submit("jobs.write")
-        try:
-            broker_ctl("set_vm_memory_high_watermark", "0.0000001")
+        with control.memory_alarm():
             refusal = await_value(look, "the alarm")
-            assert isinstance(look(), BrokerBlocked)  # also by the connection that took the place of the first
-        finally:
-            broker_ctl("set_vm_memory_high_watermark", "0.4")
-
-        assert isinstance(refusal, BrokerBlocked)
-        assert "memory" in str(refusal)
+            others = asyncio.run(submit_steadily(blocked, 80, "jobs.write"))
         await_value(lambda: look() is None, "the end of the alarm")
         good = blocked.submit("jobs.write")
 
-    assert good in vhost.ids_in(jobs.name)
+    assert isinstance(refusal, BrokerBlocked)
+    assert "memory" in str(refusal)
+    assert {type(other) for other in others["jobs.write"]} == {BrokerBlocked}
+    ids = vhost.ids_in(jobs.name)
+    assert good in ids
+    assert len(ids) == len(set(ids))
+
+
+def test_a_queue_that_gives_no_answer(vhost: Vhost, control: BrokerControl) -> None:
+    """It costs what is on its way to it, while all else is confirmed, and lies in its queue once."""
+    stuck = WorkQueue("stuck")
+    vhost.declare(jobs, stuck)
+
+    with Publisher(replace(vhost.settings, publish_timeout_seconds=4)) as publisher:
+        publisher.submit("stuck.write")  # the broker asks the queue something before the first message of a channel
+        first = publisher.submit("jobs.write")
+        with control.unanswering(vhost.name, stuck.name):
+            ended = asyncio.run(submit_steadily(publisher, 120, "jobs.write", "stuck.write"))
+            last = publisher.submit("jobs.write")
+
+    assert vhost.ids_in(jobs.name) == sorted([first, last, *map(str, ended["jobs.write"])])
+    for error in ended["stuck.write"]:
+        assert isinstance(error, ConfirmTimeout)
+        assert error.task_id in str(error)
+
+
+def test_a_confirm_that_is_lost_with_its_link(vhost: Vhost) -> None:
+    """When nothing answers any more, the error says that the message was sent, and under which id."""
+    vhost.declare(jobs)
+    message = TaskMessage.create("jobs.write")
+    with Proxy.before(vhost.amqp_url) as proxy, ThreadPoolExecutor(1) as aside:
+        far = replace(vhost.settings, amqp_url=proxy.url(vhost.amqp_url), publish_timeout_seconds=5)
+        with Publisher(far) as publisher:
+            publisher.submit("jobs.write")
+            proxy.hold(Direction.TO_CLIENT)
+            sent = aside.submit(publisher.publish, message)
+            await_value(lambda: vhost.count(jobs.name) == 2, "the message")
+            proxy.refuse()
+            proxy.reset()
+            with pytest.raises(ConfirmTimeout, match=f"{message.id}.*may be stored") as caught:
+                sent.result(60)
+            with pytest.raises(BrokerUnreachable, match="was not sent"):
+                publisher.submit("jobs.write")
+
+    assert caught.value.task_id == message.id
 
 
 _FORK = """

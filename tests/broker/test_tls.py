@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from producers import Publisher
+from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, await_value, run
-from tests.broker.tls_listener import BrokerControl
 from tests.certificates import Authority
 from topology.broker import Broker
 from topology.connection import check

@@ -1,4 +1,4 @@
-"""TLS listeners for the tests, opened on the running broker by its rabbitmqctl, and closed again."""
+"""The running broker, told by its rabbitmqctl: TLS listeners, alarms, a queue that gives no answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BrokerControl:
         elif running and running.amqp_url == found.amqp_url:
             self._command = self._of_private_node(running)
         else:
-            pytest.skip("set BROKER_CTL to the rabbitmqctl command of this broker to open a TLS listener on it")
+            pytest.skip("set BROKER_CTL to the rabbitmqctl command of this broker")
 
     def _of_private_node(self, running: Node) -> list[str]:
         self._environment |= {"HOME": str(running.folder), "ERL_EPMD_PORT": str(running.epmd_port)}
@@ -45,6 +45,25 @@ class BrokerControl:
         )
 
         assert ended.stdout.strip() == "ok", (ended.stdout, ended.stderr)
+
+    @contextlib.contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Raise the memory alarm, and end it."""
+        self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.0000001).")
+        try:
+            yield
+        finally:
+            self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+
+    @contextlib.contextmanager
+    def unanswering(self, vhost: str, queue: str) -> Iterator[None]:
+        """Let the process of a quorum queue stand still, as one that has lost its majority does."""
+        process = f'whereis(binary_to_atom(<<"{vhost}_{queue}">>))'
+        self.evaluate(f"sys:suspend({process}).")
+        try:
+            yield
+        finally:
+            self.evaluate(f"sys:resume({process}).")
 
     @contextlib.contextmanager
     def listener(self, ca_file: Path, cert_file: Path, key_file: Path, asks_client: bool = True) -> Iterator[int]:

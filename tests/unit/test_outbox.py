@@ -1,0 +1,193 @@
+"""What is told of a message that was given up, by a broker that is played here: its late answers are nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+from pika.exceptions import ChannelClosedByBroker
+
+from topology import outbox
+from topology.errors import ConfirmTimeout, LeveretError, NotRouted
+from topology.names import Route
+from topology.outbox import Outbox, Outgoing
+from topology.settings import Settings
+
+_TIMEOUT_SECONDS = 0.3
+
+
+class Channel:
+    """Keeps the callbacks."""
+
+    is_open = True
+
+    def add_on_return_callback(self, callback: Callable[..., None]) -> None:
+        self.give_back = callback
+
+    def add_on_close_callback(self, callback: Callable[..., None]) -> None:
+        self.end = callback
+
+
+class Connection:
+    """Takes everything, and answers when told to."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, str]] = []
+        self.is_given_up = False
+
+    def on_confirms(self, _channel: Channel, on_confirm: Callable[[int, bool, bool], None]) -> None:
+        self.confirm = on_confirm
+
+    def publish(self, _channel: Channel, _exchange: str, key: str, _body: bytes, properties: Any) -> None:
+        self.published.append((properties.message_id, key))
+
+    def add_on_connection_blocked_callback(self, callback: Callable[[Any, Any], None]) -> None:
+        self.block = callback
+
+    def add_on_connection_unblocked_callback(self, callback: Callable[[Any, Any], None]) -> None:
+        self.unblock = callback
+
+    def send_written(self) -> None:
+        pass
+
+    def give_up(self) -> None:
+        self.is_given_up = True
+
+
+class Play:
+    """An outbox, the connections it opened, and the outcomes it told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.connections: list[Connection] = []
+        self.channels: list[Channel] = []
+        self.outcomes: dict[str, list[LeveretError | None]] = {}
+
+        async def connect(*_: object) -> Connection:
+            self.connections.append(Connection())
+            return self.connections[-1]
+
+        async def open_channel(_: Connection) -> Channel:
+            self.channels.append(Channel())
+            return self.channels[-1]
+
+        monkeypatch.setattr(outbox, "connect", connect)
+        monkeypatch.setattr(outbox, "open_channel", open_channel)
+        self.outbox = Outbox(Settings(publish_timeout_seconds=_TIMEOUT_SECONDS), "test")
+
+    def send(self, message_id: str, key: str = "k") -> None:
+        told = self.outcomes.setdefault(message_id, [])
+        properties = pika.BasicProperties(message_id=message_id)
+        self.outbox.send(Outgoing(Route("x", key), b"", properties), told.append)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def opened(self) -> Connection:
+        """A connection that has shown a moment ago that it confirms."""
+        self.send("first")
+        await self.until(lambda: self.connections and self.connections[0].published)
+        return self.connections[0]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Play]:
+    return lambda: Play(monkeypatch)
+
+
+def test_late_answers_are_nobodys(play: Callable[[], Play]) -> None:
+    """The confirm and the return of what was given up end no message that was sent under its id since."""
+
+    async def late() -> None:
+        stage = play()
+        connection = await stage.opened()
+        stage.send("again")
+        await stage.until(lambda: len(connection.published) == 2)
+        connection.confirm(1, False, False)
+
+        def confirm_another() -> bool:
+            stage.send("other")
+            connection.confirm(len(connection.published), False, False)
+            return bool(stage.outcomes["again"])
+
+        await stage.until(confirm_another)
+        stage.send("again", "elsewhere")
+        count = len(connection.published)
+        assert connection.published[-1] == ("again", "elsewhere")
+
+        returned = SimpleNamespace(exchange="x", routing_key="k")
+        stage.channels[0].give_back(stage.channels[0], returned, pika.BasicProperties(message_id="again"), b"")
+        connection.confirm(2, False, False)
+        assert len(stage.outcomes["again"]) == 1
+        connection.confirm(count, False, False)
+
+        given_up, confirmed = stage.outcomes["again"]
+        assert isinstance(given_up, ConfirmTimeout)
+        assert confirmed is None
+        assert not connection.is_given_up
+        assert set(stage.outcomes["other"]) == {None}
+
+    asyncio.run(late())
+
+
+def test_a_return_of_its_own_is(play: Callable[[], Play]) -> None:
+    """A message that comes back by the way it went was not routed."""
+
+    async def returned() -> None:
+        stage = play()
+        connection = await stage.opened()
+        method = SimpleNamespace(exchange="x", routing_key="k")
+        stage.channels[0].give_back(stage.channels[0], method, pika.BasicProperties(message_id="first"), b"")
+        connection.confirm(1, False, False)
+
+        assert [type(outcome) for outcome in stage.outcomes["first"]] == [NotRouted]
+
+    asyncio.run(returned())
+
+
+def test_a_neighbour_of_what_was_given_up_is_not_blamed(play: Callable[[], Play]) -> None:
+    """What closed the channel may be what was given up; the only message that is left is sent again."""
+
+    async def closed() -> None:
+        stage = play()
+        connection = await stage.opened()
+        connection.confirm(1, False, False)
+        stage.send("to nowhere")
+        connection.block(connection, SimpleNamespace(method=SimpleNamespace(reason="memory")))
+        await stage.until(lambda: stage.outcomes["to nowhere"])
+        connection.unblock(connection, None)
+        stage.send("innocent")
+        stage.channels[0].end(stage.channels[0], ChannelClosedByBroker(404, "no exchange"))
+        await stage.until(lambda: len(stage.channels) == 2)
+        connection.confirm(1, False, False)
+
+        assert stage.outcomes["innocent"] == [None]
+        assert [key for key, _ in connection.published].count("innocent") == 2
+
+    asyncio.run(closed())
+
+
+def test_silence_ends_the_connection(play: Callable[[], Play]) -> None:
+    """Where nothing at all is confirmed for as long as a publish may wait, what has time left goes by another."""
+
+    async def silent() -> None:
+        stage = play()
+        connection = await stage.opened()
+        await asyncio.sleep(_TIMEOUT_SECONDS / 2)
+        stage.send("younger")
+        await stage.until(lambda: len(stage.connections) == 2 and stage.connections[1].published)
+        stage.connections[1].confirm(1, False, False)
+
+        assert connection.is_given_up
+        assert isinstance(stage.outcomes["first"][0], ConfirmTimeout)
+        assert stage.connections[1].published == [("younger", "k")]
+        assert stage.outcomes["younger"] == [None]
+
+    asyncio.run(silent())
