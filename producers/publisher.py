@@ -17,19 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pika
-
-from producers.not_routed import with_nearest_binding
+from producers import not_routed
+from producers.handover import Handover, Outcome, Pieces
 from topology import broker, settings
 from topology.errors import LeveretError, MessageError, NotRouted, PartlySubmitted, PublishError
-from topology.message import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage, check_size
+from topology.message import TaskMessage
 from topology.names import Route
-from topology.outbox import Outbox, Outgoing
-
-_CHUNK = 1000
-_PERSISTENT = pika.DeliveryMode.Persistent.value
-
-Outcome = LeveretError | None
+from topology.outbox import Outbox
 
 
 class Publisher:
@@ -44,9 +38,9 @@ class Publisher:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
-        self._handed_over: list[_Handover] = []
+        self._handed_over: list[Handover] = []
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._is_told_to_close = self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
         self._thread.start()
 
@@ -92,20 +86,25 @@ class Publisher:
     ) -> Iterator[tuple[TaskMessage, Outcome]]:
         """Publish many messages with their confirms outstanding side by side; yields each with how it ended.
 
-        Takes messages from the iterable as they leave, so a generator of millions stays small in memory.
+        Takes messages from the iterable in pieces of up to 1,000 or 4 MiB, a piece ahead of what it yields, so a
+        generator of millions stays small in memory. What the iterable raises is raised when the outcomes of all that
+        came before it are told.
         """
-        remaining = iter(messages)
+        pieces = Pieces(messages)
+        advice = functools.cache(not_routed.advice)  # the same for all that go the same way
         ahead: list[TaskMessage] = []
-        handed_over: _Handover | None = None
+        handed_over: Handover | None = None
         while True:
-            chunk = list(itertools.islice(remaining, _CHUNK))
-            handover = self._hand_over(chunk, route) if chunk else None
+            piece = pieces.take()
+            handover = self._hand_over(piece, route) if piece else None
             if handed_over:
                 for message, outcome in zip(ahead, handed_over.wait(), strict=True):
-                    yield message, outcome and self._explain(outcome, message, route)
-            if not chunk:
-                return
-            ahead, handed_over = chunk, handover
+                    yield message, outcome and self._explain(outcome, message, route, advice)
+            if not piece:
+                break
+            ahead, handed_over = piece, handover
+        if pieces.failure:
+            raise pieces.failure
 
     def submit(self, task: str, /, *args: Any, **kwargs: Any) -> str:
         """Publish one task with these arguments and return its id; raises as `publish` does."""
@@ -115,19 +114,28 @@ class Publisher:
         """Publish a task once for each mapping of keyword arguments and return the ids, in order.
 
         Raises `PartlySubmitted`, with every id (empty for a call that is no message) and every failure, when some
-        could not be submitted.
+        could not be submitted. An error of the iterable itself counts as the failure of the call that did not come.
         """
+        remaining = iter(calls)
         ids: list[str] = []
         failures: list[tuple[int, LeveretError]] = []
         on_the_way: deque[int] = deque()  # positions, in the order of publishing
 
         def messages() -> Iterator[TaskMessage]:
-            for position, kwargs in enumerate(calls):
+            for position in itertools.count():
                 try:
-                    message = TaskMessage.create(task, kwargs=kwargs)
+                    message = TaskMessage.create(task, kwargs=next(remaining))
+                except StopIteration:
+                    return
                 except MessageError as error:
                     failures.append((position, error))
                     ids.append("")
+                except Exception as error:  # noqa: BLE001 - whatever the caller's iterable raises
+                    failure = MessageError(f"no more calls could be taken: {type(error).__name__}: {error}")
+                    failure.__cause__ = error
+                    failures.append((position, failure))
+                    ids.append("")
+                    return
                 else:
                     on_the_way.append(position)
                     ids.append(message.id)
@@ -147,22 +155,26 @@ class Publisher:
 
     def close(self) -> None:
         """Wait for what was handed over, then close the connection."""
-        if self._pid != os.getpid() or self._loop.is_closed():
+        if self._pid != os.getpid():
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
+        with self._lock:
+            is_told, self._is_told_to_close = self._is_told_to_close, True
+        if not is_told:  # a second stop would end the wait for what was handed over
+            self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
         self._thread.join()
-        self._loop.close()
+        with self._lock:
+            self._loop.close()
 
     def _hand_over(
         self, messages: Sequence[TaskMessage], route: Route | None, on_ended: Callable[[], None] | None = None
-    ) -> _Handover:
+    ) -> Handover:
         """Give messages to the publisher's thread, which calls `on_ended` when all their outcomes are known."""
         if self._pid != os.getpid():
             raise PublishError(
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
                 "was forked from it; make a new Publisher after the fork"
             )
-        handover = _Handover(messages, route, self.settings.message_limit_bytes, on_ended)
+        handover = Handover(messages, route, self.settings.message_limit_bytes, on_ended)
         with self._lock:
             if self._is_closed:
                 raise PublishError("this Publisher is closed; make a new one")
@@ -173,9 +185,16 @@ class Publisher:
             self._loop.call_soon_threadsafe(self._send_all)
         return handover
 
-    def _explain(self, outcome: LeveretError, message: TaskMessage, route: Route | None) -> LeveretError:
+    def _explain(
+        self,
+        outcome: LeveretError,
+        message: TaskMessage,
+        route: Route | None,
+        advice: Callable[[settings.Settings, Route], str] = not_routed.advice,
+    ) -> LeveretError:
         if isinstance(outcome, NotRouted):
-            return with_nearest_binding(outcome, self.settings, route or Route.topic(message.task))
+            told = advice(self.settings, route or Route.topic(message.task))
+            return NotRouted(f"{outcome}; {told}", outcome.task_id)
         return outcome
 
     def _run(self) -> None:
@@ -199,64 +218,6 @@ class Publisher:
             handover.send(self._outbox)
 
 
-class _Handover:
-    """Messages on their way from a caller to the outbox; their outcomes become known all at once."""
-
-    def __init__(
-        self,
-        messages: Sequence[TaskMessage],
-        route: Route | None,
-        limit_bytes: int,
-        on_ended: Callable[[], None] | None,
-    ) -> None:
-        self._outgoing = [_outgoing(message, route) for message in messages]
-        self.outcomes: list[Outcome] = [_too_large(message, limit_bytes) for message in messages]
-        self._missing = len(messages)
-        self._ended = threading.Lock()  # held until then; the quickest way from thread to thread
-        self._ended.acquire()
-        self._on_ended = on_ended or self._ended.release
-
-    def wait(self) -> list[Outcome]:
-        """Wait until all ended; returns how, in the order of the messages. Call it once."""
-        self._ended.acquire()
-        return self.outcomes
-
-    def send(self, outbox: Outbox) -> None:
-        """Pass on what is not refused already."""
-        for position, outgoing in enumerate(self._outgoing):
-            if self.outcomes[position]:
-                self._end(position, self.outcomes[position])
-            else:
-                outbox.send(outgoing, functools.partial(self._end, position))
-
-    def _end(self, position: int, outcome: Outcome) -> None:
-        self.outcomes[position] = outcome
-        self._missing -= 1
-        if not self._missing:
-            self._on_ended()
-
-
-def _too_large(message: TaskMessage, limit_bytes: int) -> Outcome:
-    try:
-        check_size(message.body, limit_bytes, f"message of task {message.task!r}")
-    except MessageError as error:
-        return error
-    return None
-
-
-def _outgoing(message: TaskMessage, route: Route | None) -> Outgoing:
-    return Outgoing(
-        route or Route.topic(message.task),
-        message.body,
-        pika.BasicProperties(
-            message_id=message.id,
-            content_type=CONTENT_TYPE,
-            content_encoding=CONTENT_ENCODING,
-            delivery_mode=_PERSISTENT,
-        ),
-    )
-
-
 _default: Publisher | None = None
 _default_lock = threading.Lock()
 
@@ -267,8 +228,16 @@ def default_publisher() -> Publisher:
     with _default_lock:
         if _default is None or _default._pid != os.getpid():
             _default = Publisher()
-            atexit.register(_default.close)
         return _default
+
+
+def _close_default() -> None:
+    if _default:
+        _default.close()
+
+
+# When this is imported, so that what is registered later may still submit: the last registered is called first.
+atexit.register(_close_default)
 
 
 def _start_anew_after_fork() -> None:
@@ -295,7 +264,10 @@ def submit_many(task: str, calls: Iterable[Mapping[str, Any]], route: Route | No
 
 async def submit_async(task: str, /, *args: Any, **kwargs: Any) -> str:
     """Do as `submit` does, awaitable."""
-    return await default_publisher().submit_async(task, *args, **kwargs)
+    publisher = _default
+    if publisher is None or publisher._pid != os.getpid():
+        publisher = await asyncio.to_thread(default_publisher)  # looking for the broker can take a while
+    return await publisher.submit_async(task, *args, **kwargs)
 
 
 def publish(message: TaskMessage, route: Route | None = None) -> str:

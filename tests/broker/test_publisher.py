@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pika
 import pytest
 
 import producers
-from producers import Publisher
+from producers import Publisher, not_routed
 from producers import publisher as publisher_module
 from tests.broker.jobs import jobs
 from tests.broker.other_jobs import others
@@ -24,6 +25,7 @@ from topology.errors import (
     MessageError,
     MessageTooLarge,
     NotRouted,
+    PartlySubmitted,
     PublishError,
 )
 from topology.message import TaskMessage
@@ -179,6 +181,92 @@ def test_bad_call_among_many(vhost: Vhost, publisher: Publisher) -> None:
 
     publisher.close()
     assert set(vhost.ids_in(jobs.name)) == set(filter(None, getattr(caught.value, "task_ids", ())))
+
+
+def test_calls_that_end_in_an_error(vhost: Vhost, publisher: Publisher) -> None:
+    """When the iterable itself raises, the ids of all that it gave before are told, and its error is the cause."""
+
+    def calls() -> Iterator[dict[str, int]]:
+        yield from ({"path": number} for number in range(1500))
+        raise OSError("the disk is gone")
+
+    with pytest.raises(PartlySubmitted, match=r"number 1500: .*OSError: the disk is gone") as caught:
+        publisher.submit_many("jobs.write", calls())
+
+    *ids, none = caught.value.task_ids
+    assert none == ""
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+    assert isinstance(caught.value.failures[0][1].__cause__, OSError)
+
+
+def test_messages_that_end_in_an_error(vhost: Vhost, publisher: Publisher) -> None:
+    """What the messages raise is raised when the outcome of each that came before is told."""
+
+    def messages() -> Iterator[TaskMessage]:
+        yield from (TaskMessage.create("jobs.write") for _ in range(1500))
+        raise OSError("the disk is gone")
+
+    told: list[tuple[str, object]] = []
+    with pytest.raises(OSError, match="disk"):
+        told.extend((message.id, outcome) for message, outcome in publisher.publish_many(messages()))
+
+    # extend keeps what came before the error
+    assert [outcome for _, outcome in told] == [None] * 1500
+    assert vhost.ids_in(jobs.name) == sorted(task_id for task_id, _ in told)
+
+
+def test_large_messages_leave_in_smaller_pieces(vhost: Vhost, publisher: Publisher) -> None:
+    """Few of a thousand large messages are in memory at once, and none waits for the bytes of all the others."""
+    taken = 0
+
+    def messages() -> Iterator[TaskMessage]:
+        nonlocal taken
+        for _ in range(40):
+            taken += 1
+            yield TaskMessage.create("jobs.write", ["x" * 500_000])
+
+    ahead = [taken - told for told, _ in enumerate(publisher.publish_many(messages()))]
+
+    assert max(ahead) <= 18
+    assert vhost.count(jobs.name) == len(ahead) == 40
+
+
+def test_advice_is_asked_for_once(vhost: Vhost, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many messages are not routed, the management API is asked once what is bound."""
+    asked: list[object] = []
+    ask = not_routed.advice
+
+    def counting(*given: Any) -> str:
+        asked.append(given)
+        return ask(*given)
+
+    monkeypatch.setattr(not_routed, "advice", counting)
+
+    with pytest.raises(PartlySubmitted, match=r"30 of 30 .* nearest binding is 'jobs\.#'"):
+        publisher.submit_many("jbos.write", [{}] * 30)
+
+    assert len(asked) == 1
+    assert vhost.count(jobs.name) == 0
+
+
+@pytest.mark.usefixtures("own_publisher")
+def test_the_loop_goes_on_while_the_broker_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first submit_async may have to look for a broker; others on its loop do not wait for that."""
+    found, looked = threading.Event(), publisher_module.default_publisher
+
+    def slow() -> Publisher:
+        assert found.wait(60)
+        return looked()
+
+    async def submit() -> None:
+        submitted = asyncio.create_task(producers.submit_async("jobs.write"))
+        await asyncio.sleep(0)
+        found.set()
+        await submitted
+
+    monkeypatch.setattr(publisher_module, "default_publisher", slow)
+    asyncio.run(submit())
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

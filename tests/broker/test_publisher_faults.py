@@ -298,6 +298,47 @@ def test_closed_while_others_publish(vhost: Vhost) -> None:
     assert set(confirmed) <= set(vhost.ids_in(jobs.name))
 
 
+def test_closed_by_several(vhost: Vhost) -> None:
+    """Threads that close it at once all wait for what was handed over, and whoever handed it over is told."""
+    vhost.declare(jobs)
+    with Proxy.before(vhost.amqp_url) as proxy, ThreadPoolExecutor(4) as threads:
+        publisher = Publisher(replace(vhost.settings, amqp_url=proxy.url(vhost.amqp_url)))
+        publisher.submit("jobs.write")
+        proxy.hold(Direction.TO_CLIENT)
+        sent = threads.submit(publisher.submit, "jobs.write")
+        await_value(lambda: vhost.count(jobs.name) == 2, "the message")
+        closing = [threads.submit(publisher.close) for _ in range(3)]
+        await_value(lambda: publisher._is_closed, "the end of what it takes")
+        proxy.heal()
+        task_id = sent.result(60)
+        for each in closing:
+            each.result(60)
+
+    assert task_id in vhost.ids_in(jobs.name)
+
+
+_AT_EXIT = """
+import atexit
+from producers import submit
+
+atexit.register(lambda: print(submit("jobs.write")))
+print(submit("jobs.write"))
+"""
+
+
+def test_submit_at_exit(vhost: Vhost) -> None:
+    """What a program does when it ends may be to submit."""
+    vhost.declare(jobs)
+    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", _AT_EXIT], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert vhost.ids_in(jobs.name) == sorted(ended.stdout.split())
+
+
 def test_leaves_nothing_open(vhost: Vhost) -> None:
     """A publisher used as a context manager leaves no thread and no open file, used or not, failed or not."""
     vhost.declare(jobs)
