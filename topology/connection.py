@@ -33,6 +33,8 @@ headers.install()
 T = TypeVar("T")
 OnLost = Callable[[FastConnection, BaseException], None]
 
+_CANNOT_CONNECT = (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError)
+
 
 def parameters(url: str, role: str, settings: Settings) -> pika.URLParameters:
     """Return pika's parameters for one broker URL; `role` is what the management UI shows as connection name.
@@ -63,7 +65,7 @@ def check(amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None
     made.connection_attempts = 1
     try:
         pika.BlockingConnection(made).close()
-    except (pika_errors.AMQPError, OSError) as error:
+    except _CANNOT_CONNECT as error:
         raise explain(error, amqp_url) from error
 
 
@@ -77,7 +79,7 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     for url in settings.amqp_url.split(";"):
         try:
             return await _connect_one(url, parameters(url, role, settings), on_lost)
-        except (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError) as error:
+        except _CANNOT_CONNECT as error:
             failure = explain(error, url)
             failure.__cause__ = error
     assert failure is not None
@@ -229,6 +231,11 @@ def explain(error: BaseException, url: str) -> BrokerError:
         )
     if isinstance(cause, ssl.SSLError):
         return BrokerUnreachable(tls.explain(cause, where))
+    if isinstance(cause, (connection_workflow.AMQPConnectorStackTimeout, pika_errors.ConnectionOpenAborted)):
+        return BrokerUnreachable(
+            f"{where} accepted the connection and then did not answer in time; look into its log, for it may be "
+            "starting or overloaded, and check host and port in AMQP_URL"
+        )
     return BrokerUnreachable(
         f"{where} does not answer: {_reply(cause)}; start one (python -m topology.node start), or set AMQP_URL"
     )
