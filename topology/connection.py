@@ -112,23 +112,23 @@ async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> F
 
 
 async def open_channel(connection: FastConnection) -> Any:
-    """Open a channel. Raises `BrokerUnreachable` when the connection ends before it is open."""
+    """Open a channel. Raises `BrokerUnreachable` when it, or the connection, is closed before it is open."""
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def on_open(channel: Any) -> None:
         if not opened.done():
             opened.set_result(channel)
 
-    def on_close(_connection: Any, error: BaseException) -> None:
+    def on_close(_channel: Any, reason: BaseException) -> None:
         if not opened.done():
-            opened.set_exception(error)
+            opened.set_exception(explain(reason, connection.url))
 
-    connection.add_on_close_callback(on_close)
     try:
-        connection.channel(on_open_callback=on_open)
-        return await opened
+        # A callback of the channel, which the end of the connection also calls: one of the connection would outlive it.
+        connection.channel(on_open_callback=on_open).add_on_close_callback(on_close)
     except pika_errors.AMQPError as error:
         raise explain(error, connection.url) from error
+    return await opened
 
 
 def server_version(connection: FastConnection) -> tuple[int, ...]:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from pika import frame, spec
+from pika.channel import Channel
 
 from topology import connection
-from topology.connection import backoff_seconds, check, check_any, close, connect, declaring
+from topology.connection import backoff_seconds, check, check_any, close, connect, declaring, open_channel
 from topology.errors import BrokerUnreachable
 from topology.settings import Settings
 
-Answers = Mapping[Any, bytes]
+Answers = Mapping[Any, bytes | Callable[[int], bytes]]
+"""What is sent when a method comes, perhaps made for the number of its channel."""
 
 HANDSHAKE = {
     frame.ProtocolHeader: frame.Method(0, spec.Connection.Start(0, 9, {})).marshal(),
     spec.Connection.StartOk: frame.Method(0, spec.Connection.Tune(10, 131_072, 0)).marshal(),
     spec.Connection.Open: frame.Method(0, spec.Connection.OpenOk()).marshal(),
     spec.Connection.Close: frame.Method(0, spec.Connection.CloseOk()).marshal(),
+}
+CHANNELS = {
+    **HANDSHAKE,
+    spec.Channel.Open: lambda number: frame.Method(number, spec.Channel.OpenOk()).marshal(),
+    spec.Channel.Close: lambda number: frame.Method(number, spec.Channel.CloseOk()).marshal(),
 }
 HANG_UP = b""
 
@@ -62,7 +70,8 @@ class Played:
                     answer = self._answers.get(type(method))
                     if answer == HANG_UP:
                         return
-                    client.sendall(answer or b"")
+                    if answer:
+                        client.sendall(answer if isinstance(answer, bytes) else answer(value.channel_number))
 
 
 @pytest.fixture
@@ -100,6 +109,75 @@ def test_a_silent_broker(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(connect_and_close(silent))
     check_any(Settings(f"{silent};{good}"))
     assert asyncio.run(connect_and_close(f"{silent};{good}")) == good
+
+
+async def closed_before_open(url: str) -> None:
+    """Ask for a channel of a broker that does not open it."""
+    opened = await connect(Settings(url), "test", lambda *_: None)
+    try:
+        await open_channel(opened)
+    finally:
+        await close(opened)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (frame.Method(1, spec.Channel.Close(504, "CHANNEL_ERROR - no", 20, 10)).marshal(), "504 CHANNEL_ERROR - no"),
+        (frame.Method(0, spec.Connection.Close(320, "FORCED - leaving", 20, 10)).marshal(), "320 FORCED - leaving"),
+        (HANG_UP, "EOF"),
+    ],
+    ids=["channel closed", "connection closed", "hung up"],
+)
+def test_a_channel_that_is_closed_before_it_is_open(answer: bytes, text: str, play: Any) -> None:
+    """Nobody waits for it for ever: the error says what the broker said."""
+    with pytest.raises(BrokerUnreachable, match=text):
+        asyncio.run(closed_before_open(play({**HANDSHAKE, spec.Channel.Open: answer})))
+
+
+def test_a_channel_on_a_connection_that_is_closing(play: Any) -> None:
+    """It is refused at once."""
+
+    async def open_late() -> None:
+        opened = await connect(Settings(play(HANDSHAKE)), "test", lambda *_: None)
+        opened.close()
+        await open_channel(opened)
+
+    with pytest.raises(BrokerUnreachable, match="open connection"):
+        asyncio.run(open_late())
+
+
+def test_more_channels_than_the_broker_allows(play: Any) -> None:
+    """The one too many is an error."""
+
+    async def open_eleven() -> None:
+        opened = await connect(Settings(play(CHANNELS)), "test", lambda *_: None)
+        for _ in range(10):
+            await open_channel(opened)
+        await open_channel(opened)
+
+    with pytest.raises(BrokerUnreachable, match="NoFreeChannels"):
+        asyncio.run(open_eleven())
+
+
+def test_a_closed_channel_is_forgotten(play: Any) -> None:
+    """A connection that outlives many channels keeps none of them."""
+
+    async def open_and_close_many() -> list[Channel]:
+        opened = await connect(Settings(play(CHANNELS)), "test", lambda *_: None)
+        for _ in range(5):
+            channel = await open_channel(opened)
+            closed = asyncio.Event()
+            channel.add_on_close_callback(lambda *_, closed=closed: closed.set())
+            channel.close()
+            await closed.wait()
+        del channel
+        gc.collect()
+        alive = [one for one in gc.get_objects() if type(one) is Channel and one.connection is opened]
+        await close(opened)
+        return alive
+
+    assert asyncio.run(open_and_close_many()) == []
 
 
 def test_pauses_grow_to_a_second() -> None:
