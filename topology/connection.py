@@ -34,6 +34,8 @@ T = TypeVar("T")
 OnLost = Callable[[FastConnection, BaseException], None]
 
 _CANNOT_CONNECT = (pika_errors.AMQPError, connection_workflow.AMQPConnectorException, OSError)
+# pika takes every end of a handshake for a refusal. A limit that was reached is none, for others will leave.
+_REFUSAL = re.compile(r"ACCESS_REFUSED|NOT_ALLOWED(?!.* limit \(\d+\) is reached)")
 
 
 def parameters(url: str, role: str, settings: Settings) -> pika.URLParameters:
@@ -213,14 +215,22 @@ def explain(error: BaseException, url: str) -> BrokerError:
     cause = _innermost(error)
     text = str(cause) or type(cause).__name__
     user = urlsplit(url).username or "guest"
-    if isinstance(cause, (pika_errors.ProbableAuthenticationError, pika_errors.AuthenticationError)):
+    was_refused = _REFUSAL.search(text) is not None
+    if isinstance(cause, pika_errors.AuthenticationError) or (
+        isinstance(cause, pika_errors.ProbableAuthenticationError) and was_refused
+    ):
         return AccessRefused(
             f"{where} refused user {user!r} or its password; check AMQP_URL (guest may log in from localhost only)"
         )
-    if isinstance(cause, pika_errors.ProbableAccessDeniedError) or "NOT_ALLOWED" in text:
+    if isinstance(cause, pika_errors.ProbableAccessDeniedError) and was_refused:
         return AccessRefused(
             f"{where} has no virtual host {vhost_of(url)!r} for user {user!r}: {_reply(cause)}; create it, or "
             f"give the right: rabbitmqctl set_permissions -p {vhost_of(url)} {user} '.*' '.*' '.*'"
+        )
+    if isinstance(cause, (pika_errors.ProbableAuthenticationError, pika_errors.ProbableAccessDeniedError)):
+        return BrokerUnreachable(
+            f"the connection to {where} ended during the handshake: {text}; try again, and look into the broker's log "
+            "if that does not help"
         )
     if isinstance(cause, (pika_errors.IncompatibleProtocolError, pika_errors.ProtocolVersionMismatch)):
         if urlsplit(url).scheme == "amqps":

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.broker.support import Vhost
 from topology import broker, node, provision
+from topology.connection import check
 from topology.errors import AccessRefused, BrokerUnreachable, NodeError
 from topology.settings import Settings
 
@@ -326,3 +329,24 @@ def test_real_node(real_folder: Path) -> None:
     assert said == [f"starting a private RabbitMQ node in {real_folder} …"]
     assert broker.find() == started
     assert str(real_folder) in started.how
+
+
+def test_real_refusals(vhost: Vhost) -> None:
+    """What a broker refuses is told apart from what may be otherwise the next time."""
+    with vhost.limited_user() as url:
+        name = urlsplit(url).username
+        vhost.api("DELETE", f"permissions/{vhost.name}/{name}")
+        for refused, text in (
+            (url.replace(":secret@", ":wrong@"), f"refused user '{name}' or its password"),
+            (f"{url}-nope", f"no virtual host '{vhost.name}-nope' for user '{name}': .*not found.*; create it"),
+            (
+                url,
+                f"no virtual host '{vhost.name}' for user '{name}': .*refused.*give the right: rabbitmqctl set_permi",
+            ),
+        ):
+            with pytest.raises(AccessRefused, match=text):
+                check(refused)
+    vhost.api("PUT", f"vhost-limits/{vhost.name}/max-connections", {"value": 0})
+
+    with pytest.raises(BrokerUnreachable, match=r"handshake: .*connection limit \(0\) is reached"):
+        check(vhost.settings.first_amqp_url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from pika.channel import Channel
 
 from topology import connection
 from topology.connection import backoff_seconds, check, check_any, close, connect, declaring, open_channel
-from topology.errors import BrokerUnreachable
+from topology.errors import AccessRefused, BrokerError, BrokerUnreachable
 from topology.settings import Settings
 
 Answers = Mapping[Any, bytes | Callable[[int], bytes]]
@@ -33,6 +34,13 @@ CHANNELS = {
     spec.Channel.Close: lambda number: frame.Method(number, spec.Channel.CloseOk()).marshal(),
 }
 HANG_UP = b""
+FULL = "access to vhost 'a' refused for user 'u': connection limit (3) is reached"
+
+
+def closing(code: int, text: str) -> bytes:
+    """Return what a broker sends that closes the connection."""
+    made: bytes = frame.Method(0, spec.Connection.Close(code, text, 0, 0)).marshal()
+    return made
 
 
 class Played:
@@ -111,6 +119,49 @@ def test_a_silent_broker(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(connect_and_close(f"{silent};{good}")) == good
 
 
+@pytest.mark.parametrize(
+    ("method", "answer", "kind", "text"),
+    [
+        (spec.Connection.StartOk, HANG_UP, BrokerUnreachable, "ended during the handshake: .*EOF.*; try again"),
+        (spec.Connection.Open, HANG_UP, BrokerUnreachable, "ended during the handshake: .*EOF.*; try again"),
+        (spec.Connection.StartOk, closing(320, "FORCED - bye"), BrokerUnreachable, "handshake: .*FORCED - bye"),
+        (
+            spec.Connection.Open,
+            closing(541, "INTERNAL_ERROR - vhost 'a' is down"),
+            BrokerUnreachable,
+            "vhost 'a' is dow",
+        ),
+        (spec.Connection.Open, closing(530, f"NOT_ALLOWED - {FULL}"), BrokerUnreachable, re.escape(FULL)),
+        (
+            spec.Connection.StartOk,
+            closing(403, "ACCESS_REFUSED - Login was refused"),
+            AccessRefused,
+            "user 'guest' or its",
+        ),
+        (
+            spec.Connection.Open,
+            closing(530, "NOT_ALLOWED - vhost a not found"),
+            AccessRefused,
+            "no virtual host '/' for",
+        ),
+        (
+            spec.Connection.Open,
+            closing(530, "NOT_ALLOWED - access to vhost 'a' refused"),
+            AccessRefused,
+            "give the righ",
+        ),
+    ],
+)
+def test_a_handshake_that_ends(method: Any, answer: bytes, kind: type[BrokerError], text: str, play: Any) -> None:
+    """Only what the broker refused is told as refused: a broker that is killed at that moment comes back."""
+    url = play({**HANDSHAKE, method: answer})
+
+    with pytest.raises(kind, match=text):
+        check(url)
+    with pytest.raises(kind, match=text):
+        asyncio.run(connect_and_close(url))
+
+
 async def closed_before_open(url: str) -> None:
     """Ask for a channel of a broker that does not open it."""
     opened = await connect(Settings(url), "test", lambda *_: None)
@@ -124,10 +175,11 @@ async def closed_before_open(url: str) -> None:
     ("answer", "text"),
     [
         (frame.Method(1, spec.Channel.Close(504, "CHANNEL_ERROR - no", 20, 10)).marshal(), "504 CHANNEL_ERROR - no"),
-        (frame.Method(0, spec.Connection.Close(320, "FORCED - leaving", 20, 10)).marshal(), "320 FORCED - leaving"),
+        (closing(320, "FORCED - leaving"), "320 FORCED - leaving"),
+        (closing(530, "NOT_ALLOWED - too many"), "530 NOT_ALLOWED - too many"),
         (HANG_UP, "EOF"),
     ],
-    ids=["channel closed", "connection closed", "hung up"],
+    ids=["channel closed", "broker leaves", "too many", "hung up"],
 )
 def test_a_channel_that_is_closed_before_it_is_open(answer: bytes, text: str, play: Any) -> None:
     """Nobody waits for it for ever: the error says what the broker said."""
