@@ -10,10 +10,11 @@ import contextlib
 import functools
 import random
 import re
+import shlex
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pika
 from pika import exceptions as pika_errors
@@ -214,7 +215,7 @@ def explain(error: BaseException, url: str) -> BrokerError:
     where = f"the broker at {mask(url)}"
     cause = _innermost(error)
     text = str(cause) or type(cause).__name__
-    user = urlsplit(url).username or "guest"
+    user, vhost = unquote(urlsplit(url).username or "guest"), vhost_of(url)
     was_refused = _REFUSAL.search(text) is not None
     if isinstance(cause, pika_errors.AuthenticationError) or (
         isinstance(cause, pika_errors.ProbableAuthenticationError) and was_refused
@@ -224,8 +225,8 @@ def explain(error: BaseException, url: str) -> BrokerError:
         )
     if isinstance(cause, pika_errors.ProbableAccessDeniedError) and was_refused:
         return AccessRefused(
-            f"{where} has no virtual host {vhost_of(url)!r} for user {user!r}: {_reply(cause)}; create it, or "
-            f"give the right: rabbitmqctl set_permissions -p {vhost_of(url)} {user} '.*' '.*' '.*'"
+            f"{where} has no virtual host {vhost!r} for user {user!r}: {text}; create it, or give the right: "
+            f"rabbitmqctl set_permissions -p {shlex.quote(vhost)} {shlex.quote(user)} '.*' '.*' '.*'"
         )
     if isinstance(cause, (pika_errors.ProbableAuthenticationError, pika_errors.ProbableAccessDeniedError)):
         return BrokerUnreachable(

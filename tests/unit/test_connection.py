@@ -162,6 +162,21 @@ def test_a_handshake_that_ends(method: Any, answer: bytes, kind: type[BrokerErro
         asyncio.run(connect_and_close(url))
 
 
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        (spec.Connection.StartOk, "refused user 'a@b' or its password"),
+        (spec.Connection.Open, "no virtual host 'x/y z' for user 'a@b': .* set_permissions -p 'x/y z' a@b "),
+    ],
+)
+def test_names_are_told_as_the_broker_knows_them(method: Any, text: str, play: Any) -> None:
+    """User and virtual host of the URL are unquoted, and in a command as a shell takes them."""
+    url = play({**HANDSHAKE, method: closing(403, "ACCESS_REFUSED - no")}).replace("guest:guest", "a%40b:pw")
+
+    with pytest.raises(AccessRefused, match=text):
+        check(f"{url}x%2Fy%20z")
+
+
 async def closed_before_open(url: str) -> None:
     """Ask for a channel of a broker that does not open it."""
     opened = await connect(Settings(url), "test", lambda *_: None)
