@@ -19,6 +19,7 @@ from topology.tls import TlsFiles
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _MOST_BITS = 64
+_LONGEST_VHOST_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,16 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
 def _is_http_url(url: str) -> bool:
     try:
         place = urlsplit(url)
-        return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
+        return place.scheme in ("http", "https") and _can_be_host(place.hostname) and place.port != 0
     except ValueError:
+        return False
+
+
+def _can_be_host(name: str | None) -> bool:
+    """Whether a name can be looked up: no part of it is empty or longer than 63 characters."""
+    try:
+        return bool(name and name.encode("idna"))
+    except UnicodeError:
         return False
 
 
@@ -153,12 +162,20 @@ def check_amqp_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        url.encode()  # as it is sent
     except ValueError as error:  # its text may hold a piece of the password
         raise SettingsError(f"AMQP_URL {mask(url)!r} is no URL; {example}") from error
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise SettingsError(f"AMQP_URL {mask(url)!r} is no AMQP URL; {example}")
-    if port == 0 or "/" in parts.path[1:]:
-        raise SettingsError(f"AMQP_URL {mask(url)!r} has a port or virtual host that cannot be; {example}")
+    if port == 0 or "/" in parts.path[1:] or not _can_be_host(parts.hostname):
+        raise SettingsError(f"AMQP_URL {mask(url)!r} has a host, port or virtual host that cannot be; {example}")
+    if len(vhost_of(url).encode()) > _LONGEST_VHOST_BYTES:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} names a virtual host of more than {_LONGEST_VHOST_BYTES} bytes; no broker has one"
+        )
+    if "@" in parts.netloc and not (parts.username and parts.password):  # kombu would take guest for what is missing
+        missing = "password" if parts.username else "user"
+        raise SettingsError(f"AMQP_URL {mask(url)!r} has no {missing} before the @; {example}")
     if "ssl_options" in parts.query:
         raise SettingsError(
             f"AMQP_URL {mask(url)!r} carries ssl_options; set TLS_CA_FILE, TLS_CERT_FILE and TLS_KEY_FILE instead"

@@ -122,8 +122,17 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
         ("AMQP_URL", "localhost", "is no AMQP URL; write it as amqp://"),
         ("AMQP_URL", "http://host/", "is no AMQP URL"),
         ("AMQP_URL", "amqp:///vhost", "is no AMQP URL"),
-        ("AMQP_URL", "amqp://host:0/", "has a port or virtual host that cannot be"),
-        ("AMQP_URL", "amqp://host/a/b", "has a port or virtual host that cannot be"),
+        ("AMQP_URL", "amqp://host:0/", "has a host, port or virtual host that cannot be"),
+        ("AMQP_URL", "amqp://host/a/b", "has a host, port or virtual host that cannot be"),
+        ("AMQP_URL", "amqp://a..b/", "has a host, port or virtual host that cannot be"),
+        ("AMQP_URL", f"amqp://{'a' * 64}.example/", "has a host, port or virtual host that cannot be"),
+        ("AMQP_URL", f"amqp://host/{'v' * 256}", "names a virtual host of more than 255 bytes"),
+        ("AMQP_URL", f"amqp://host/{'%C3%A9' * 128}", "names a virtual host of more than 255 bytes"),
+        ("AMQP_URL", "amqp://host/\udc80", "is no URL; write it as"),
+        ("AMQP_URL", "amqp://user@host/", "'amqp://user@host/' has no password before the @; write it as"),
+        ("AMQP_URL", "amqp://user:@host/", "has no password before the @"),
+        ("AMQP_URL", "amqp://:pw@host/", "has no user before the @"),
+        ("AMQP_URL", "amqp://@host/", "has no user before the @"),
         ("AMQP_URL", "amqp://host:99999/", "host:99999/' is no URL; write it as"),
         ("AMQP_URL", "amqp://[::1/", "is no URL; write it as"),
         ("AMQP_URL", "amqp://host/;", "'' is no AMQP URL"),
@@ -132,6 +141,7 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
         ("MANAGEMENT_URL", "host:15672", "MANAGEMENT_URL 'host:15672' is no URL; write it as http://host:15672/"),
         ("MANAGEMENT_URL", "amqp://host/", "is no URL"),
         ("MANAGEMENT_URL", "http://[::1/", "is no URL"),
+        ("MANAGEMENT_URL", "http://a..b/", "'http://a..b/' is no URL"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str, reason: str) -> None:
@@ -141,7 +151,15 @@ def test_a_bad_value_is_named(name: str, value: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://host", "amqps://user:pw@host:5671/%2F", "amqp://[::1]:5672/", "amqp://a/;amqp://b/x"]
+    "url",
+    [
+        "amqp://host",
+        "amqps://user:pw@host:5671/%2F",
+        "amqp://[::1]:5672/",
+        "amqp://[fe80::1%25eth0]/",
+        "amqp://a/;amqp://b/x",
+        f"amqp://{'a' * 63}.under_score.bücher.example./{'v' * 255}",
+    ],
 )
 def test_a_good_url_is_kept(url: str) -> None:
     """TLS, IPv6, several brokers and virtual hosts are fine."""
