@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +21,9 @@ from topology.tls import TlsFiles
 CHECKOUT = Path(__file__).resolve().parent.parent
 _MOST_BITS = 64
 _LONGEST_VHOST_BYTES = 255
+_NEXT_URL = re.compile(r";(?=(?:amqp|http)s?://)", re.IGNORECASE)
+"""What separates URLs. Any other `;` stands in a password, and has to be written as %3B."""
+_IPV6_ADDRESS = re.compile(r"\[[\da-f:.]+(%\w+)?\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Settings:
     """The broker's `consumer_timeout`, which no client can ask for: what is not acknowledged by then it takes back."""
 
     def __post_init__(self) -> None:
-        for url in self.amqp_url.split(";") if self.amqp_url else ():
+        for url in _NEXT_URL.split(self.amqp_url) if self.amqp_url else ():
             check_amqp_url(url)
         if self.management_url and not _is_http_url(self.management_url):
             raise SettingsError(
@@ -159,6 +163,11 @@ def _convert(name: str, value: object, default: Any, source: str) -> object:
 def check_amqp_url(url: str) -> None:
     """Raise `SettingsError` unless this is a URL of one broker."""
     example = "write it as amqp://user:password@host:5672/vhost (amqps:// for TLS, %2F for a slash in a name)"
+    if ";" in url:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} has a ; after which no URL begins; write one in a password as %3B, and leave none "
+            "at the end"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -189,7 +198,7 @@ def vhost_of(url: str) -> str:
 
 def mask(url: str) -> str:
     """Return the URL, or several separated by `;`, with every password as ***, and all that may be a piece of one."""
-    return ";".join(_mask_one(part) for part in url.split(";"))
+    return ";".join(_mask_one(part) for part in _NEXT_URL.split(url))
 
 
 def _mask_one(url: str) -> str:
@@ -199,10 +208,12 @@ def _mask_one(url: str) -> str:
         return f"{scheme}{separator}***"
     credentials, at, place = rest.rpartition("@")
     user, colon, _password = credentials.partition(":")
-    if at and not separator:  # it may be the rest of a password with a ; in it
+    place, semicolon, _ = place.partition(";")  # no URL begins there, so it may stand in a password
+    if at and not separator:  # what looks like the user may be the rest of a password
         user, colon = "***", ""
     if not at:  # what stands for the port may be a password that was cut off
-        host, port_colon, port = place.partition(":")
-        if port_colon and not port.split("/")[0].isdecimal():
-            place = f"{host}:***"
-    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}{question and '?***'}"
+        address = _IPV6_ADDRESS.match(place)
+        host, port_colon, port = place[address.end() if address else 0 :].partition(":")
+        if port_colon and (semicolon or not port.split("/")[0].isdecimal()):
+            place = f"{address[0] if address else ''}{host}:***"
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}{semicolon and ';***'}{question and '?***'}"
