@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from topology import node
-from topology.connection import check
-from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, LeveretError, NodeError
+from topology import command, node
+from topology.connection import check, first_that_succeeds
+from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, NodeError
 from topology.provision import CHOICES, STANDARD_URL, Say, install_server, start_docker
 from topology.settings import Settings, load, mask
 
@@ -79,16 +79,15 @@ def _of_this_machine(start: bool, say: Say) -> Broker:
 
 
 def _named(configured: Settings) -> Broker:
-    refusals: list[BrokerError] = []
-    for url in configured.amqp_url.split(";"):
-        try:
-            check(url, settings=configured)
-        except (BrokerUnreachable, AccessRefused) as error:
-            refusals.append(error)
-        else:
-            return Broker(configured.amqp_url, _management_url(url), f"AMQP_URL, {mask(configured.amqp_url)}")
-    last = refusals[-1]
-    raise type(last)(f"AMQP_URL decides; unset it to use a broker of this machine: {last}") from last
+    def url_that_answers(url: str) -> str:
+        check(url, settings=configured)
+        return url
+
+    try:
+        url = first_that_succeeds(configured, url_that_answers)
+    except BrokerError as error:
+        raise type(error)(f"AMQP_URL decides; unset it to use a broker of this machine: {error}") from error
+    return Broker(configured.amqp_url, _management_url(url), f"AMQP_URL, {mask(configured.amqp_url)}")
 
 
 def _standard(how: str) -> Broker:
@@ -152,11 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--start", action="store_true", help="start one when none is there, or install it")
     options = parser.parse_args(arguments)
-    try:
-        broker = find(options.start, say=lambda line: print(line, file=sys.stderr, flush=True))
-    except LeveretError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return command.run("topology.broker", lambda: _show(find(options.start, _tell)))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _show(broker: Broker) -> int:
     print(f"{broker.how}\nAMQP        {mask(broker.amqp_url)}\nmanagement  {mask(broker.management_url)}")
     return 0
 

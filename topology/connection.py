@@ -163,7 +163,7 @@ def declaring(settings: Settings) -> Iterator[Any]:
 
     Raises `BrokerUnreachable` or `AccessRefused` about the last broker tried.
     """
-    connection = _first_that_succeeds(settings, functools.partial(_open_for_declaring, settings))
+    connection = first_that_succeeds(settings, functools.partial(_open_for_declaring, settings))
     try:
         yield connection
     finally:
@@ -199,10 +199,14 @@ def _open_for_declaring(settings: Settings, url: str) -> Any:
 
 def check_any(settings: Settings) -> None:
     """Raise what the last broker of the URL refuses with, unless one of them lets us in."""
-    _first_that_succeeds(settings, lambda url: check(url, _CONNECT_TIMEOUT_SECONDS, settings))
+    first_that_succeeds(settings, lambda url: check(url, _CONNECT_TIMEOUT_SECONDS, settings))
 
 
-def _first_that_succeeds(settings: Settings, attempt: Callable[[str], T]) -> T:
+def first_that_succeeds(settings: Settings, attempt: Callable[[str], T]) -> T:
+    """Return what the attempt returns for the first broker of the URL for which it raises no `BrokerError`.
+
+    Raises that of the last broker.
+    """
     *others, last = settings.amqp_url.split(";")
     for url in others:
         with contextlib.suppress(BrokerError):

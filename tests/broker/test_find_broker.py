@@ -302,8 +302,23 @@ def test_command_without_broker(machine: Machine, capsys: pytest.CaptureFixture[
     assert broker.main([]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("error: no broker answers on localhost:5672")
+    assert shown.err.startswith("topology.broker: no broker answers on localhost:5672")
     assert len(shown.err.splitlines()) == 1
+
+
+def test_interrupted_command(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C while it waits for a node ends it in one line, with the exit status shells expect."""
+
+    def interrupt() -> node.Node:
+        raise KeyboardInterrupt
+
+    machine.running = machine.private()
+    monkeypatch.setattr(node, "start", interrupt)
+
+    assert broker.main(["--start"]) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["topology.broker: interrupted"]
 
 
 @pytest.fixture
