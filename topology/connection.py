@@ -26,6 +26,7 @@ from topology.fast_connection import FastConnection
 from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
+_GIVE_UP_SECONDS = 60.0  # for all addresses of a host; pika can fall silent, as when there is no free file descriptor
 _ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
 _LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broker that is back should be used
 
@@ -111,7 +112,10 @@ async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> F
         custom_ioloop=loop,
     )
     connection.url = url
-    return await opened
+    try:
+        return await asyncio.wait_for(opened, _GIVE_UP_SECONDS)
+    except TimeoutError as error:
+        raise TimeoutError(f"connecting came to no end within {_GIVE_UP_SECONDS:g} s") from error
 
 
 async def open_channel(connection: FastConnection) -> Any:

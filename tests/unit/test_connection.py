@@ -177,6 +177,15 @@ def test_names_are_told_as_the_broker_knows_them(method: Any, text: str, play: A
         check(f"{url}x%2Fy%20z")
 
 
+def test_a_socket_that_cannot_be_made(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pika tells nobody of an error of the system at that point; whoever connects still hears that it failed."""
+    monkeypatch.setattr(connection, "_GIVE_UP_SECONDS", 0.2)
+    url = f"{play(HANDSHAKE)}?tcp_options={{'TCP_KEEPCNT':-1}}"
+
+    with pytest.raises(BrokerUnreachable, match=r"does not answer: connecting came to no end within 0\.2 s"):
+        asyncio.run(connect_and_close(url))
+
+
 async def closed_before_open(url: str) -> None:
     """Ask for a channel of a broker that does not open it."""
     opened = await connect(Settings(url), "test", lambda *_: None)
