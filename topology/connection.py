@@ -27,6 +27,7 @@ from topology.settings import Settings, check_amqp_url, mask, vhost_of
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _GIVE_UP_SECONDS = 60.0  # for all addresses of a host; pika can fall silent, as when there is no free file descriptor
+_LONGEST_HEARTBEAT_SECONDS = 65_535
 _ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
 _LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broker that is back should be used
 
@@ -48,10 +49,15 @@ def parameters(url: str, role: str, settings: Settings) -> pika.URLParameters:
     check_amqp_url(url)
     try:
         made = pika.URLParameters(url)
-    except (ValueError, TypeError, OSError, ssl.SSLError) as error:
+    except (ValueError, TypeError, SyntaxError, OSError, ssl.SSLError) as error:  # it evaluates some values as Python
         raise SettingsError(f"AMQP_URL {mask(url)!r} is not usable: {error}") from error
     if "heartbeat=" not in url:
         made.heartbeat = settings.heartbeat_seconds
+    if (made.heartbeat or 0) > _LONGEST_HEARTBEAT_SECONDS:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} is not usable: its heartbeat is {made.heartbeat} s; the longest that AMQP has is "
+            f"{_LONGEST_HEARTBEAT_SECONDS} s"
+        )
     if made.ssl_options:
         made.ssl_options = pika.SSLOptions(settings.tls_files.context(), made.host)
     made.socket_timeout = made.stack_timeout = _CONNECT_TIMEOUT_SECONDS
@@ -62,7 +68,7 @@ def parameters(url: str, role: str, settings: Settings) -> pika.URLParameters:
 def check(amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None = None) -> None:
     """Open and close a connection; `settings` say whom to trust in TLS.
 
-    Raises `BrokerUnreachable` or `AccessRefused`.
+    Raises `BrokerUnreachable`, `AccessRefused` or, as `parameters` does, `SettingsError`.
     """
     made = parameters(amqp_url, "leveret check", settings or Settings())
     made.socket_timeout = made.stack_timeout = made.blocked_connection_timeout = timeout_seconds

@@ -15,8 +15,8 @@ from pika import frame, spec
 from pika.channel import Channel
 
 from topology import connection
-from topology.connection import backoff_seconds, check, check_any, close, connect, declaring, open_channel
-from topology.errors import AccessRefused, BrokerError, BrokerUnreachable
+from topology.connection import backoff_seconds, check, check_any, close, connect, declaring, open_channel, parameters
+from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
 from topology.settings import Settings
 
 Answers = Mapping[Any, bytes | Callable[[int], bytes]]
@@ -254,6 +254,15 @@ def test_a_closed_channel_is_forgotten(play: Any) -> None:
         return alive
 
     assert asyncio.run(open_and_close_many()) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["client_properties=(", "tcp_options=5", "heartbeat=-1", "heartbeat=65536", "unknown=1"]
+)
+def test_options_that_cannot_be(query: str) -> None:
+    """What pika does not take from the URL, or cannot send, is a setting that is refused."""
+    with pytest.raises(SettingsError, match="is not usable"):
+        parameters(f"amqp://host/?{query}", "test", Settings())
 
 
 def test_pauses_grow_to_a_second() -> None:
