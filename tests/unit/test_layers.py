@@ -26,7 +26,7 @@ CLIENT_LIBRARIES = {
         "topology/frames.py",
         "topology/headers.py",
         "topology/outbox.py",
-        "producers/publisher.py",
+        "producers/handover.py",
         "producers/redrive.py",
         "consumers/consumer.py",
         "consumers/resend.py",
