@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from producers.publisher import Publisher
 from topology import broker, settings
-from topology.command import EXIT_ERROR, run
+from topology.command import EXIT_ERROR, run, tell
 from topology.declare import declare
 from topology.errors import BrokerError, BrokerUnreachable
 from topology.management import Management, bare_url
@@ -47,7 +47,7 @@ def _run() -> int:
     configured = settings.load()
     texts = sample_texts(configured.data_dir)
     with _timed() as lap:
-        found = broker.find(start=True, say=lambda line: print(f"          {line}", flush=True))
+        found = broker.find(start=True, say=lambda line: tell(f"          {line}"))
         lap.what = f"broker: {found.how}"
     configured = replace(configured, amqp_url=found.amqp_url, management_url=found.management_url)
     with _timed("declared: exchanges, queue 'words', its retry tiers and its DLQ"):
@@ -104,20 +104,20 @@ def _parse(line: str) -> dict[str, object]:
 
 def _show(configured: Settings, ids: dict[str, str], ended: dict[str, _Ended]) -> int:
     width = max(map(len, ids))
-    print()
+    tell("")
     for text, task_id in ids.items():
         end = ended.get(task_id)
         path = configured.output_dir / f"{text}_{task_id}.json"
         if end and end.verdict == "done" and path.exists():
-            print(f"  {text:<{width}}  {end.seconds * 1000:5.0f} ms   {_top_words(path)}")
+            tell(f"  {text:<{width}}  {end.seconds * 1000:5.0f} ms   {_top_words(path)}")
         else:
             reason = end.error if end else "another worker took it, or it still waits for a retry"
-            print(f"  {text:<{width}}  not counted: {reason}")
+            tell(f"  {text:<{width}}  not counted: {reason}")
     done = sum(end.verdict == "done" for end in ended.values())
-    print(f"\n  saved     {configured.output_dir.resolve()}")
-    print(f"  RabbitMQ  {bare_url(configured.management_url)}  {_about_management(configured)}")
+    tell(f"\n  saved     {configured.output_dir.resolve()}")
+    tell(f"  RabbitMQ  {bare_url(configured.management_url)}  {_about_management(configured)}")
     if done < len(ids):
-        print(f"  {len(ids) - done} of {len(ids)} texts were not counted; what failed for good lies in words.dlq")
+        tell(f"  {len(ids) - done} of {len(ids)} texts were not counted; what failed for good lies in words.dlq")
         return EXIT_ERROR
     return 0
 
@@ -146,7 +146,7 @@ class _Lap:
 def _timed(what: str = "") -> Iterator[_Lap]:
     lap, began = _Lap(what), time.monotonic()
     yield lap
-    print(f"{time.monotonic() - began:6.2f} s  {lap.what}", flush=True)
+    tell(f"{time.monotonic() - began:6.2f} s  {lap.what}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pika
 
 from topology import broker, connection, settings
-from topology.command import EXIT_ERROR, run
+from topology.command import EXIT_ERROR, run, tell
 from topology.errors import LeveretError, TopologyError
 from topology.message import FAILURE_HEADERS, check_name, new_id, own_headers, printable
 from topology.names import Route, dlq_name
@@ -158,7 +158,7 @@ def _run(options: argparse.Namespace) -> int:
     configured = broker.resolve(settings.load())
     moved = asyncio.run(redrive(configured, options.queue, options.id or (), options.dry_run))
     for dead in moved:
-        print(printable(dead.properties.message_id or "(no id)"))
+        tell(printable(dead.properties.message_id or "(no id)"))
         print(printable(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"), file=sys.stderr)
     missing = sorted(set(options.id or ()) - {dead.id for dead in moved})
     for task_id in missing:

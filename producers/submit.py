@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from producers.publisher import Publisher, submit
 from topology import broker, connection, modules, names, queues, samples, settings
-from topology.command import EXIT_ERROR, run
+from topology.command import EXIT_ERROR, run, tell
 from topology.declare import SAMPLES, declare
 from topology.errors import LeveretError, MessageError, SettingsError
 from topology.message import TaskMessage, read_json
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
     configured = _prepare(broker.resolve(settings.load()), options)
     with Publisher(configured) as publisher:
         if message:
-            print(publisher.publish(message, _route(options, options.task)))
+            tell(publisher.publish(message, _route(options, options.task)))
             return 0
         return _submit_file(publisher, options) if options.file else _submit_samples(publisher, options)
 
@@ -68,7 +68,7 @@ def _submit_samples(publisher: Publisher, options: argparse.Namespace) -> int:
     print(f"submitting {samples.SAMPLE_TASK} for {len(texts)} texts in {publisher.settings.data_dir}", file=sys.stderr)
     for text in texts:
         message = TaskMessage.create(samples.SAMPLE_TASK, kwargs={"book": text})
-        print(publisher.publish(message, _route(options, samples.SAMPLE_TASK)))
+        tell(publisher.publish(message, _route(options, samples.SAMPLE_TASK)))
     return 0
 
 
@@ -112,7 +112,7 @@ def _submit_file(publisher: Publisher, options: argparse.Namespace) -> int:
                 failures[number] = str(error)
             else:
                 submitted += 1
-                print(message.id)
+                tell(message.id)
             progress.update()
     return _report(options.file, submitted, failures)
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from producers.publisher import Publisher
 from topology import broker, samples, settings
-from topology.command import run
+from topology.command import run, tell
 from topology.declare import declare
 from topology.errors import SettingsError
 from topology.message import TaskMessage, new_id
@@ -91,7 +91,7 @@ def _wait(found: Path, timeout_seconds: float) -> int:
             )
             return _EXIT_NOT_FOUND
         time.sleep(_LOOK_SECONDS)
-    print(found.parent / json.loads(found.read_text(encoding="utf-8"))["file"])
+    tell(str(found.parent / json.loads(found.read_text(encoding="utf-8"))["file"]))
     return 0
 
 

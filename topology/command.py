@@ -1,7 +1,8 @@
-"""How every command of the project ends: its exit status, and one clear line for each error."""
+"""How every command of the project ends and speaks: its exit status, its result, one clear line for each error."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,16 +15,50 @@ EXIT_INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
 
 def run(name: str, command: Callable[[], int]) -> int:
     """Run a command and return its exit status; its errors become one line on stderr that begins with its name."""
+    stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        stdout.reconfigure(errors="backslashreplace")  # as stderr does with what its encoding has no character for
     try:
         status = command()
-        sys.stdout.flush()
+        _write("")  # with what others have printed
     except LeveretError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has left; the interpreter must not write to it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has left
+        _discard_stdout()
         return EXIT_ERROR
-    return status
+    return status if sys.stdout is stdout else status or EXIT_ERROR
+
+
+def tell(line: str) -> None:
+    """Print a line of the command's result on stdout, at once.
+
+    Where stdout is closed or full this and all that follows goes to stderr, and the command ends with `EXIT_ERROR`.
+    """
+    if sys.stdout is None:
+        _use_stderr("it is closed")
+    _write(f"{line}\n")
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        _use_stderr(error.strerror or str(error))
+        print(text, end="", flush=True)
+
+
+def _use_stderr(reason: str) -> None:
+    print(f"standard output cannot be written: {reason}; what was meant for it follows here", file=sys.stderr)
+    sys.stdout = sys.stderr
+
+
+def _discard_stdout() -> None:
+    """Lead stdout nowhere, for the interpreter writes what it still holds when it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from typing import Any
 from amqp import exceptions as amqp_errors
 
 from topology import broker, modules, names, queues, settings
-from topology.command import run
+from topology.command import run, tell
 from topology.connection import declaring
 from topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from topology.objects import Table, objects_of, shared_exchanges
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(tasks: Sequence[str], dry_run: bool) -> int:
     modules.load(tasks)
-    print(show(queues.known()))
+    tell(show(queues.known()))
     if not dry_run:
         configured = broker.resolve(settings.load())
         declare(configured, queues.known())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
 from topology import broker, modules, queues, settings
-from topology.command import run
+from topology.command import run, tell
 from topology.declare import SAMPLES
 from topology.errors import BrokerError, SettingsError
 from topology.management import Management
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     modules.load(options.tasks or [SAMPLES])
     roles = options.role or ROLES
     if options.dry_run:
-        print(show(options.prefix, roles))
+        tell(show(options.prefix, roles))
         return 0
     given = _read_password() if options.password_stdin else ""
     configured = broker.resolve(settings.load())
@@ -95,7 +95,7 @@ def _make(api: Management, configured: Settings, name: str, role: str, given: st
     password = given or secrets.token_urlsafe(_PASSWORD_BYTES)
     was_set = make_user(api, name, role, password, bool(given) or new_passwords)
     if was_set and not given:
-        print(url_of(configured.amqp_url, name, password), flush=True)  # at once: nobody can ask for it later
+        tell(url_of(configured.amqp_url, name, password))  # nobody can ask for it later
     give_rights(api, vhost, name, role)
     what = "its password is set" if was_set else "it was there, with the password it keeps"
     print(f"{name} has the rights of role {role} in virtual host {vhost!r}; {what}", file=sys.stderr)

@@ -286,3 +286,29 @@ def test_reader_that_leaves(vhost: Vhost, environment: dict[str, str], tmp_path:
     assert "Traceback" not in complaint
     assert "BrokenPipeError" not in complaint
     assert told <= set(kwargs_by_id(vhost))
+
+
+@pytest.mark.parametrize(
+    ("redirection", "reason"), [(">&-", "it is closed"), ("> /dev/full", "No space left on device")]
+)
+def test_stdout_that_takes_no_ids(
+    vhost: Vhost, environment: dict[str, str], tmp_path: Path, redirection: str, reason: str
+) -> None:
+    """With stdout closed or on a full disk the ids of all that was submitted are on stderr, and the status is 1."""
+    (tmp_path / "jobs.jsonl").write_text((BOOK + "\n") * 30)
+    command = f'exec "$0" -m producers.submit words.count --file "$1" {redirection}'
+
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, str(tmp_path / "jobs.jsonl")],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    first, *told, summary = ended.stderr.splitlines()
+    assert first == f"standard output cannot be written: {reason}; what was meant for it follows here"
+    assert summary.startswith("30 tasks submitted, 0 lines")
+    assert sorted(told) == sorted(kwargs_by_id(vhost))

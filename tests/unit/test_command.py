@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import NoReturn
@@ -56,3 +57,58 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     _, said = process.communicate()
 
     assert (process.returncode, said) == (1, "")
+
+
+TELLING = """
+import sys
+from topology.command import run, tell
+
+def command():
+    for line in ("id-1", "id-2", "words \u2190 tasks.direct"):
+        tell(line)
+    return 0
+
+sys.exit(run("name", command))
+"""
+TOLD = ["id-1", "id-2", r"words \u2190 tasks.direct"]
+
+
+def end(code: str, redirection: str = "", buffering: str = "") -> subprocess.CompletedProcess[str]:
+    """Run Python code on Latin-1 streams, with a redirection as the shell spells it."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "$1" {redirection}', sys.executable, code],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUNBUFFERED": buffering},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_character_that_stdout_cannot_encode_is_escaped() -> None:
+    """A Latin-1 terminal costs an arrow, not the command."""
+    ended = end(TELLING)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == TOLD
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize(
+    ("redirection", "reason"), [(">&-", "it is closed"), ("> /dev/full", "No space left on device")]
+)
+def test_a_result_that_stdout_does_not_take_is_told_on_stderr(redirection: str, reason: str, buffering: str) -> None:
+    """With stdout closed or on a full disk no line is lost, the reason is told once, and the status is 1."""
+    ended = end(TELLING, redirection, buffering)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    first, *told = ended.stderr.splitlines()
+    assert first == f"standard output cannot be written: {reason}; what was meant for it follows here"
+    assert told == TOLD
+
+
+def test_a_closed_stdout_is_no_matter_to_who_tells_nothing() -> None:
+    """A worker may be started without one."""
+    ended = end("import sys; from topology.command import run; sys.exit(run('name', lambda: 0))", ">&-")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
