@@ -92,17 +92,21 @@ def _submit_file(publisher: Publisher, options: argparse.Namespace) -> int:
     submitted = 0
 
     def messages(source: TextIO) -> Iterator[TaskMessage]:
-        for number, line in enumerate(source, start=1):
-            if not line.strip():
-                continue
-            try:
-                message = TaskMessage.create(options.task, kwargs=_json(line, dict, "the line"))
-            except LeveretError as error:
-                failures[number] = str(error)
-                progress.update()
-            else:
-                lines[message.id] = number
-                yield message
+        number = 0
+        try:
+            for number, line in enumerate(source, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    message = TaskMessage.create(options.task, kwargs=_json(line, dict, "the line"))
+                except LeveretError as error:
+                    failures[number] = str(error)
+                    progress.update()
+                else:
+                    lines[message.id] = number
+                    yield message
+        except OSError as error:  # what was read before it is on its way all the same
+            failures[number + 1] = f"cannot be read, nor what follows: {_why(error)}"
 
     total = _count_lines(options.file)
     with _open(options.file) as source, tqdm(total=total, unit=" tasks", disable=None, file=sys.stderr) as progress:
@@ -129,22 +133,31 @@ def _report(file: str, submitted: int, failures: dict[int, str]) -> int:
 
 def _open(file: str) -> TextIO:
     if file == "-":
+        if sys.stdin is None:
+            raise SettingsError("--file - cannot be read: standard input is closed; pipe the lines to it")
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         return sys.stdin
     try:
         return Path(file).open(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise SettingsError(f"--file {file} cannot be read: {error.strerror}") from error
+        raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
 
 
 def _count_lines(file: str) -> int | None:
-    """Count the lines for the progress bar; None for what can be read only once, or not at all."""
+    """Count the lines for the progress bar; None for what can be read only once."""
     path = Path(file)
-    if file == "-" or not path.is_file():
-        return None
-    with path.open("rb") as source:
-        return sum(1 for _ in source)
+    try:
+        if file == "-" or not path.is_file():
+            return None
+        with path.open("rb") as source:
+            return sum(1 for _ in source)
+    except OSError as error:
+        raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _json(text: str | None, wanted: type[Any], what: str) -> Any:

@@ -25,8 +25,11 @@ def hunt_folder(output_dir: Path, hunt: str) -> Path:
 
 
 def sample_texts(data_dir: Path) -> list[str]:
-    """Return the names of the texts the sample job counts. Raises `SettingsError` when there are none."""
-    texts = sorted(path.name for path in data_dir.glob("*.txt")) if data_dir.is_dir() else []
+    """Return the names of the texts the sample job counts. Raises `SettingsError` when it finds none."""
+    try:
+        texts = sorted(path.name for path in data_dir.glob("*.txt")) if data_dir.is_dir() else []
+    except OSError as error:
+        raise SettingsError(f"DATA_DIR {data_dir} cannot be read: {error.strerror}; name another folder") from error
     if not texts:
         raise SettingsError(
             f"there are no texts (*.txt) in {data_dir}; put some there, fetch books with python -m data.fetch, or set "

@@ -102,6 +102,8 @@ def _make(api: Management, configured: Settings, name: str, role: str, given: st
 
 
 def _read_password() -> str:
+    if sys.stdin is None:
+        raise SettingsError("--password-stdin: standard input is closed; write the password to it, in one line")
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise SettingsError("--password-stdin: standard input is empty; write the password to it, in one line")

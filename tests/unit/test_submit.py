@@ -116,14 +116,17 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], reason: str, capsy
         (["a.b", "--exchange", "direct"], r"--exchange direct needs a queue: --queue NAME \(or --routing-key\)"),
         (["a.b", "--file", "not-there.jsonl"], "--file not-there.jsonl cannot be read: No such file or directory"),
         (["a.b", "--file", "."], "--file . cannot be read: Is a directory"),
+        (["a.b", "--file", "x" * 300], "--file x+ cannot be read: File name too long"),
+        (["a.b", "--file", "-"], "--file - cannot be read: standard input is closed"),
         (["a.b", "--tasks", "not_there"], "--tasks not_there cannot be imported: there is no module"),
         ([], r"there are no texts \(\*.txt\) in /.*; put some there"),
     ],
 )
 def test_an_unusable_value_ends_with_status_1(
-    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What cannot be submitted is one line that begins with the command's name."""
+    monkeypatch.setattr(sys, "stdin", None)
     status = main(arguments)
     said = capsys.readouterr()
 
@@ -131,14 +134,26 @@ def test_an_unusable_value_ends_with_status_1(
     assert re.fullmatch(f"producers.submit: .*{reason}.*\n", said.err)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "arguments", "said"),
+    [
+        ("AMQP_URL", "localhost", ["a.b"], "AMQP_URL 'localhost' is no AMQP URL; write it as"),
+        ("DATA_DIR", "x" * 300, [], f"DATA_DIR {'x' * 300} cannot be read: File name too long; name another folder"),
+    ],
+)
 def test_an_unusable_setting_ends_with_status_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str,
+    value: str,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A mistyped AMQP_URL is told before any broker is asked."""
-    monkeypatch.setattr(os, "environ", {"AMQP_URL": "localhost"})
+    """A mistyped setting is told by its name."""
+    monkeypatch.setattr(os, "environ", {variable: value})
 
-    assert main(["a.b"]) == 1
-    assert capsys.readouterr().err.startswith("producers.submit: AMQP_URL 'localhost' is no AMQP URL; write it as")
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith(f"producers.submit: {said}")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +79,26 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert [json.loads(message.body)["kwargs"] for message, _ in SENT] == [{"n": 1}, {"n": 2}]
     assert routes() == [("tasks.direct", "q")] * 2
     assert capsys.readouterr().err == "2 tasks submitted, 0 lines of - failed\n"
+
+
+def test_what_was_read_before_an_error_is_submitted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk or pipe that fails on the way costs what it had not given yet, and the report says from which line on."""
+
+    def fail_later() -> Iterator[str]:
+        yield '{"n": 1}\n'
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys.modules["producers.submit"], "_open", lambda _file: contextlib.nullcontext(fail_later()))
+
+    assert main(["a.b", "--file", "-"]) == 1
+    said = capsys.readouterr()
+    assert said.out.split() == [message.id for message, _ in SENT]
+    assert said.err.splitlines() == [
+        "1 tasks submitted, 1 lines of - failed",
+        "  line 2: cannot be read, nor what follows: Input/output error",
+    ]
 
 
 @pytest.mark.parametrize(

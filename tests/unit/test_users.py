@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from topology.settings import Settings, mask
-from topology.users import url_of
+from topology.users import main, url_of
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,11 @@ def test_another_user_of_the_same_broker(amqp_url: str, expected: str) -> None:
     assert url == expected
     assert Settings(url).amqp_url == url
     assert "p%3A%2F" not in mask(url)
+
+
+def test_a_closed_stdin_gives_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told before any broker is asked."""
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert main(["--role", "worker", "--password-stdin"]) == 1
+    assert "--password-stdin: standard input is closed" in capsys.readouterr().err
