@@ -1,6 +1,7 @@
 """Submit tasks from the command line: `python -m producers.submit`. See --help.
 
-Ids go to stdout, one a line, and everything else to stderr, so that it pipes.
+Ids go to stdout, one a line, and everything else to stderr, so that it pipes. Lines of a file or of stdin are
+published 1000 at a time, as `publish_many` takes them, so those of a slow pipe wait for that, or for its end.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if not options.task and (options.args or options.kwargs or options.file):
+    has_arguments = options.args is not None or options.kwargs is not None
+    if not options.task and (has_arguments or options.file):
         parser.error("name the task that --args, --kwargs or --file are for")
-    if options.file and (options.args or options.kwargs):
+    if options.file and has_arguments:
         parser.error("--file brings the arguments; leave out --args and --kwargs")
     if options.queue and options.exchange not in (None, "direct"):
         parser.error("--queue is a way of the direct exchange; leave out --exchange or --queue")
+    if options.queue and options.routing_key is not None:
+        parser.error("--queue is the routing key, too; leave out --routing-key or --queue")
     return run("producers.submit", lambda: _run(options))
 
 
@@ -187,13 +191,15 @@ def _parser() -> argparse.ArgumentParser:
         "exit status: 0 everything was submitted; 1 something was not, and stderr says what; 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", nargs="?", metavar="TASK", help="name of the task, such as words.count")
+    parser.add_argument("task", nargs="?", type=_filled, metavar="TASK", help="name of the task, such as words.count")
     parser.add_argument("--args", metavar="JSON", help="positional arguments, a JSON array")
     parser.add_argument("--kwargs", metavar="JSON", help="keyword arguments, a JSON object")
     parser.add_argument(
         "--file",
+        type=_filled,
         metavar="FILE",
-        help="submit one task a line: each line a JSON object of kwargs (- is stdin)",
+        help="submit one task a line: each line a JSON object of kwargs. - is stdin, "
+        "whose lines wait until there are 1000 or it ends",
     )
     parser.add_argument(
         "--exchange",
@@ -202,7 +208,9 @@ def _parser() -> argparse.ArgumentParser:
         f"{names.FANOUT_EXCHANGE})",
     )
     parser.add_argument("--routing-key", metavar="KEY", help="routing key (default: the task's name)")
-    parser.add_argument("--queue", metavar="QUEUE", help="put it into exactly this queue, by the direct exchange")
+    parser.add_argument(
+        "--queue", type=_filled, metavar="QUEUE", help="put it into exactly this queue, by the direct exchange"
+    )
     modules.add_option(parser, "module whose queues to declare first", SAMPLES)
     parser.add_argument(
         "--no-declare",
@@ -210,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
         help="declare nothing, for an account without the configure right",
     )
     return parser
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 class _CallableModule(ModuleType):
