@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -107,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--files", type=_files, default=1000, metavar="N", help="how many files (default: 1000)")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="how long to wait (default: 60)")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait (default: 60)"
+    )
     parser.add_argument(
         "--no-declare",
         action="store_true",
@@ -120,6 +123,16 @@ def _files(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_FILES:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST_FILES}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 
 from consumers.errors import Reject
 from consumers.samples.treasure import search
+from producers.treasure import main
 from topology.samples import FOUND_FILE, TREASURE, hunt_folder
 
 HUNT = "0a4bd1b2-8b3c"
@@ -87,3 +88,12 @@ def test_a_hunt_has_its_folder_below_the_output() -> None:
     """Both sides derive the same folder from the name."""
 
     assert hunt_folder(Path("output"), HUNT) == Path("output/treasure") / HUNT
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "-inf", "", "soon"])
+def test_a_hunt_that_would_never_end_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The time to wait is a number of seconds that pass."""
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--timeout={seconds}"])
+
+    assert f"argument --timeout: {seconds!r} is no number of seconds" in capsys.readouterr().err
