@@ -70,6 +70,8 @@ class TaskMessage:
         """Encode a call. Raises `MessageError` when the name, an argument or the id cannot be sent."""
         if not isinstance(task, str) or not task or len(task.encode(errors="replace")) > LONGEST_NAME_BYTES:
             raise MessageError(f"{task!r} cannot name a task: it takes 1 to {LONGEST_NAME_BYTES} bytes of text")
+        if isinstance(args, (str, bytes)):
+            raise MessageError(f"the arguments of task {task!r} are a list or a tuple, not {args[:_FIRST_BYTES]!r}")
         try:
             document = {"version": VERSION, "task": task, "args": list(args), "kwargs": dict(kwargs or {})}
             _check_keys(document)
@@ -97,7 +99,12 @@ def _check_keys(value: object) -> None:
 
 def check_id(task_id: str) -> str:
     """Return the id. Raises `MessageError` unless it is printable text that fits AMQP's `message_id`."""
-    if not task_id or not task_id.isprintable() or len(task_id.encode(errors="replace")) > LONGEST_NAME_BYTES:
+    if not (
+        isinstance(task_id, str)
+        and task_id
+        and task_id.isprintable()
+        and len(task_id.encode(errors="replace")) <= LONGEST_NAME_BYTES
+    ):
         raise MessageError(f"{task_id!r} cannot be a task id: 1 to {LONGEST_NAME_BYTES} bytes of printable text")
     return task_id
 

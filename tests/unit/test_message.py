@@ -62,8 +62,8 @@ def test_every_message_has_an_id_of_its_own() -> None:
     assert TaskMessage.create("a", id="order-17").id == "order-17"
 
 
-@pytest.mark.parametrize("task_id", ["", "two\nlines", "\ud800", "x" * 256, "é" * 128])
-def test_an_id_that_amqp_cannot_carry_is_refused(task_id: str) -> None:
+@pytest.mark.parametrize("task_id", ["", "two\nlines", "\ud800", "x" * 256, "é" * 128, 5, b"id", uuid.uuid4()])
+def test_an_id_that_amqp_cannot_carry_is_refused(task_id: Any) -> None:
     """An id is 1 to 255 bytes of printable text."""
     with pytest.raises(MessageError, match="cannot be a task id"):
         TaskMessage.create("a", id=task_id)
@@ -105,6 +105,13 @@ def test_arguments_that_are_not_json_are_refused(value: Any) -> None:
     """What would not arrive, or could not be read, is refused before it is sent, by the task's name."""
     with pytest.raises(MessageError, match=r"the arguments of task 'words\.count' cannot be written as JSON"):
         TaskMessage.create("words.count", [value])
+
+
+@pytest.mark.parametrize("args", ["abc", "", b"abc"])
+def test_text_is_no_list_of_arguments(args: Any) -> None:
+    """A forgotten comma in ("abc",) does not make three arguments of one."""
+    with pytest.raises(MessageError, match=r"arguments of task 'a' are a list or a tuple, not b?'"):
+        TaskMessage.create("a", args)
 
 
 @pytest.mark.parametrize(
