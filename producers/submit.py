@@ -21,7 +21,7 @@ from topology import broker, connection, modules, names, queues, samples, settin
 from topology.command import EXIT_ERROR, run, tell
 from topology.declare import SAMPLES, declare
 from topology.errors import LeveretError, MessageError, SettingsError
-from topology.message import TaskMessage, read_json
+from topology.message import TaskMessage, check_name, read_json
 from topology.names import Route
 from topology.settings import Settings
 
@@ -77,9 +77,9 @@ def _submit_samples(publisher: Publisher, options: argparse.Namespace) -> int:
 
 
 def _route(options: argparse.Namespace, task: str) -> Route:
-    key = options.routing_key
     if options.queue:
-        return Route.direct(options.queue)
+        return Route.direct(check_name(options.queue, "--queue"))
+    key = options.routing_key and check_name(options.routing_key, "--routing-key")
     if options.exchange == "direct":
         if key is None:
             raise SettingsError("--exchange direct needs a queue: --queue NAME (or --routing-key)")

@@ -110,8 +110,12 @@ def check_id(task_id: str) -> str:
 
 
 def check_name(name: str, what: str) -> str:
-    """Return the name. Raises `MessageError` when it is longer than AMQP can carry."""
-    if len(name.encode(errors="replace")) > LONGEST_NAME_BYTES:
+    """Return the name. Raises `MessageError` unless it is text of a length that AMQP can carry."""
+    try:
+        size = len(name.encode())
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise MessageError(f"{what} {name!r} is no text") from error
+    if size > LONGEST_NAME_BYTES:
         raise MessageError(f"{what} {name[:_FIRST_BYTES]!r}… is longer than the {LONGEST_NAME_BYTES} bytes of AMQP")
     return name
 

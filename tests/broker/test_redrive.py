@@ -252,6 +252,7 @@ def test_2000(vhost: Vhost, redrive: Redrive) -> None:
         (lambda vhost: vhost.amqp_url, "nope", "'nope.dlq'"),
         (lambda vhost: vhost.amqp_url, "jobs.dlq", "'jobs.dlq.dlq'"),
         (lambda vhost: vhost.amqp_url, "n" * 300, "nnn"),
+        (lambda vhost: vhost.amqp_url, "caf\udce9", "is no text"),
         (lambda vhost: vhost.amqp_url + "-nope", "jobs", "has no virtual host"),
         (lambda vhost: vhost.url_of(vhost.user, "wrong-secret"), "jobs", "refused user"),
         (lambda vhost: "amqp://guest:wrong-secret@localhost:1/", "jobs", "does not answer"),

@@ -197,7 +197,8 @@ def test_file_of_20000_lines(vhost: Vhost, submit: Submit, tmp_path: Path) -> No
         (["words.count", "--file", "/no/such/file"], ["--file /no/such/file cannot be read: No such file"]),
         (["words.count", "--file", "/"], ["--file / cannot be read: Is a directory"]),
         (["words.count", "--tasks", "no_such_module"], ["there is no module 'no_such_module'"]),
-        (["words.count", "--routing-key", "ä" * 128], ["cannot be encoded"]),
+        (["words.count", "--routing-key", "ä" * 128], ["--routing-key 'ää", "longer than the 255 bytes of AMQP"]),
+        (["words.count", "--queue", "caf\udce9"], ["--queue 'caf\\udce9' is no text"]),
         (["x" * 256], ["cannot name a task"]),
     ],
 )
