@@ -40,7 +40,7 @@ def test_lists_become_tuples() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["words", "a", "_", "0", "A-Z_0.9:x", "x" * 120, "amqp", "tasks", "dlq", "my.retry", "retry.1", "failed.first"],
+    ["words", "a", "_", "0", "A-Z_0.9:x", "x" * 120, "amqp", "tasks", "dlq", "retry", "retry.1", "failed.first"],
 )
 def test_a_good_name_is_taken(name: str) -> None:
     """Letters, digits and . _ : - up to 120 make a name, and near misses of reserved ones are free."""
@@ -64,6 +64,7 @@ def test_a_good_name_is_taken(name: str) -> None:
         "tasks.words",
         "words.dlq",
         "words.failed",
+        "words.retry",
         "words.retry.1.5s",
         None,
         5,
