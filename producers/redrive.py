@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pika
 
 from topology import broker, connection, settings
 from topology.command import EXIT_ERROR, run, tell
-from topology.errors import LeveretError, TopologyError
+from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
 from topology.message import FAILURE_HEADERS, check_name, new_id, own_headers, printable
 from topology.names import Route, dlq_name
 from topology.outbox import Outbox, Outgoing
-from topology.settings import Settings
+from topology.settings import Settings, mask
+
+_BATCH = 100
+_REFUSED, _NOT_FOUND = 403, 404
 
 
 class DeadMessage(NamedTuple):
@@ -36,101 +40,133 @@ class DeadMessage(NamedTuple):
 
 
 async def redrive(
-    configured: Settings, queue: str, ids: Sequence[str] = (), dry_run: bool = False
+    configured: Settings,
+    queue: str,
+    ids: Sequence[str] = (),
+    dry_run: bool = False,
+    tell_of: Callable[[DeadMessage], None] = lambda _dead: None,
 ) -> list[DeadMessage]:
     """Send the dead messages of a work queue, or those with these ids, round again; returns them.
 
-    Raises `TopologyError` when the queue has no DLQ, `BrokerError` or `PublishError` when the broker fails; what
-    was not confirmed by then is still in the DLQ.
+    `tell_of` is called with each once it has left the DLQ, or would with `dry_run`. Raises `TopologyError` when the
+    queue has no DLQ, `BrokerError` or `PublishError` when the broker fails; what `tell_of` was not called with is
+    still in the DLQ then, and the error names what may be in the work queue, too.
     """
     check_name(dlq_name(queue), "queue")
     opened = await connection.connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
-    moving: list[asyncio.Future[LeveretError | None]] = []
-    chosen: list[DeadMessage] = []
+    gone: list[DeadMessage] = []
+    failures: list[LeveretError] = []
     try:
-        dlq = _DeadLetterQueue(await connection.open_channel(opened), dlq_name(queue))
-        for _ in range(await dlq.count()):
-            dead = await dlq.get()
-            if dead is None:
-                break
-            if ids and dead.id not in ids:
-                continue  # stays unacknowledged, and so in the DLQ, when the connection closes
-            chosen.append(dead)
+        dlq = _DeadLetterQueue(await connection.open_channel(opened), dlq_name(queue), opened.url)
+        ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
+        for first in range(0, ready, _BATCH):
+            taken = await dlq.take(min(_BATCH, ready - first))
+            # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
+            chosen = [dead for dead in taken if not ids or dead.id in ids]
+            moved = chosen
             if not dry_run:
-                moving.append(_move(outbox, queue, dead, dlq))
-        for outcome in await asyncio.gather(*moving):
-            if outcome:
-                raise outcome
+                outcomes = await asyncio.gather(*(_publish(outbox, queue, dead) for dead in chosen))
+                moved = [dead for dead, error in zip(chosen, outcomes, strict=True) if error is None]
+                failures.extend(error for error in outcomes if error)
+                await dlq.remove(moved, queue)
+            for dead in moved:
+                tell_of(dead)
+            gone.extend(moved)
+            if chosen and not moved:
+                break  # for the others it would be the same
     except pika.exceptions.AMQPError as error:  # the broker left between two steps
         raise connection.explain(error, opened.url) from error
     finally:
         await connection.close(opened)
         await outbox.close()
-    return chosen
+    if failures:
+        raise failures[0]
+    return gone
 
 
-def _move(outbox: Outbox, queue: str, dead: DeadMessage, dlq: _DeadLetterQueue) -> asyncio.Future[LeveretError | None]:
-    """Publish to the work queue, and take the message out of the DLQ once that is confirmed."""
-    moved: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
+def _publish(outbox: Outbox, queue: str, dead: DeadMessage) -> asyncio.Future[LeveretError | None]:
+    """Publish to the work queue; the future is how that ended."""
+    ended: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
     properties = dead.properties
     kept = own_headers(properties.headers)
     properties.headers = {name: kept[name] for name in kept if not str(name).startswith(FAILURE_HEADERS)}
     properties.message_id = dead.id or new_id()
     properties.user_id = properties.expiration = None  # another connection's user; and it must not vanish
-
-    def on_outcome(error: LeveretError | None) -> None:
-        if error is None:
-            dlq.ack(dead.tag)
-        moved.set_result(error)
-
-    outbox.send(Outgoing(Route.direct(queue), dead.body, properties), on_outcome)
-    return moved
+    outbox.send(Outgoing(Route.direct(queue), dead.body, properties), ended.set_result)
+    return ended
 
 
 class _DeadLetterQueue:
-    """Reads a DLQ message by message, over a channel of its own."""
+    """Reads a DLQ message by message, over a channel of its own. Once that is closed, all it is asked raises why."""
 
-    def __init__(self, channel: Any, name: str) -> None:
+    def __init__(self, channel: Any, name: str, url: str) -> None:
         self._channel = channel
         self._name = name
+        self._url = url
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         channel.add_on_close_callback(self._on_close)
         channel.add_callback(lambda _frame: self._set(None), [pika.spec.Basic.GetEmpty], one_shot=False)
 
     async def count(self) -> int:
         """Return how many messages are ready. Raises `TopologyError` when there is no such queue."""
-        self._channel.queue_declare(self._name, passive=True, callback=self._set)
-        return int((await self._answered()).method.message_count)
+        declare = functools.partial(self._channel.queue_declare, self._name, passive=True, callback=self._set)
+        return int((await self._ask(declare)).method.message_count)
 
-    async def get(self) -> DeadMessage | None:
-        """Take the next message; None when there is none."""
-        self._channel.basic_get(self._name, lambda _channel, *message: self._set(message))
-        answer = await self._answered()
-        return _read(*answer) if answer else None
+    async def take(self, most: int) -> list[DeadMessage]:
+        """Take the next messages, as many as there are up to `most`; they stay until they are removed."""
+        get = functools.partial(self._channel.basic_get, self._name, lambda _channel, *message: self._set(message))
+        taken: list[DeadMessage] = []
+        while len(taken) < most and (answer := await self._ask(get)):
+            taken.append(_read(*answer))
+        return taken
 
-    def ack(self, tag: int) -> None:
-        """Take a message out of the queue for good; a closed channel means that it stays."""
-        if self._channel.is_open:
-            self._channel.basic_ack(tag)
+    async def remove(self, moved: Sequence[DeadMessage], queue: str) -> None:
+        """Take messages that are in the work queue out of this one for good, and see that the broker did.
 
-    async def _answered(self) -> Any:
+        Raises `BrokerUnreachable` naming them when the link was lost before that was known.
+        """
         try:
-            return await self._answer
-        finally:
-            self._answer = asyncio.get_running_loop().create_future()
+            if self._channel.is_open:
+                for dead in moved:
+                    self._channel.basic_ack(dead.tag)
+            await self.count()  # answered after the acks, which are not answered themselves
+        except (LeveretError, pika.exceptions.AMQPError) as error:
+            if not moved:
+                raise
+            names = ", ".join(printable(dead.properties.message_id) for dead in moved)
+            raise BrokerUnreachable(
+                f"{error}. Confirmed in {queue!r}, and perhaps still in {self._name!r} as well, are {len(moved)} "
+                f"message(s): {names}. Where running twice does harm, take them out of one of both first"
+            ) from error
+
+    async def _ask(self, send: Callable[[], None]) -> Any:
+        if self._channel.is_open:
+            send()
+        answer = await self._answer
+        self._answer = asyncio.get_running_loop().create_future()
+        return answer
 
     def _set(self, answer: Any) -> None:
         if not self._answer.done():
             self._answer.set_result(answer)
 
     def _on_close(self, _channel: Any, reason: Any) -> None:
-        text = getattr(reason, "reply_text", str(reason))
         if not self._answer.done() and not isinstance(reason, pika.exceptions.ChannelClosedByClient):
-            self._answer.set_exception(
-                TopologyError(f"cannot read {self._name!r}: {text}; name a work queue that is declared")
-            )
+            self._answer.set_exception(self._explain(reason))
             self._answer.exception()  # it may come when nobody is waiting
+
+    def _explain(self, reason: Any) -> LeveretError:
+        text = getattr(reason, "reply_text", "") or str(reason)
+        if not isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+            return BrokerUnreachable(
+                f"the link to the broker at {mask(self._url)} was lost ({text}); redrive again once it answers"
+            )
+        if reason.reply_code == _NOT_FOUND:
+            return TopologyError(f"cannot read {self._name!r}: {text}; name a work queue that is declared")
+        if reason.reply_code == _REFUSED:
+            return AccessRefused(f"cannot read {self._name!r}: {text}; give this user the read right on it")
+        return TopologyError(f"cannot read {self._name!r}: {reason.reply_code} {text}")
 
 
 def _read(method: Any, properties: pika.BasicProperties, body: bytes) -> DeadMessage:
@@ -156,16 +192,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     configured = broker.resolve(settings.load())
-    moved = asyncio.run(redrive(configured, options.queue, options.id or (), options.dry_run))
-    for dead in moved:
-        tell(printable(dead.properties.message_id or "(no id)"))
-        print(printable(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"), file=sys.stderr)
+    moved = asyncio.run(redrive(configured, options.queue, options.id or (), options.dry_run, _tell_of))
     missing = sorted(set(options.id or ()) - {dead.id for dead in moved})
     for task_id in missing:
         print(f"producers.redrive: no message {printable(task_id)} lies in {dlq_name(options.queue)}", file=sys.stderr)
     verb = "would go" if options.dry_run else "went"
     print(f"{len(moved)} message(s) {verb} from {dlq_name(options.queue)} to {options.queue}", file=sys.stderr)
     return EXIT_ERROR if missing else 0
+
+
+def _tell_of(dead: DeadMessage) -> None:
+    tell(printable(dead.properties.message_id or "(no id)"))
+    print(printable(f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,10 +14,12 @@ import pytest
 from producers import redrive as redrive_module
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers, await_value, run
+from topology import connection
 from topology.errors import BrokerUnreachable
 from topology.fast_connection import FastConnection
 from topology.message import FAILURE_HEADERS, new_id
 from topology.names import Route, dlq_name
+from topology.outbox import OnOutcome, Outbox, Outgoing
 from topology.samples import words
 
 Ended = subprocess.CompletedProcess[str]
@@ -219,18 +221,23 @@ def test_work_queue_is_gone(vhost: Vhost, redrive: Redrive) -> None:
 
 
 def test_work_queue_is_full(vhost: Vhost, redrive: Redrive) -> None:
-    """What a full work queue refuses stays in the DLQ: no message is lost, none is in both."""
-    ids = [str(number) for number in range(100)]
+    """What a full work queue refuses stays in the DLQ, what went is told: no message is lost, none is in both."""
+    ids = [str(number) for number in range(300)]
     bury(vhost, *ids)
     definition = {"pattern": "^jobs$", "definition": {"max-length": 3}, "apply-to": "queues"}
     vhost.api("PUT", f"policies/{vhost.name}/full", definition)
     await_value(lambda: vhost.api("GET", f"queues/{vhost.name}/jobs").get("policy") == "full", "the policy")
 
-    assert "full" in only_line(redrive("jobs"))
+    ended = redrive("jobs")
 
-    await_value(lambda: vhost.count(DLQ) + vhost.count(jobs.name) == 100, "every message in either queue")
+    *reasons, refusal = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert refusal.startswith("producers.redrive: ")
+    assert "full" in refusal
+    await_value(lambda: vhost.count(DLQ) + vhost.count(jobs.name) == 300, "every message in either queue")
     moved, left = vhost.ids_in(jobs.name), vhost.ids_in(DLQ)
-    assert moved != []
+    assert moved == sorted(ended.stdout.split()) != []
+    assert len(reasons) == len(moved)
     assert sorted(moved + left) == sorted(ids)
 
 
@@ -281,6 +288,84 @@ def test_the_broker_leaves_meanwhile(vhost: Vhost, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
         asyncio.run(redrive_module.redrive(vhost.settings, "jobs"))
+
+
+Link = list[FastConnection]
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> Link:
+    """The connection that reads the DLQ, once it is there; messages are moved one by one."""
+    opened: Link = []
+    connect = connection.connect
+
+    async def keep(*arguments: Any) -> FastConnection:
+        opened.append(await connect(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(connection, "connect", keep)
+    monkeypatch.setattr(redrive_module, "_BATCH", 1)
+    return opened
+
+
+def lose(link: Link) -> None:
+    link[0]._transport._initiate_abort(ConnectionResetError("reset by peer"))
+
+
+@pytest.mark.parametrize(("gone", "doubtful"), [([], "one"), (["one", "two"], "three")])
+def test_link_lost_before_the_ack(
+    vhost: Vhost, link: Link, monkeypatch: pytest.MonkeyPatch, gone: list[str], doubtful: str
+) -> None:
+    """What went before is told; the message that is in both queues now is named, and is not told as gone."""
+    bury(vhost, "one", "two", "three")
+    send, told = Outbox.send, list[str]()
+
+    def send_and_lose(outbox: Outbox, outgoing: Outgoing, on_outcome: OnOutcome) -> None:
+        if outgoing.id == doubtful:
+            lose(link)
+        send(outbox, outgoing, on_outcome)
+
+    monkeypatch.setattr(Outbox, "send", send_and_lose)
+    expected = rf"was lost .*reset by peer.*Confirmed in 'jobs', and perhaps still in 'jobs.dlq' .*: {doubtful}\. "
+    with pytest.raises(BrokerUnreachable, match=expected):
+        asyncio.run(redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id)))
+
+    assert told == gone
+    assert vhost.ids_in(jobs.name) == sorted([*gone, doubtful])
+    await_value(lambda: vhost.count(DLQ) == 3 - len(gone), "the others back in the DLQ")
+    assert doubtful in vhost.ids_in(DLQ)
+
+
+def test_link_lost_while_reading(vhost: Vhost, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went before is told, nothing is in both queues, and the error speaks of the link, not of the queue."""
+    bury(vhost, "one", "two", "three")
+    take, told = redrive_module._DeadLetterQueue.take, list[str]()
+
+    async def take_and_lose(dlq: Any, most: int) -> list[redrive_module.DeadMessage]:
+        if len(told) == 2:
+            lose(link)
+        return await take(dlq, most)
+
+    monkeypatch.setattr(redrive_module._DeadLetterQueue, "take", take_and_lose)
+    with pytest.raises(BrokerUnreachable, match=r"was lost \(.*reset by peer.*\); redrive again once it answers$"):
+        asyncio.run(redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id)))
+
+    assert told == ["one", "two"]
+    assert vhost.ids_in(jobs.name) == ["one", "two"]
+    await_value(lambda: vhost.count(DLQ), "the third back in the DLQ")
+    assert vhost.ids_in(DLQ) == ["three"]
+
+
+def test_no_right_to_read(vhost: Vhost, redrive: Redrive) -> None:
+    """An account that may not read the DLQ is told which right it lacks."""
+    bury(vhost, "one")
+
+    with vhost.limited_user(write=".*") as url:
+        line = only_line(redrive("jobs", AMQP_URL=url))
+
+    assert "cannot read 'jobs.dlq'" in line
+    assert line.endswith("give this user the read right on it")
+    assert vhost.counts(jobs) == {DLQ: 1}
 
 
 def test_worked_example(vhost: Vhost, redrive: Redrive, workers: Workers, tmp_path: Path) -> None:
