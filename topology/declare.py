@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m topology.declare",
-        description="Declare exchanges, work queues, retry tiers and dead-letter queues. Doing it again is safe.",
+        description="Declare exchanges, work queues, retry tiers and dead-letter queues. Doing it again is safe. "
+        "Nothing is unbound: a topic that a queue has no longer, or fanout=True, stays bound until you unbind it on "
+        "the queue's page in the management UI.",
         epilog="examples:\n"
         "  python -m topology.declare --dry-run\n"
         "  python -m topology.declare --tasks my_app\n"
