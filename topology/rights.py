@@ -40,6 +40,21 @@ def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
     return Rights(everything, everything, everything)
 
 
+def taken_away(former: Rights, now: Rights) -> dict[str, str]:
+    """Return each kind of right that allowed what it does not allow now, with its former pattern."""
+    return {
+        kind: before
+        for kind, before, after in zip(Rights._fields, former, now, strict=True)
+        if before and not _alternatives(before) <= _alternatives(after)
+    }
+
+
+def _alternatives(pattern: str) -> set[str]:
+    """Split what `_any_of` made; any other pattern is an alternative of its own."""
+    inner = re.fullmatch(r"\^\((.*)\)\$", pattern)
+    return set(re.split(r"\|(?![^()]*\))", inner[1])) if inner else {pattern} - {"^$"}
+
+
 def _any_of(patterns: Iterable[str]) -> str:
     alternatives = "|".join(patterns)
     return f"^({alternatives})$" if alternatives else "^$"

@@ -16,7 +16,7 @@ from topology.command import run, tell
 from topology.declare import SAMPLES
 from topology.errors import BrokerError, SettingsError
 from topology.management import Management
-from topology.rights import ROLES, rights_of
+from topology.rights import ROLES, Rights, rights_of, taken_away
 from topology.settings import Settings, vhost_of
 
 _PASSWORD_BYTES = 24
@@ -40,8 +40,15 @@ def make_user(api: Management, name: str, role: str, password: str, replace: boo
 
 
 def give_rights(api: Management, vhost: str, name: str, role: str) -> None:
-    """Set what the user may do in the virtual host, for all work queues of this program."""
+    """Set what the user may do in the virtual host, for all work queues of this program; say what that ends."""
     rights = rights_of(role, queues.known())
+    former = api.call("GET", "permissions", vhost, name) or {}
+    for kind, pattern in taken_away(Rights(*(former.get(kind, "") for kind in Rights._fields)), rights).items():
+        print(
+            f"{name} had the right to {kind} {pattern} in virtual host {vhost!r}, and loses what is not for the queues "
+            "of the modules named now; name all of them with --tasks, or give others their users with --prefix",
+            file=sys.stderr,
+        )
     api.call("PUT", "permissions", vhost, name, document=rights._asdict())
 
 
@@ -86,12 +93,13 @@ def _run(options: argparse.Namespace) -> int:
     if api.call("GET", "vhosts", vhost) is None:
         raise BrokerError(f"there is no virtual host {vhost!r}; make it first: rabbitmqctl add_vhost {vhost}")
     for role in roles:
-        _make(api, configured, f"{options.prefix}-{role}", role, given, options.new_passwords)
+        _make(api, configured, vhost, f"{options.prefix}-{role}", role, given, options.new_passwords)
     return 0
 
 
-def _make(api: Management, configured: Settings, name: str, role: str, given: str, new_passwords: bool) -> None:
-    vhost = vhost_of(configured.first_amqp_url)
+def _make(
+    api: Management, configured: Settings, vhost: str, name: str, role: str, given: str, new_passwords: bool
+) -> None:
     password = given or secrets.token_urlsafe(_PASSWORD_BYTES)
     was_set = make_user(api, name, role, password, bool(given) or new_passwords)
     if was_set and not given:

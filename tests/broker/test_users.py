@@ -189,6 +189,20 @@ def test_again_keeps_the_passwords(users: dict[str, str], vhost: Vhost) -> None:
     pika.BlockingConnection(pika.URLParameters(users["worker"])).close()
 
 
+def test_rights_that_end_are_told(users: dict[str, str], vhost: Vhost) -> None:
+    """Named for other modules, the command says whose rights to what it takes away; for more modules it does not."""
+    more = make(vhost, "--tasks", "tests.broker.other_jobs", "--role", "worker")
+    both = vhost.api("GET", f"permissions/{vhost.name}/{vhost.name}-worker")["read"]
+    fewer = make(vhost, "--role", "worker")
+
+    assert (more.returncode, len(more.stderr.splitlines())) == (0, 1)
+    assert fewer.returncode == 0
+    told, _ = fewer.stderr.splitlines()
+    assert told.startswith(
+        f"{vhost.name}-worker had the right to read {both} in virtual host {vhost.name!r}, and loses"
+    )
+
+
 def test_new_passwords(users: dict[str, str], vhost: Vhost) -> None:
     """A password is replaced when asked for, of the role that is named, and the old one is refused."""
     renewed = make(vhost, "--role", "worker", "--new-passwords")

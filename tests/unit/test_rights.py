@@ -12,7 +12,7 @@ from topology import queues
 from topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
 from topology.objects import objects_of, shared_exchanges
 from topology.queues import WorkQueue
-from topology.rights import ROLES, rights_of
+from topology.rights import ROLES, Rights, rights_of, taken_away
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.:-]{0,5}", fullmatch=True)
 PLANS = st.lists(st.sampled_from([0.3, 1, 5, 60, 7200]), max_size=4)
@@ -60,3 +60,20 @@ def test_without_queues_nothing_is_allowed_by_accident(role: str) -> None:
     for pattern in rights_of(role, []):
         assert not re.search(pattern, "jobs")
         assert not re.search(pattern, "") or pattern == "^$"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_a_role_loses_is_told(role: str) -> None:
+    """Fewer queues take rights away, the same or more do not; what somebody else had given is taken, too."""
+    a, b, c = (WorkQueue(name) for name in ("a", "b.x", "c"))
+    before, fewer, more = (rights_of(role, queues) for queues in ([a, c], [c], [a, b, c]))
+    lost = {
+        "producer": {},
+        "worker": {"read": before.read},
+        "topology": {"configure": before.configure, "write": before.write, "read": before.read},
+    }
+
+    assert taken_away(before, fewer) == lost[role]
+    assert taken_away(before, before) == taken_away(before, more) == {}
+    assert taken_away(Rights("", "^$", ""), before) == {}
+    assert taken_away(Rights("^$", ".*", ""), before) == {"write": ".*"}
