@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
@@ -60,19 +61,29 @@ class Executor:
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
     def _call(self, task: AnyTask, call: Call) -> None:
-        if task.is_async:
-            running = _within(task.soft_time_limit, task.function(*call.args, **call.kwargs))
-            self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
-        elif task.soft_time_limit is None:
-            task.function(*call.args, **call.kwargs)
+        if task.soft_time_limit is None:
+            returned = task.function(*call.args, **call.kwargs)
         else:
             try:
                 self._soft_limit_armed = True
                 signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
-                task.function(*call.args, **call.kwargs)
+                returned = task.function(*call.args, **call.kwargs)
             finally:
                 self._soft_limit_armed = False  # first: an alarm from here on must not raise
                 signal.setitimer(signal.ITIMER_REAL, 0)
+        if returned is not None:
+            self._finish(task, returned)
+
+    def _finish(self, task: AnyTask, returned: Any) -> None:
+        """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
+        if inspect.isawaitable(returned):
+            running = _within(task.soft_time_limit, returned)
+            returned = self._runner.run(running, context=contextvars.copy_context())  # by default the first attempt's
+        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+            raise TypeError(
+                f"task {task.name!r} returned a generator, whose body nobody runs; let it run to its end in the task, "
+                "and return instead of yield"
+            )
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._soft_limit_armed:
@@ -80,11 +91,14 @@ class Executor:
             raise SoftTimeLimitExceeded("the task overran its soft time limit")
 
 
-async def _within(soft_time_limit: float | None, running: Any) -> None:
+async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
     timeout = asyncio.timeout(soft_time_limit)
     try:
         async with timeout:
-            await running
+            returned = await running
+            while inspect.iscoroutine(returned):  # an `async def` around another that does not await it
+                returned = await returned
+            return returned
     except TimeoutError as error:
         if timeout.expired():
             raise SoftTimeLimitExceeded("the task overran its soft time limit") from error

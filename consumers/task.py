@@ -36,7 +36,6 @@ class Task(Generic[P, R]):
         self.queue = queue
         self.time_limit = time_limit
         self.soft_time_limit = soft_time_limit
-        self.is_async = inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters.values()
         self._is_plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)

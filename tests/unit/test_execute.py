@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -129,6 +130,85 @@ def test_a_task_that_raises_fails_and_the_next_one_runs(
     assert "in plain" in reason(outcome).traceback
     assert reason(outcome).fingerprint == f"{type(error).__name__}@test_execute.py:plain"
     assert after.ending is Ending.RETURNED
+
+
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain decorator, as it is written for plain functions."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
+
+
+def late(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An async decorator that does not await what it calls."""
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
+
+
+def other_task(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function under another name."""
+    return task("mail.other", queue=WorkQueue("mail", topics=("#",)))(function)
+
+
+@pytest.mark.parametrize("soft_time_limit", [None, FAR_SECONDS])
+@pytest.mark.parametrize("decorator", [traced, late, other_task])
+def test_an_async_task_runs_whatever_decorators_hide_it(
+    decorator: Callable[..., Any], soft_time_limit: float | None, desk: Desk
+) -> None:
+    """Not the outermost function tells whether a task is async, but what calling it gave."""
+
+    @decorator
+    async def send(to: str) -> None:
+        await asyncio.sleep(0)
+        desk.seen.append(to)
+        if to == "b":
+            raise Reject("no such address")
+
+    task("mail.send", queue=desk.queue, soft_time_limit=soft_time_limit)(send)
+
+    assert [desk.run("mail.send", to).ending for to in "ab"] == [Ending.RETURNED, Ending.REJECTED]
+    assert desk.seen == ["a", "b"]
+
+
+@pytest.mark.parametrize("decorator", [traced, late])
+def test_a_generator_that_nobody_runs_is_a_failure(decorator: Callable[..., Any], desk: Desk) -> None:
+    """A body that has not run is not a task that is done, and the reason says what to write instead."""
+
+    def lines() -> Iterator[int]:
+        yield 1
+
+    async def later_lines() -> AsyncIterator[int]:
+        yield 1
+
+    for name, function in (("mail.a", lines), ("mail.b", later_lines)):
+        task(name, queue=desk.queue)(decorator(function))
+        outcome = desk.run(name)
+
+        assert (outcome.ending, reason(outcome).type) == (Ending.RAISED, "TypeError")
+        assert reason(outcome).message.startswith(f"task '{name}' returned a generator, whose body nobody runs; ")
+
+
+def test_what_else_a_task_returns_does_not_matter(desk: Desk) -> None:
+    """What can be awaited again and again, as a connection pool can, is awaited once."""
+
+    class Pool:
+        def __await__(self) -> Iterator[None]:
+            desk.seen.append("awaited")
+            yield from asyncio.sleep(0).__await__()
+            return self  # type: ignore[return-value]
+
+    for name, returned in (("mail.pool", Pool()), ("mail.list", [1]), ("mail.class", Pool)):
+        task(name, queue=desk.queue)(lambda returned=returned: returned)
+
+        assert desk.run(name).ending is Ending.RETURNED
+    assert desk.seen == ["awaited"]
 
 
 def test_a_plain_tasks_traceback_begins_with_the_task(desk: Desk) -> None:
