@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from consumers import attempt, registry
 from consumers.errors import Reject, SoftTimeLimitExceeded
@@ -19,7 +22,7 @@ from consumers.wire import Order
 from topology.errors import MessageError
 from topology.message import Call, decode
 
-_OWN_FRAMES = 2  # _run and _call stand above the task in a traceback
+_OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
 Begin = Callable[[int, float, float, str], None]
 
@@ -30,6 +33,7 @@ class Executor:
     def __init__(self, limit_bytes: int, begin: Begin) -> None:
         self._limit_bytes = limit_bytes
         self._begin = begin
+        self._pid = os.getpid()
         self._runner = asyncio.Runner()
         self._soft_limit_armed = False
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -61,18 +65,24 @@ class Executor:
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
     def _call(self, task: AnyTask, call: Call) -> None:
+        try:
+            returned = self._call_function(task, call)
+            if returned is not None:
+                self._finish(task, returned)
+        finally:
+            if os.getpid() != self._pid:
+                _end_copy(sys.exception())
+
+    def _call_function(self, task: AnyTask, call: Call) -> Any:
         if task.soft_time_limit is None:
-            returned = task.function(*call.args, **call.kwargs)
-        else:
-            try:
-                self._soft_limit_armed = True
-                signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
-                returned = task.function(*call.args, **call.kwargs)
-            finally:
-                self._soft_limit_armed = False  # first: an alarm from here on must not raise
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        if returned is not None:
-            self._finish(task, returned)
+            return task.function(*call.args, **call.kwargs)
+        try:
+            self._soft_limit_armed = True
+            signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
+            return task.function(*call.args, **call.kwargs)
+        finally:
+            self._soft_limit_armed = False  # first: an alarm from here on must not raise
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _finish(self, task: AnyTask, returned: Any) -> None:
         """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
@@ -103,6 +113,25 @@ async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any
         if timeout.expired():
             raise SoftTimeLimitExceeded("the task overran its soft time limit") from error
         raise
+
+
+def _end_copy(error: BaseException | None) -> NoReturn:
+    """End a process that a task forked and that left the task as well, with the status a script would end with.
+
+    The task's own process goes on and reports. Nothing is flushed here: what was buffered at the fork, it writes.
+    """
+    status = 1
+    try:
+        if error is None:
+            status = 0
+        elif not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        elif error.code is None or isinstance(error.code, int):
+            status = (error.code or 0) & 0xFF
+        else:
+            print(error.code, file=sys.stderr)
+    finally:
+        os._exit(status)
 
 
 def _outcome(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:
