@@ -13,7 +13,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
+from types import FrameType
 
 from consumers.execute import Executor
 from consumers.outcome import Ending, Outcome
@@ -22,6 +24,7 @@ from consumers.wire import Order, Report, pack_report, read_orders
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_SILENCE_SECONDS = 0.002
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(parent: socket.socket, tokens: int, slots: Slots, index: int, message_limit_bytes: int) -> None:
@@ -63,14 +66,42 @@ def _settle_in() -> None:
     """Own process group: Ctrl-C reaches the parent only, and what a task leaves behind can be ended with it."""
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _outlive_ending_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     die_with_parent()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the process may be killed any time
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+
+
+def _outlive_ending_signals() -> None:
+    """Leave it to the parent when this process ends, even if all of a service's processes are told to.
+
+    What tasks start is ended by such signals as anywhere: exec resets a handler, where an ignored signal would stay
+    ignored, and forked processes put the system's default back. From before the fork until then a signal has to wait.
+    """
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, _do_nothing)
+    masks = threading.local()
+
+    def hold_signals() -> None:
+        masks.former = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING_SIGNALS)
+
+    def let_signals_come() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.former)
+
+    def become_ordinary() -> None:
+        for number in _ENDING_SIGNALS:
+            if signal.getsignal(number) is _do_nothing:
+                signal.signal(number, signal.SIG_DFL)
+        let_signals_come()
+
+    os.register_at_fork(before=hold_signals, after_in_parent=let_signals_come, after_in_child=become_ordinary)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
 
 
 def die_with_parent() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +76,35 @@ def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> No
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_that_end_a_service_end_what_tasks_start_but_not_the_task(
+    number: signal.Signals, mail: WorkQueue
+) -> None:
+    """A task outlives what the worker is told; a program or a process that it started is ended by it as anywhere."""
+
+    @task("mail.stay", queue=mail)
+    def stay() -> None:
+        signal.raise_signal(number)
+
+    @task("mail.program", queue=mail)
+    def program() -> None:
+        started = subprocess.Popen(["sleep", "5"])
+        started.send_signal(number)
+        assert started.wait() == -number
+
+    @task("mail.fork", queue=mail)
+    def fork() -> None:
+        copy = os.fork()
+        if copy == 0:
+            time.sleep(5)
+        os.kill(copy, number)  # at once, as `terminate` after `start` in multiprocessing
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == -number
+
+    outcomes = run_in_child("mail.stay", "mail.program", "mail.fork", "mail.stay")
+
+    assert [outcome.failure for outcome in outcomes] == [None] * 4
 
 
 def fail() -> None:
