@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import io
 import os
 import signal
 import socket
@@ -69,7 +70,10 @@ def _settle_in() -> None:
     _outlive_ending_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     die_with_parent()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # the process may be killed any time
+    for stream in (sys.stdout, sys.__stdout__):  # a task module may have put something else over it
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(ValueError):  # it was closed or detached
+                stream.reconfigure(line_buffering=True)  # the process may be killed any time
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import select
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -105,6 +108,24 @@ def test_signals_that_end_a_service_end_what_tasks_start_but_not_the_task(
     outcomes = run_in_child("mail.stay", "mail.program", "mail.fork", "mail.stay")
 
     assert [outcome.failure for outcome in outcomes] == [None] * 4
+
+
+@pytest.mark.parametrize("stdout", [None, io.StringIO(), codecs.getwriter("utf-8")(io.BytesIO())])
+def test_a_replaced_standard_output_is_left_alone(
+    stdout: Any, mail: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a task module put in its place, even nothing, tasks run and print to it."""
+
+    @task("mail.print", queue=mail)
+    def show() -> None:
+        print("hello")
+
+    detached = io.TextIOWrapper(io.BytesIO())
+    detached.detach()
+    monkeypatch.setattr(sys, "__stdout__", detached)
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    assert [outcome.failure for outcome in run_in_child("mail.print")] == [None]
 
 
 def fail() -> None:
