@@ -18,6 +18,8 @@ R = TypeVar("R")
 DEFAULT_TIME_LIMIT_SECONDS = 1500.0
 """25 minutes: RabbitMQ takes a message back that is not acknowledged within 30 by default."""
 
+_LONGEST_LIMIT_SECONDS = 1e9  # some 30 years; timers overflow not far beyond
+
 
 class Task(Generic[P, R]):
     """A named function. Calling it runs the function here and now, as in a test."""
@@ -73,7 +75,8 @@ def task(
 
     `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed.
     `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside the task before that. Raises
-    `TaskModuleError` when the name is taken or out of the queue's topics, or a limit is no positive number.
+    `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number or
+    beyond 1e9, and when what is decorated is no function.
     """
     if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
         raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
@@ -85,12 +88,19 @@ def task(
             "name, so submitting it would not reach the queue; rename the task or add a topic"
         )
     for limit in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= time_limit:
+        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not is_number or not 0 < limit <= time_limit or limit > _LONGEST_LIMIT_SECONDS:
             raise TaskModuleError(
-                f"task {name!r}: a time limit of {limit!r} is not possible; limits are seconds, the soft one smaller"
+                f"task {name!r}: a time limit of {limit!r} is not possible; limits are seconds, more than 0 and "
+                f"at most {_LONGEST_LIMIT_SECONDS:g}, the soft one not the larger"
             )
 
     def define(function: Callable[P, R]) -> Task[P, R]:
+        if not callable(function) or not hasattr(function, "__qualname__"):
+            raise TaskModuleError(
+                f"task {name!r} is {printable(repr(function))}, no function with a name of its own; "
+                "define one with def that calls it"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TaskModuleError(f"task {name!r} is a generator, whose body would never run; return instead of yield")
         return registry.add(Task(function, name, queue, float(time_limit), soft_time_limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from typing import Any
 
@@ -105,12 +106,32 @@ def test_a_name_out_of_the_queues_topics_is_refused(mail: WorkQueue) -> None:
         ({"soft_time_limit": False}, "False"),
         ({"soft_time_limit": "1"}, "'1'"),
         ({"time_limit": 10, "soft_time_limit": 10.5}, "10.5"),
+        ({"time_limit": float("inf")}, "inf"),
+        ({"time_limit": float("inf"), "soft_time_limit": 5}, "inf"),
+        ({"time_limit": 10**400}, "10+"),
+        ({"soft_time_limit": float("inf")}, "inf"),
+        ({"soft_time_limit": float("nan")}, "nan"),
     ],
 )
 def test_an_impossible_limit_is_refused(limits: dict[str, Any], shown: str, mail: WorkQueue) -> None:
-    """A limit is a positive number of seconds, and the soft one is not the larger."""
+    """A limit is a positive number of seconds that a timer can hold, and the soft one is not the larger."""
     with pytest.raises(TaskModuleError, match=f"task 'mail.send': a time limit of {shown} is not possible"):
         task("mail.send", queue=mail, **limits)
+
+
+class Sender:
+    """What can be called like a function, but has no name."""
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "shown"), [(functools.partial(print, "x"), "functools.partial"), (Sender(), "<.*Sender"), (5, "5")]
+)
+def test_what_has_no_name_of_its_own_is_refused(function: Any, shown: str, mail: WorkQueue) -> None:
+    """Two of them could not be told apart, so that one task could replace another unseen."""
+    with pytest.raises(TaskModuleError, match=f"task 'mail.send' is {shown}.*, no function .*; define one with def"):
+        task("mail.send", queue=mail)(function)
 
 
 def test_the_type_of_a_task_is_public(mail: WorkQueue) -> None:
