@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -34,7 +34,7 @@ class Executor:
         self._limit_bytes = limit_bytes
         self._begin = begin
         self._pid = os.getpid()
-        self._runner = asyncio.Runner()
+        self._runner = _runner()
         self._soft_limit_armed = False
         signal.signal(signal.SIGALRM, self._on_alarm)
 
@@ -77,6 +77,7 @@ class Executor:
         if task.soft_time_limit is None:
             return task.function(*call.args, **call.kwargs)
         try:
+            signal.signal(signal.SIGALRM, self._on_alarm)  # again: a task may have put its own there
             self._soft_limit_armed = True
             signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
             return task.function(*call.args, **call.kwargs)
@@ -87,18 +88,38 @@ class Executor:
     def _finish(self, task: AnyTask, returned: Any) -> None:
         """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
         if inspect.isawaitable(returned):
-            running = _within(task.soft_time_limit, returned)
-            returned = self._runner.run(running, context=contextvars.copy_context())  # by default the first attempt's
+            returned = self._run_async(_within(task.soft_time_limit, returned))
         if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
             raise TypeError(
                 f"task {task.name!r} returned a generator, whose body nobody runs; let it run to its end in the task, "
                 "and return instead of yield"
             )
 
+    def _run_async(self, running: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine in the loop that all attempts share, and cancel what it leaves behind, as `asyncio.run` does.
+
+        What was left would go on in the middle of a later attempt, which it could fail.
+        """
+        if self._runner.get_loop().is_closed():
+            self._runner = _runner()
+        loop = self._runner.get_loop()
+        try:
+            return self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
+        finally:
+            if left := asyncio.all_tasks(loop):
+                for one in left:
+                    one.cancel()
+                loop.run_until_complete(asyncio.wait(left))
+
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._soft_limit_armed:
             self._soft_limit_armed = False
             raise SoftTimeLimitExceeded("the task overran its soft time limit")
+
+
+def _runner() -> asyncio.Runner:
+    """Make a runner whose loop plain tasks do not find, for they may close the current loop."""
+    return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
 async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -161,6 +162,85 @@ def test_async_tasks_share_one_loop(mail: WorkQueue, executor: Executor) -> None
     run(executor, "mail.loop")
 
     assert loops[0] is loops[1]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_soft_time_limit_holds_whatever_earlier_tasks_did_to_its_signal(
+    handler: Any, mail: WorkQueue, executor: Executor
+) -> None:
+    """A task that leaves its own handler of the alarm behind takes no other task's limit away."""
+
+    @task("mail.alarm", queue=mail)
+    def alarm() -> None:
+        signal.signal(signal.SIGALRM, handler)
+
+    @task("mail.loop", queue=mail, soft_time_limit=FAR_SECONDS)
+    def loop() -> None:
+        signal.raise_signal(signal.SIGALRM)
+
+    run(executor, "mail.alarm")
+
+    assert failure_type(run(executor, "mail.loop")) == "SoftTimeLimitExceeded"
+
+
+def test_a_closed_loop_is_nothing_to_the_next_task(mail: WorkQueue, executor: Executor) -> None:
+    """A plain task that closes the current loop closes its own; one that closes that of async tasks costs the loop."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    @task("mail.loop", queue=mail)
+    async def loop() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    @task("mail.close_current", queue=mail)
+    def close_current() -> None:
+        asyncio.get_event_loop().close()
+
+    @task("mail.close_kept", queue=mail)
+    def close_kept() -> None:
+        loops[0].close()
+
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    names = ["mail.loop", "mail.close_current", "mail.loop", "mail.close_kept", "mail.loop"]
+    outcomes = [run(executor, name) for name in names]
+    asyncio.set_event_loop(None)
+
+    assert [outcome.failure for outcome in outcomes] == [None] * 5
+    assert loops[0] is loops[1] is not loops[2]
+
+
+@pytest.mark.parametrize("ending", ["return", "raise", "stop"])
+def test_what_an_async_task_leaves_behind_is_cancelled(ending: str, mail: WorkQueue, executor: Executor) -> None:
+    """However an attempt ends, nothing of it goes on in a later one."""
+    seen: list[str] = []
+
+    async def wait(name: str) -> None:
+        try:
+            await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        finally:
+            seen.append(name)
+
+    @task("mail.leave", queue=mail)
+    async def leave() -> None:
+        started = asyncio.create_task(wait("left"))
+        await asyncio.sleep(0)
+        if ending == "raise":
+            raise ValueError
+        if ending == "stop":
+            asyncio.get_running_loop().stop()
+            await wait("itself")
+        assert not started.done()
+
+    @task("mail.other", queue=mail)
+    async def other() -> None:
+        seen.append("other")
+        await asyncio.sleep(0)
+
+    failures = [failure_type(run(executor, name)) for name in ("mail.leave", "mail.other")]
+
+    assert failures == [{"return": "", "raise": "ValueError", "stop": "RuntimeError"}[ending], ""]
+    assert sorted(seen[:-1]) == (["itself", "left"] if ending == "stop" else ["left"])
+    assert seen[-1] == "other"
 
 
 @pytest.mark.parametrize(
