@@ -6,6 +6,7 @@ import enum
 import os
 import sysconfig
 import traceback
+from types import TracebackType
 from typing import NamedTuple
 
 _LONGEST_MESSAGE_BYTES = 1024
@@ -47,21 +48,28 @@ class Outcome(NamedTuple):
 
 def failure_of(error: BaseException, skip_frames: int = 0) -> Failure:
     """Describe an exception; the outermost `skip_frames` of its traceback are the worker's own."""
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a task's exception class may be broken itself
-        message = f"(its message cannot be shown: {type(broken).__name__})"
     name = cut(type(error).__qualname__)
     trace = error.__traceback__
     for _ in range(skip_frames):
         trace = trace.tb_next if trace else None
-    text = "".join(traceback.format_exception(type(error), error, trace)) if trace else ""
+    try:
+        message = cut(str(error))
+    except BaseException as broken:  # noqa: BLE001 - a task's exception class may be broken in any way
+        message = f"(its message cannot be shown: {type(broken).__name__})"
     return Failure(
         name,
-        cut(message),
-        cut(text, _LONGEST_TRACEBACK_BYTES, keep_end=True),
+        message,
+        cut(_traceback(error, trace), _LONGEST_TRACEBACK_BYTES, keep_end=True) if trace else "",
         cut(f"{name}@{_own_place(traceback.extract_tb(trace))}"),
     )
+
+
+def _traceback(error: BaseException, trace: TracebackType) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException as broken:  # noqa: BLE001 - notes, a cause or a SyntaxError's text may be broken, too
+        place = "".join(traceback.format_tb(trace))
+        return f"{place}{type(error).__qualname__}: (it cannot be shown: {type(broken).__name__})\n"
 
 
 def _own_place(frames: traceback.StackSummary) -> str:
@@ -73,7 +81,7 @@ def _own_place(frames: traceback.StackSummary) -> str:
 
 def cut(text: str, limit_bytes: int = _LONGEST_MESSAGE_BYTES, keep_end: bool = False) -> str:
     """Return the text cut to a size, and with everything in it that UTF-8 cannot carry escaped."""
-    raw = text.encode("utf-8", "backslashreplace")
+    raw = str.encode(text, "utf-8", "backslashreplace")  # not by a method of a subclass of str
     if len(raw) <= limit_bytes:
         return raw.decode()
     if keep_end:

@@ -19,12 +19,49 @@ class Mute(Exception):
         raise ZeroDivisionError
 
 
+class Leaving(Exception):
+    """An exception whose text ends the process."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class OddText(str):
+    """A text that cannot be written."""
+
+    def encode(self, *_: object) -> bytes:
+        raise LookupError
+
+    def __format__(self, _: str) -> str:
+        raise LookupError
+
+
+class Odd(Exception):
+    """An exception with such a text."""
+
+    def __str__(self) -> str:
+        return OddText("odd text")
+
+
+class BrokenNotes(Exception):
+    """An exception whose notes cannot be had."""
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        raise SystemExit(3)
+
+
 class Numeric(Exception):
     """An exception whose text is none."""
 
     def __str__(self) -> str:
         wrong: Any = 5
         return wrong  # type: ignore[no-any-return]
+
+
+def place_of(line: Any) -> tuple[str, int, int, Any]:
+    """The place in a file that a SyntaxError tells of."""
+    return "page.html", 3, 1, line
 
 
 def fail(error: BaseException, depth: int = 0) -> Failure:
@@ -91,7 +128,14 @@ def test_an_exception_without_own_frames_has_no_traceback(skip_frames: int) -> N
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(Mute(), "(its message cannot be shown: ZeroDivisionError)"), (Numeric(), "(its message cannot be shown: Type")],
+    [
+        (Mute(), "(its message cannot be shown: ZeroDivisionError)"),
+        (Numeric(), "(its message cannot be shown: Type"),
+        (Leaving(), "(its message cannot be shown: SystemExit)"),
+        (Odd(), "odd text"),
+        (BrokenNotes("a text"), "a text"),
+        (SyntaxError("bad template", place_of(b"<html>")), "bad template (page.html, line 3)"),
+    ],
 )
 def test_a_broken_exception_is_still_described(error: Exception, reason: str) -> None:
     """An exception whose text cannot be had is told by its type and place."""
@@ -100,6 +144,7 @@ def test_a_broken_exception_is_still_described(error: Exception, reason: str) ->
     assert failure.message.startswith(reason)
     assert failure.type == type(error).__name__
     assert "in deeper" in failure.traceback
+    assert failure.fingerprint == f"{failure.type}@test_outcome.py:deeper"
 
 
 def test_a_long_message_keeps_its_beginning() -> None:
