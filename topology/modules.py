@@ -28,9 +28,11 @@ def load(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
+        except KeyboardInterrupt:
+            raise
         except LeveretError as error:
-            raise TaskModuleError(f"--tasks {name}: {error}") from error
-        except (Exception, SystemExit) as error:  # whatever user code may raise
+            raise TaskModuleError(f"--tasks {name}: {_said(error)}") from error
+        except BaseException as error:  # whatever user code may raise
             raise TaskModuleError(f"--tasks {name} cannot be imported: {_explain(name, error)}") from error
 
 
@@ -41,5 +43,12 @@ def _explain(name: str, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
     in_module = [frame for frame in frames if "importlib" not in frame.filename]
     where = f" ({in_module[-1].filename}:{in_module[-1].lineno})" if in_module else ""
-    said = " ".join(str(error).split()) or "no message"
+    said = " ".join(_said(error).split()) or "no message"
     return f"{type(error).__name__}: {said}{where}; fix the module, or name another"
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except (Exception, SystemExit) as broken:  # noqa: BLE001 - user code may be broken there, too
+        return f"(its message cannot be shown: {type(broken).__name__})"

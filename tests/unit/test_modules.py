@@ -90,6 +90,11 @@ def test_a_missing_dependency_is_not_taken_for_the_module() -> None:
         ("import sys\nsys.exit()", "SystemExit: no message (@my_bad.py:2)"),
         ("raise ValueError", "ValueError: no message (@my_bad.py:1)"),
         ("raise ValueError('first\\nsecond')", "ValueError: first"),
+        ("class Stop(BaseException): pass\nraise Stop('no')", "Stop: no (@my_bad.py:2); fix the module"),
+        (
+            "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd",
+            "Odd: (its message cannot be shown: ValueError) (@my_bad.py:3); fix the module",
+        ),
     ],
 )
 def test_a_module_that_raises_is_one_line_with_the_place(text: str, reason: str, tmp_path: Path) -> None:
