@@ -82,3 +82,20 @@ def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, worke
     assert "Traceback" not in worker.text
     await_value(lambda: not is_alive(child), "the child's end")
     await_value(lambda: vhost.count(jobs.name), "the message back in its queue")
+
+
+def test_a_signal_to_all_of_its_processes_lets_what_runs_finish(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """A service manager tells the whole control group to end: the worker finishes what runs, and then ends."""
+    vhost.declare(jobs)
+    started, go = start_waiting_task(vhost, tmp_path)
+    worker = workers.start()
+    forkserver = forkserver_of(worker)
+    child_that_runs(started)
+
+    for process in (*children_of(forkserver), forkserver, worker.process.pid):
+        os.kill(process, signal.SIGTERM)
+    worker.await_event("SIGTERM: finishing")
+    go.touch()
+
+    assert worker.wait() == 0
+    assert len(worker.find("done", id="the-id", attempt="1/3")) == 1
