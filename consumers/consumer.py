@@ -113,14 +113,15 @@ class Consumer:
             self.all_settled.clear()
             on_delivery(Delivery(settler, queue, method, properties, body))
 
+        # before the broker can say so: what comes together with its answer would be missed
+        channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(queue.name)))
+        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(queue.name, reason))
         former = self._subscriptions.get(queue.name)
         prefetch = former.prefetch if former else self._prefetch
         await self._ask(channel, channel.basic_qos, prefetch_count=prefetch)
         answer = await self._ask(channel, channel.basic_consume, queue.name, on_message)
         subscription = _Subscription(channel, settler, on_message, answer.method.consumer_tag, prefetch)
         self._subscriptions[queue.name] = subscription
-        channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(queue.name)))
-        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(queue.name, reason))
 
     def change_prefetch(self, queue: WorkQueue, prefetch: int, then: Callable[[], None]) -> None:
         """Hold so many unacknowledged messages of a queue from now on; `then` is called when that is so.

@@ -31,6 +31,35 @@ def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: p
         asyncio.run(open_consumer())
 
 
+def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue is deleted as soon as it is consumed from, before anybody has read that it is."""
+    vhost.declare(jobs)
+    ask = Consumer._ask
+
+    def delete() -> None:
+        with vhost.connect() as connection:
+            connection.channel().queue_delete("jobs")
+
+    async def ask_and_dawdle(self: Consumer, channel: Any, method: Any, *arguments: Any, **options: Any) -> Any:
+        answer = await ask(self, channel, method, *arguments, **options)
+        if method == channel.basic_consume:
+            await asyncio.to_thread(delete)
+            while channel.consumer_tags:
+                await asyncio.sleep(0.01)
+        return answer
+
+    monkeypatch.setattr(Consumer, "_ask", ask_and_dawdle)
+
+    async def open_consumer() -> None:
+        made = Consumer(vhost.settings, [jobs], 1, lambda _delivery: None)
+        await made.open()
+        assert made.lost.done()
+        assert "cancelled the consumer of queue 'jobs'" in str(made.lost.result())
+        await made.close()
+
+    asyncio.run(open_consumer())
+
+
 def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look of --drain at the queues ends like any other lost connection."""
     vhost.declare(jobs)
