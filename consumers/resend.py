@@ -15,6 +15,7 @@ from topology.names import Route, dlq_name
 from topology.outbox import Outgoing
 
 _ROOM_FOR_HEADERS_BYTES = 100_000  # headers travel in one frame of 128 KiB, and a larger one ends the connection
+_PERSISTENT = pika.DeliveryMode.Persistent.value
 
 
 def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
@@ -50,12 +51,13 @@ def stamped_copy(delivery: Delivery) -> Outgoing:
     )
 
 
-def _properties(delivery: Delivery, task_id: str, headers: dict[str, Any]) -> pika.BasicProperties:
+def _properties(delivery: Delivery, task_id: str | bytes, headers: dict[str, Any]) -> pika.BasicProperties:
+    """Return the properties of a copy: the publisher's, but none of them where they cannot be written again."""
     kept = delivery.properties
-    return pika.BasicProperties(
+    properties = pika.BasicProperties(
         message_id=task_id,
         headers=headers or None,
-        delivery_mode=pika.DeliveryMode.Persistent.value,
+        delivery_mode=_PERSISTENT,
         content_type=kept.content_type,
         content_encoding=kept.content_encoding,
         correlation_id=kept.correlation_id,
@@ -65,6 +67,12 @@ def _properties(delivery: Delivery, task_id: str, headers: dict[str, Any]) -> pi
         type=kept.type,
         app_id=kept.app_id,
     )  # not expiration, which would let it vanish, nor user_id, which names another connection's user
+    try:
+        properties.encode()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be kept for ever for it
+        note = {"properties-dropped": f"they could not be written again: {type(error).__name__}"}
+        return pika.BasicProperties(message_id=new_id(), headers={**headers, **note}, delivery_mode=_PERSISTENT)
+    return properties
 
 
 def _first_failure(delivery: Delivery) -> str:

@@ -133,8 +133,8 @@ def write_publish(
     channel: int, exchange: str, key: str, properties: spec.BasicProperties, body: bytes, frame_limit_bytes: int
 ) -> bytes | None:
     """Return the frames of a mandatory publish; None for properties or a size that are left to pika."""
-    if len(body) > frame_limit_bytes or properties.message_id is None or not _has_common_only(properties):
-        return None
+    if len(body) > frame_limit_bytes or type(properties.message_id) is not str or not _has_common_only(properties):
+        return None  # an id may be bytes, if they are no UTF-8
     message_id = properties.message_id.encode()
     lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode)
     if len(message_id) > 255 or lead is None:
@@ -163,8 +163,10 @@ def _has_common_only(properties: spec.BasicProperties) -> bool:
 
 
 @functools.lru_cache(maxsize=16)
-def _common_lead(content_type: str | None, content_encoding: str | None, delivery_mode: int | None) -> bytes | None:
-    if content_type is None or content_encoding is None or delivery_mode is None:
+def _common_lead(
+    content_type: str | bytes | None, content_encoding: str | bytes | None, delivery_mode: int | None
+) -> bytes | None:
+    if not (isinstance(content_type, str) and isinstance(content_encoding, str)) or delivery_mode is None:
         return None
     return _short(content_type) + _short(content_encoding) + bytes([delivery_mode])
 

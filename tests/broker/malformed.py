@@ -144,6 +144,12 @@ LABELLED: dict[str, Malformed] = {
     "labelled-yaml": Malformed(GOOD, "content type", {"content_type": "application/x-yaml"}),
     "labelled-latin-1": Malformed(GOOD, "content type", {"content_type": "application/json; charset=latin-1"}),
     "labelled-bytes": Malformed(GOOD, r"labelled b'\xff\xfe'", {"content_type": b"\xff\xfe"}),
+    "labelled-bytes-and-encoded": Malformed(
+        GOOD, r"labelled b'\xff\xfe'", {"content_type": b"\xff\xfe", "content_encoding": "utf-8"}
+    ),
+    "encoding-bytes-and-labelled": Malformed(
+        GOOD, r"b'\xff'", {"content_type": "application/json", "content_encoding": b"\xff"}
+    ),
     "encoding-bytes": Malformed(GOOD, r"b'\xff'", {"content_encoding": b"\xff"}),
     "encoding-binary": Malformed(GOOD, "content encoding 'binary'", {"content_encoding": "binary"}),
     "encoding-of-escapes": Malformed(GOOD, r"content encoding '\x1b[2J'", {"content_encoding": "\x1b[2J"}),

@@ -85,6 +85,12 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "id-of-two-lines": {"message_id": 'one\ntwo 12:00:00 info [1] done  task=x id="y"'},
     "id-of-escapes": {"message_id": "\x1b]0;title\x07\x1b[2J\r\u202e\u2028\x9b31m"},
     "id-no-utf-8": {"message_id": b"\xff\xfe"},
+    "id-no-utf-8-to-be-stamped": {
+        "message_id": b"\xfe\xff",
+        "headers": {"x-death": []},
+        "content_type": "application/json",
+        "content_encoding": "utf-8",
+    },
     "id-with-nul": {"message_id": "a\0b"},
     "id-empty": {"message_id": ""},
     "id-none": {"message_id": None},

@@ -166,6 +166,9 @@ def test_a_publish_is_written_as_pika_writes_it(
         {"content_encoding": None},
         {"delivery_mode": None},
         {"message_id": "x" * 256},
+        {"message_id": b"\xff"},
+        {"content_type": b"\xff"},
+        {"content_encoding": b"\xff"},
     ],
 )
 def test_uncommon_properties_are_left_to_pika(uncommon: dict[str, object]) -> None:

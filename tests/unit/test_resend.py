@@ -160,6 +160,18 @@ def test_a_dead_copy_always_fits_into_a_frame(size: int, words: WorkQueue) -> No
     assert headers["failure-message"] == "m" * 1024
 
 
+@pytest.mark.parametrize("broken", [{"priority": 300}, {"content_type": 5}, {"message_id": "\ud800"}])
+def test_properties_that_cannot_be_written_again_are_left_out(broken: dict[str, Any], words: WorkQueue) -> None:
+    """Such a copy would be refused for ever, and its message never leave the worker."""
+    delivery = delivered(words, **{"message_id": "id-1", **broken}, headers={"own": 1})
+
+    for copy in (dead_copy(delivery, RAISED, "w"), stamped_copy(delivery)):
+        assert frame_bytes(copy.properties)
+        assert copy.properties.headers["own"] == 1
+        assert "could not be written again" in copy.properties.headers["properties-dropped"]
+        assert copy.properties.delivery_mode == 2
+
+
 def test_headers_of_every_kind_survive(words: WorkQueue) -> None:
     """Whatever a client of any language puts into headers, as pika reads it, can be written again."""
     fields = {
