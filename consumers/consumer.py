@@ -32,10 +32,15 @@ class _Subscription:
     channel: Any
     settler: Settler
     on_message: Callable[..., None]
-    tag: str
+    tag: str  # empty while nothing is taken
     prefetch: int
     is_changing: bool = False
     last_heard: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for messages and has none."""
+        return bool(self.tag) and not self.settler and not self.is_changing
 
 
 class Consumer:
@@ -84,7 +89,7 @@ class Consumer:
         """Ask for no more deliveries; a few may still be on their way."""
         self._stopped = True
         for subscription in self._subscriptions.values():
-            if subscription.channel.is_open:
+            if subscription.channel.is_open and subscription.tag:
                 subscription.channel.basic_cancel(subscription.tag)
 
     async def ready_messages(self, names: Sequence[str]) -> dict[str, int]:
@@ -133,14 +138,54 @@ class Consumer:
         if not channel.is_open or subscription.is_changing or subscription.prefetch == prefetch or self._stopped:
             then()
             return
-        subscription.is_changing = True
         former = subscription.tag
+
+        def on_consuming() -> None:
+            if former and not self._stopped:
+                channel.basic_cancel(former)
+            then()
+
+        self._take(queue, prefetch, on_consuming)
+
+    def take_only(self, queue: WorkQueue, places: Callable[[], int], first: Callable[[], None]) -> bool:
+        """Take no more messages of a queue than there are places then; False while another change is under way.
+
+        The consumer is cancelled, `first` is called, which may hand back what will not come again at once, and
+        only then the places are counted. Where there is none, nothing is taken until this is called again.
+        """
+        subscription = self._subscriptions[queue.name]
+        channel = subscription.channel
+        if not channel.is_open or self._stopped:
+            first()
+            return True
+        if subscription.is_changing:
+            return False
+        subscription.is_changing = True
+
+        def on_cancelled(_frame: Any) -> None:
+            subscription.tag, subscription.prefetch, subscription.is_changing = "", 0, False
+            first()
+            if not self._stopped and (count := places()) > 0:
+                self._take(queue, count, lambda: None)
+
+        if subscription.tag:
+            channel.basic_cancel(subscription.tag, callback=on_cancelled)
+        else:
+            on_cancelled(None)
+        return True
+
+    def _take(self, queue: WorkQueue, prefetch: int, then: Callable[[], None]) -> None:
+        """Consume a queue with this prefetch; `then` is called when that is so."""
+        subscription = self._subscriptions[queue.name]
+        channel = subscription.channel
+        subscription.is_changing = True
 
         def on_consuming(frame: Any) -> None:
             subscription.tag = frame.method.consumer_tag
             subscription.prefetch = prefetch
             subscription.is_changing = False
-            channel.basic_cancel(subscription.tag if self._stopped else former)
+            if self._stopped:
+                channel.basic_cancel(subscription.tag)
             then()
 
         channel.basic_qos(prefetch_count=prefetch)
@@ -157,7 +202,7 @@ class Consumer:
                 await asyncio.sleep(_SILENCE_SECONDS)
                 for queue in self._queues:
                     former = self._subscriptions[queue.name]
-                    if former.last_heard == former.settler.last_taken and not (former.settler or former.is_changing):
+                    if former.last_heard == former.settler.last_taken and former.is_idle:
                         former.is_changing = True  # so that nobody else changes it
                         await self._consume(queue)
                         if self._stopped:

@@ -1,7 +1,8 @@
 """How many messages a worker holds: as many as suit its tasks, and none for longer than the broker waits.
 
 RabbitMQ's consumer timeout runs from the delivery of a message, not from the moment its task begins. So what is held
-but cannot begin soon enough to end in time is handed back, for another worker or a later moment.
+but cannot begin soon enough to end in time is handed back, for another worker or a later moment. It is not taken again
+before a process is free, for RabbitMQ before 4.3 counts a message that is handed back like one whose worker died.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from topology.queues import WorkQueue
 _OUTCOMES_BETWEEN_TUNING = 16
 _BODY_MEMORY = 0.2
 _LATE_CHECKS = 8
+_OUTCOMES_COME_SECONDS = 0.05  # processes that become free at about the same time are filled together
+_MOST_REMEMBERED = 10_000
 
 
 class Holding:
@@ -38,12 +41,17 @@ class Holding:
     ) -> None:
         self.consumer: Consumer | None = None
         self._pool = pool
+        self._queues = queues
         self._processes = processes
         self._fixed = prefetch
         self._outcomes = 0
         self._body_bytes: dict[str, float] = {}  # queue → how large its messages are of late
         self._longest_wait = _plan_longest_wait(queues, consumer_timeout_seconds)
         self._late_check: asyncio.TimerHandle | None = None
+        # of these no more is taken than can begin at once, until so much may be held again
+        self._narrow: dict[WorkQueue, int] = {}
+        self._fill_soon: asyncio.TimerHandle | None = None
+        self._handed_back: dict[str, int] = {}  # id → how often
         self._hand_back_late()
 
     @property
@@ -54,11 +62,29 @@ class Holding:
     def stop(self) -> None:
         """Change nothing any more."""
         self.consumer = None
-        if self._late_check:
-            self._late_check.cancel()
+        for timer in filter(None, (self._late_check, self._fill_soon)):
+            timer.cancel()
+
+    def hand_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Put deliveries back into their queues."""
+        for delivery in deliveries:
+            if delivery.settler.nack(delivery.tag, requeue=True):
+                self._handed_back[delivery.id] = self._handed_back.pop(delivery.id, 0) + 1
+        while len(self._handed_back) > _MOST_REMEMBERED:
+            del self._handed_back[next(iter(self._handed_back))]
+
+    def times_handed_back(self, delivery: Delivery) -> int:
+        """Return how many returns of a message say nothing against it: this worker lives, and has not run it.
+
+        What kills its worker ends this memory with it, so that none of its returns is ever excused.
+        """
+        return self._handed_back.get(delivery.id, 0)
 
     def note(self, sample: Delivery) -> None:
         """Learn from a delivery whose task ended."""
+        self._handed_back.pop(sample.id, None)
+        if self._narrow:
+            self._fill_later()
         self._outcomes += 1
         if self._outcomes % _OUTCOMES_BETWEEN_TUNING or self._fixed is not None or self.consumer is None:
             return
@@ -67,15 +93,17 @@ class Holding:
         self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
         current, pace = self.consumer.prefetch_of(queue), self._pool.pace_of(queue.name)
         wanted = next_prefetch(current, pace, mean, self._processes, self._longest_wait)
+        if queue in self._narrow:
+            self._narrow[queue] = wanted
+            return
         # if tasks have become slow, other workers may have time for what waits
         too_many = self._pool.withdraw_beyond(queue.name, wanted) if wanted < current else []
-        self.consumer.change_prefetch(queue, wanted, functools.partial(hand_back, too_many))
+        self.consumer.change_prefetch(queue, wanted, functools.partial(self.hand_back, too_many))
 
     def _hand_back_late(self) -> None:
-        """Hand back what has waited so long that its acknowledgement might come too late, and hold fewer.
+        """Hand back what has waited so long that its acknowledgement might come too late, and take no more for now.
 
-        What runs came by the former consumer and does not count for the new one, so that one message for each process
-        may still wait, and be handed back again, until what runs has ended.
+        That goes for all queues, for it is the tasks of any that keep the processes.
         """
         self._late_check = asyncio.get_running_loop().call_later(
             self._longest_wait / _LATE_CHECKS, self._hand_back_late
@@ -83,21 +111,40 @@ class Holding:
         if self.consumer is None:
             return
         late = self._pool.withdraw_older(time.monotonic() - self._longest_wait)
-        for queue in {delivery.queue for delivery in late}:
+        if late:
+            self._narrow.update(dict.fromkeys(self._queues, self._processes))
+        for queue in self._queues if late else ():
             of_queue = [delivery for delivery in late if delivery.queue is queue]
-            event(
-                logging.WARNING,
-                f"handing back {len(of_queue)} message(s): no process was free for them in {self._longest_wait:.3g} s",
-                queue=queue.name,
-                holding_from_now_on=self._processes,
-            )
-            self.consumer.change_prefetch(queue, self._processes, functools.partial(hand_back, of_queue))
+            if of_queue:
+                event(
+                    logging.WARNING,
+                    f"handing back {len(of_queue)} message(s): no process was free for them in "
+                    f"{self._longest_wait:.3g} s; taking more when one is",
+                    queue=queue.name,
+                )
+            if not self.consumer.take_only(queue, lambda: 0, functools.partial(self.hand_back, of_queue)):
+                self.hand_back(of_queue)
+                self._fill_later()
+        if self._narrow and not late and self._pool.has_idle_child:
+            self._fill_later()
 
+    def _fill_later(self) -> None:
+        if self._fill_soon is None:
+            self._fill_soon = asyncio.get_running_loop().call_later(_OUTCOMES_COME_SECONDS, self._fill)
 
-def hand_back(deliveries: Iterable[Delivery]) -> None:
-    """Put deliveries back into their queues."""
-    for delivery in deliveries:
-        delivery.settler.nack(delivery.tag, requeue=True)
+    def _fill(self) -> None:
+        """Take what can begin at once; as before when every process is free, or tasks have become fast."""
+        self._fill_soon = None
+        for queue in list(self._narrow) if self.consumer else ():
+            assert self.consumer is not None
+            if not self.consumer.take_only(queue, functools.partial(self._room_for, queue), lambda: None):
+                self._fill_later()
+
+    def _room_for(self, queue: WorkQueue) -> int:
+        room = self._pool.room_for(queue.name)
+        if room >= self._processes or self._narrow[queue] > self._processes:
+            return self._narrow.pop(queue)
+        return room
 
 
 def _plan_longest_wait(queues: Sequence[WorkQueue], timeout: float) -> float:

@@ -56,6 +56,17 @@ class Pool:
         """What children hold at this moment, begun or not."""
         return [delivery for child in self._children for delivery in child.held]
 
+    @property
+    def has_idle_child(self) -> bool:
+        """Whether a child has nothing to do."""
+        return bool(self._free)
+
+    def room_for(self, queue: str) -> int:
+        """How many more deliveries could begin at once; one at least for a queue of which nothing is here."""
+        here = [*self.running, *self._waiting]
+        room = len(self._children) - len(here)
+        return room if any(delivery.queue.name == queue for delivery in here) else max(room, 1)
+
     def pace_of(self, queue: str) -> float:
         """How many seconds the tasks of a queue take of late; a long time while nothing is known."""
         return self._paces.get(queue, 1.0)

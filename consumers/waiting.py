@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from consumers.delivery import Delivery
 
@@ -27,6 +27,9 @@ class Waiting:
         self.ready: deque[Delivery] = deque()
         self._suspects: list[Delivery] = []
         self._tried: Delivery | None = None  # the one suspect that is ready or was taken
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter((*self.ready, *self._suspects))
 
     def add(self, delivery: Delivery) -> bool:
         """Add a delivery that has just come, and return whether it is ready."""
@@ -46,7 +49,7 @@ class Waiting:
 
     def withdraw(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Remove and return what shall not be taken any more."""
-        withdrawn = [delivery for delivery in (*self.ready, *self._suspects) if unwanted(delivery)]
+        withdrawn = [delivery for delivery in self if unwanted(delivery)]
         if withdrawn:
             gone = set(withdrawn)
             self.ready = deque(delivery for delivery in self.ready if delivery not in gone)

@@ -19,7 +19,7 @@ from consumers.consumer import Consumer
 from consumers.delivery import Delivery
 from consumers.drain import until_drained
 from consumers.forkserver import Forkserver
-from consumers.holding import Holding, hand_back
+from consumers.holding import Holding
 from consumers.log import event, worker_name
 from consumers.outcome import Ending, Failure, Outcome
 from consumers.pool import Pool
@@ -158,7 +158,7 @@ class Worker:
         if consumer is None:
             return EXIT_CLEAN
         consumer.stop_taking()
-        hand_back(self._pool.withdraw_waiting())
+        self._holding.hand_back(self._pool.withdraw_waiting())
         await self._wait(consumer.all_settled, self._settings.shutdown_timeout_seconds, self._stop_now, consumer.lost)
         left = self._pool.running
         for delivery in left:
@@ -193,6 +193,8 @@ class Worker:
             self._stop.set()
 
     def _on_delivery(self, delivery: Delivery) -> None:
+        if delivery.returns:
+            delivery.returns -= self._holding.times_handed_back(delivery)
         if self._stop.is_set():
             delivery.settler.nack(delivery.tag, requeue=True)
         elif delivery.returns > MOST_RETURNS:

@@ -10,7 +10,7 @@ from topology.names import Route
 
 
 def test_what_waits_too_long_is_handed_back(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
-    """It goes to another worker, at the same attempt."""
+    """It goes to another worker, at the same attempt, and does not come back before a process is free for it."""
     vhost.declare(jobs)
     started, go = start_waiting_task(vhost, tmp_path)
     busy = workers.start("--processes", "1", "--prefetch", "10", CONSUMER_TIMEOUT_SECONDS="8")
@@ -19,8 +19,8 @@ def test_what_waits_too_long_is_handed_back(vhost: Vhost, workers: Workers, tmp_
     for number in range(5):
         vhost.publish_task(Route.direct("jobs"), "jobs.write", f"id-{number}", path=str(done))
 
-    busy.await_event("handing back", queue="jobs", holding_from_now_on=1)
-    await_value(lambda: vhost.count("jobs") >= 4, "all but the one for the next free process in the queue again")
+    busy.await_event("handing back", queue="jobs")
+    await_value(lambda: vhost.count("jobs") == 5, "all that waited in the queue again")
     other = workers.start("--processes", "1")
     await_value(lambda: done.exists() and len(done.read_text().splitlines()) == 5, "the tasks, in the other worker")
     go.touch()
@@ -30,6 +30,27 @@ def test_what_waits_too_long_is_handed_back(vhost: Vhost, workers: Workers, tmp_
         [f"id-{number}", "1"] for number in range(5)
     ]
     assert (busy.stop(), other.stop()) == (0, 0)
+    assert vhost.counts(jobs) == {}
+
+
+def test_what_was_handed_back_is_run_when_a_process_is_free(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """By the same worker, once, when the task that kept it waiting has ended; and all that follows."""
+    vhost.declare(jobs)
+    started, go = start_waiting_task(vhost, tmp_path)
+    worker = workers.start("--processes", "2", CONSUMER_TIMEOUT_SECONDS="8")
+    vhost.publish_task(Route.direct("jobs"), "jobs.wait_for", "another", path=str(go), started=str(started))
+    await_value(started.exists, "the task that waits")
+    done = tmp_path / "done"
+    for number in range(20):
+        vhost.publish_task(Route.direct("jobs"), "jobs.write", f"id-{number}", path=str(done))
+
+    worker.await_event("handing back", queue="jobs")
+    await_value(lambda: vhost.count("jobs") == 20, "all that waited in the queue again")
+    go.touch()
+
+    await_value(lambda: done.exists() and len(done.read_text().splitlines()) == 20, "the tasks")
+    assert len(worker.find("handing back")) == 1
+    assert worker.stop() == 0
     assert vhost.counts(jobs) == {}
 
 
