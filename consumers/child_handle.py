@@ -26,6 +26,10 @@ from topology.errors import MessageError
 from topology.message import decode
 
 _TIME_LIMIT = "time limit"
+BEGIN_SECONDS = 10.0
+"""A child that begins nothing of what it was given for so long cannot any more: even a thrashing machine is faster."""
+_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
+_NEWBORN_SECONDS = 5.0
 
 Ended = list[tuple[Delivery, Outcome]]
 
@@ -50,6 +54,19 @@ class ChildHandle:
         self._at_end = False
         self._unsent = b""
         self._received = bytearray()
+        self._born = 0.0
+        self._has_reported = False
+        self._looked = self._unbegun_seconds = 0.0
+
+    @property
+    def is_newborn(self) -> bool:
+        """Whether it was started a moment ago and has not reported anything yet."""
+        return not self._has_reported and time.monotonic() - self._born < _NEWBORN_SECONDS
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it was killed from here."""
+        return bool(self._killed_because)
 
     @property
     def held(self) -> Collection[Delivery]:
@@ -64,6 +81,7 @@ class ChildHandle:
         os.set_blocking(self._tokens[0], False)
         self._socket, self._at_end, self._unsent, self._killed_because = ours, False, b"", ""
         self._received.clear()
+        self._born, self._has_reported = time.monotonic(), False
         self._slots.write(self._index, 0, 0.0, math.inf, "")
         self._loop.add_reader(ours.fileno(), self._on_readable, self)
         self._forkserver.fork(self._index, theirs, self._tokens[0])
@@ -86,6 +104,7 @@ class ChildHandle:
                     delivery.body,
                 )
             )
+        self._looked, self._unbegun_seconds = time.monotonic(), 0.0
         os.write(self._tokens[1], b"." * len(orders))
         self._write(pack_orders(orders))
 
@@ -106,6 +125,7 @@ class ChildHandle:
         is_free = False
         try:
             for report in unpack_reports(self._received):
+                self._has_reported, self._unbegun_seconds = True, 0.0
                 for number, outcome in enumerate(report.outcomes, start=report.first):
                     if number in self._held:
                         ended.append((self._held.pop(number), outcome))
@@ -150,6 +170,21 @@ class ChildHandle:
         """Kill it when the attempt it runs is past its time limit."""
         if begun.number in self._held and begun.deadline <= time.monotonic() and not self._killed_because:
             self._kill(_TIME_LIMIT)
+
+    def is_stuck(self, begun: Begun) -> bool:
+        """Whether it has begun nothing of what it holds for too long, of the time in which this is asked regularly."""
+        now = time.monotonic()
+        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
+        self._unbegun_seconds = 0.0 if begun.number in self._held else self._unbegun_seconds + step
+        return self._unbegun_seconds > BEGIN_SECONDS and not self._killed_because
+
+    def kill_stuck(self) -> list[Delivery]:
+        """Take back what it has not begun; kill it, unless it has just taken the token for the rest after all."""
+        self._unbegun_seconds = 0.0
+        taken_back = self.take_back()
+        if not (self._held and taken_back):
+            self._kill("it began nothing of what it was given")
+        return taken_back
 
     def bury(self, exit_status: int) -> tuple[Ended, list[Delivery]]:
         """Tell, of what a dead child held, what ended and what it never began.

@@ -11,13 +11,14 @@ import itertools
 import logging
 from collections.abc import Callable
 
-from consumers.child_handle import ChildHandle
+from consumers.child_handle import BEGIN_SECONDS, ChildHandle
 from consumers.delivery import Delivery
 from consumers.forkserver import Forkserver, ForkserverDied
 from consumers.log import event
 from consumers.outcome import Ending, Outcome
 from consumers.slots import Slots
 from consumers.waiting import Waiting
+from topology.errors import LeveretError
 
 _BATCH_SECONDS = 0.002
 _LARGEST_BATCH = 64
@@ -27,8 +28,13 @@ _SHORTEST_PACE_SECONDS = 1e-6
 _CHECK_SECONDS = 0.01
 _SUSPECTS_COME_SECONDS = 0.05  # what came back together comes again together, but not in one piece
 _IDLE_DEATH_PAUSE_SECONDS = 1.0
+_MOST_STILLBORN = 10  # of each child, one after the other
 
 OnOutcome = Callable[[Delivery, Outcome], None]
+
+
+class ChildrenDie(LeveretError):
+    """Child processes die as soon as they are forked, and nothing can be run."""
 
 
 class Pool:
@@ -46,6 +52,7 @@ class Pool:
         self._draw_soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._stillborn = 0
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(forkserver.fileno(), self._hear_forkserver)
         for child in self._children:
@@ -142,6 +149,8 @@ class Pool:
     def _hear(self, child: ChildHandle) -> None:
         """Take in what a child reports."""
         finished, is_free = child.receive()
+        if finished:
+            self._stillborn = 0
         for delivery, outcome in finished:
             self._note_pace(delivery.queue.name, outcome.duration_seconds)
             self._end(delivery, outcome)
@@ -175,6 +184,13 @@ class Pool:
                     for delivery, outcome in child.finished_before(begun):
                         self._end(delivery, outcome)
                     taken_back += child.take_back()
+                if child.is_stuck(begun):
+                    event(
+                        logging.WARNING,
+                        f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another "
+                        "takes its place (a thread that a task left behind may hold the GIL)",
+                    )
+                    taken_back += child.kill_stuck()
         self._waiting.put_back(taken_back)
         self._feed()
 
@@ -183,7 +199,7 @@ class Pool:
             events = self._forkserver.events()
         except ForkserverDied as error:
             self._loop.remove_reader(self._forkserver.fileno())
-            self.failed.set_exception(error)
+            self._fail(error)
             return
         for news in events:
             if news.exit_status is not None:
@@ -193,6 +209,8 @@ class Pool:
         """What the child reported before it died counts; what it was running has failed; another takes its place."""
         while child.has_unread():
             self._hear(child)
+        self._stillborn += child.is_newborn
+        was_killed = child.was_killed
         ended, not_begun = child.bury(exit_status)
         if child in self._free:
             self._free.remove(child)
@@ -200,8 +218,21 @@ class Pool:
         for delivery, outcome in ended:
             self._end(delivery, outcome)
         died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
-        if died_running:
+        if died_running or was_killed:
             self._start(child)
+        elif self._stillborn > _MOST_STILLBORN * len(self._children):
+            self._fail(
+                ChildrenDie(
+                    f"child processes die as soon as they are forked, the last of {self._stillborn} with exit status "
+                    f"{exit_status}; look above for what they wrote, and at what the --tasks modules do after a fork "
+                    "(os.register_at_fork). What was unfinished goes back to its queue"
+                )
+            )
         else:  # it died of nothing it was told to run; do not spin if the next one does the same
             event(logging.WARNING, f"an idle child process died (exit status {exit_status}); starting another")
             self._loop.call_later(_IDLE_DEATH_PAUSE_SECONDS, self._start, child)
+
+    def _fail(self, error: LeveretError) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()  # who waits for it hears of it; nobody may

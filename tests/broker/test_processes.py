@@ -42,6 +42,40 @@ def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
     assert task_processes_of(worker, 1) != [child]
 
 
+def test_a_child_that_begins_nothing_is_replaced(vhost: Vhost, workers: Workers) -> None:
+    """What it was given runs in another, at the same attempt."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "1")
+    (child,) = task_processes_of(worker, 1)
+
+    os.kill(child, signal.SIGSTOP)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+
+    worker.await_event("a child process has begun nothing")
+    worker.await_event("retry", id="the-id", attempt="1/3")
+    worker.await_event("done", id="the-id", attempt="2/3")
+    assert worker.find("an idle child process died") == []
+    assert not is_alive(child)
+
+
+def test_children_that_die_at_once_end_the_worker(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """It says what happened instead of forking for ever, and leaves the message in its queue."""
+    (tmp_path / "dying.py").write_text(
+        "import os\nfrom tests.broker.jobs import jobs\nworker = os.getpid()\n"
+        "os.register_at_fork(after_in_child=lambda: os.getppid() == worker or os._exit(5))\n"
+    )
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail", "the-id")
+    path = f"{tmp_path}:{workers.environment['PYTHONPATH']}"
+
+    worker = workers.start("--processes", "1", tasks=["dying"], PYTHONPATH=path)
+
+    assert worker.wait() == 1
+    assert "child processes die as soon as they are forked, the last of 11 with exit status 5" in worker.text
+    assert "Traceback" not in worker.text
+    await_value(lambda: vhost.count(jobs.name), "the message back in its queue")
+
+
 def test_a_child_killed_amid_its_task_costs_one_attempt(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """A child that is killed from outside while it runs a task has failed that attempt, and the task is retried."""
     vhost.declare(jobs)

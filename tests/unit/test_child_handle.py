@@ -1,15 +1,19 @@
-"""How the death of a child is told."""
+"""When a child is taken for stuck, and how the death of one is told."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import signal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from consumers.child_handle import _death
+from consumers import child_handle
+from consumers.child_handle import BEGIN_SECONDS, ChildHandle, _death
 from consumers.outcome import Ending
-from consumers.slots import Begun
+from consumers.slots import Begun, Slots
 
 
 @pytest.mark.parametrize(
@@ -27,3 +31,29 @@ def test_every_way_to_die_is_told(exit_status: int, told: str) -> None:
     assert outcome.ending is Ending.PROCESS_DIED
     assert outcome.failure is not None
     assert told in outcome.failure.message
+
+
+def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was stopped together with its children does not kill them for it."""
+    now = 100.0
+    monkeypatch.setattr(child_handle, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def look() -> None:
+        nonlocal now
+        forkserver: Any = SimpleNamespace(fork=lambda _index, child_end, _tokens: child_end.close())
+        child = ChildHandle(0, forkserver, Slots(1), lambda _child: None)
+        child.start()
+        properties = SimpleNamespace(content_type=None, content_encoding=None)
+        queue = SimpleNamespace(name="words")
+        delivery: Any = SimpleNamespace(queue=queue, attempt=1, id="id", properties=properties, body=b"{}")
+        child.send([delivery])
+
+        now += 3600
+        assert not child.is_stuck(child.begun())
+        for _ in range(round(BEGIN_SECONDS / 0.1)):
+            now += 0.1
+            stuck = child.is_stuck(child.begun())
+        assert stuck
+        child.disconnect()
+
+    asyncio.run(look())
