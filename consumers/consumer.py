@@ -7,9 +7,9 @@ one. A half-alive consumer is worse than none: a cancel or a closed channel ends
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pika import exceptions as pika_errors
 
@@ -19,11 +19,13 @@ from topology.connection import close, connect, explain, open_channel, server_ve
 from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
 from topology.fast_connection import FastConnection
 from topology.queues import WorkQueue
-from topology.settings import Settings
+from topology.settings import Settings, mask
 
 _CANCELS_RELIABLY = (4,)
 _SILENCE_SECONDS = 15.0
+_ANSWER_SECONDS = 40.0  # a cluster without a majority answers after 15 to 30 s
 
+T = TypeVar("T")
 OnDelivery = Callable[[Delivery], None]
 
 
@@ -97,7 +99,7 @@ class Consumer:
 
         Raises `TopologyError` for one that is not there, `BrokerUnreachable` when the connection ends meanwhile.
         """
-        channel = await open_channel(self._connection)
+        channel = await self._within_limit(open_channel(self._connection))
         counts: dict[str, int] = {}
         for name in names:
             answer = await self._ask(channel, channel.queue_declare, name, passive=True)
@@ -108,7 +110,7 @@ class Consumer:
 
     async def _consume(self, queue: WorkQueue) -> None:
         """Open a channel for a queue and consume on it."""
-        channel = await open_channel(self._connection)
+        channel = await self._within_limit(open_channel(self._connection))
         settler = Settler(channel, self._on_settled)
         self._settlers.append(settler)
         on_delivery = self._on_delivery
@@ -243,7 +245,19 @@ class Consumer:
             )
         except pika_errors.AMQPError as error:  # it was closed between two steps
             raise self._explain("the queue", error) from error
-        return await answered
+        return await self._within_limit(answered)
+
+    async def _within_limit(self, answer: Awaitable[T]) -> T:
+        """Await what the broker has to answer; one that does not is as good as lost. Raises `BrokerUnreachable`."""
+        try:
+            return await asyncio.wait_for(answer, _ANSWER_SECONDS)
+        except TimeoutError:
+            silent = BrokerUnreachable(
+                f"the broker at {mask(self._connection.url)} has not answered for {_ANSWER_SECONDS:g} s, though the "
+                "connection is open; look at its log, and whether its cluster has a majority"
+            )
+            self._end(silent)
+            raise silent from None
 
     def _on_settled(self) -> None:
         if not any(self._settlers):

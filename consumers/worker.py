@@ -71,11 +71,13 @@ class Worker:
             self._pool, plan.queues, plan.processes, plan.prefetch, settings.consumer_timeout_seconds
         )
         self._last_nack = 0.0
+        self._republishing: set[Delivery] = set()
+        self._outcome_known = asyncio.Event()
 
     async def run(self) -> int:
         """Work; returns the exit status.
 
-        Raises what the first connection raises, later on a lost broker is waited for; and `ForkserverDied`.
+        Raises what the first connection raises, later on a lost broker is waited for; and what the pool fails with.
         """
         for number in _STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
@@ -98,14 +100,24 @@ class Worker:
                 signal.signal(number, signal.SIG_IGN)
 
     async def _connect(self, first: bool) -> Consumer | None:
-        """Open a consumer, trying until it works; None when told to stop meanwhile."""
+        """Open a consumer, trying until it works; None when told to stop meanwhile. Raises what the pool fails with."""
         began, said, tries = time.monotonic(), "", 0
+        ends = (self._stop, self._pool.failed)
         if not first:  # perhaps everybody has lost the broker; do not come back all at once
-            await self._wait(self._stop, random.uniform(0, _FIRST_PAUSE_SECONDS))  # noqa: S311
+            await self._wait(random.uniform(0, _FIRST_PAUSE_SECONDS), *ends)  # noqa: S311
         while not self._stop.is_set():
+            if self._pool.failed.done():
+                self._pool.failed.result()
             consumer = Consumer(self._settings, self._plan.queues, self._holding.first_prefetch, self._on_delivery)
+            opening = self._loop.create_task(consumer.open())
+            await self._wait(None, opening, *ends)
+            if not opening.done():
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+                await consumer.close()
+                continue
             try:
-                await consumer.open()
+                opening.result()
             except LeveretError as error:
                 if first:
                     raise
@@ -119,7 +131,7 @@ class Worker:
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
                 self._holding.consumer = consumer
                 return consumer
-            await self._wait(self._stop, backoff_seconds(tries))
+            await self._wait(backoff_seconds(tries), *ends)
             tries += 1
         return None
 
@@ -155,31 +167,36 @@ class Worker:
         """Take nothing more, let what runs finish, and hand the rest back."""
         self._stop.set()
         self._holding.stop()
-        if consumer is None:
-            return EXIT_CLEAN
-        consumer.stop_taking()
+        if consumer:
+            consumer.stop_taking()
         self._holding.hand_back(self._pool.withdraw_waiting())
-        await self._wait(consumer.all_settled, self._settings.shutdown_timeout_seconds, self._stop_now, consumer.lost)
-        left = self._pool.running
+        ended = self._loop.create_task(self._all_ended(consumer))
+        await self._wait(self._settings.shutdown_timeout_seconds, ended, self._stop_now, self._pool.failed)
+        ended.cancel()
+        unconfirmed = [delivery for delivery in self._republishing if delivery.settler.is_open]
+        left = [*self._pool.withdraw_waiting(), *self._pool.running, *unconfirmed]
+        self._republishing.clear()
         for delivery in left:
-            delivery.settler.nack(delivery.tag, requeue=True)
-            event(logging.WARNING, "handed back unfinished", id=delivery.id, queue=delivery.queue.name)
+            is_handed_back = delivery.settler.nack(delivery.tag, requeue=True)
+            what = "handed back unfinished" if is_handed_back else "unfinished; the broker took it back before"
+            event(logging.WARNING, what, id=delivery.id, queue=delivery.queue.name)
         event(logging.INFO, "stopped", handed_back=len(left))
         return EXIT_HANDED_BACK if left else EXIT_CLEAN
 
-    async def _wait(
-        self,
-        what: asyncio.Event,
-        timeout_seconds: float,
-        *others: asyncio.Event | asyncio.Future[LeveretError],
-    ) -> None:
-        """Wait for an event, at most so long, or until one of the others comes first."""
-        waits = [
-            self._loop.create_task(one.wait()) if isinstance(one, asyncio.Event) else one for one in (what, *others)
-        ]
+    async def _all_ended(self, consumer: Consumer | None) -> None:
+        """Wait until nothing runs, also of former connections, and everything is settled that can be."""
+        while self._pool.running:
+            self._outcome_known.clear()
+            await self._outcome_known.wait()
+        if consumer:
+            await self._wait(None, consumer.all_settled, consumer.lost)
+
+    async def _wait(self, timeout_seconds: float | None, *what: asyncio.Event | asyncio.Future[Any]) -> None:
+        """Wait until the first of these happens, at most so long."""
+        waits = [self._loop.create_task(one.wait()) if isinstance(one, asyncio.Event) else one for one in what]
         await asyncio.wait(waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            if isinstance(wait, asyncio.Task):
+        for one, wait in zip(what, waits, strict=True):
+            if wait is not one:
                 wait.cancel()
 
     def _on_signal(self, name: str) -> None:
@@ -210,6 +227,7 @@ class Worker:
 
     def _on_outcome(self, delivery: Delivery, outcome: Outcome) -> None:
         """Carry out the verdict. The only place that decides between ack and nack."""
+        self._outcome_known.set()
         self._holding.note(delivery)
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
         if not delivery.settler.is_open:
@@ -237,16 +255,22 @@ class Worker:
 
     def _republish(self, delivery: Delivery, copy: Outgoing, failed_tries: int = 0) -> None:
         """Publish the copy, then acknowledge the original; without a confirm the original stays ours."""
+        if failed_tries and delivery not in self._republishing:
+            return  # it was handed back
 
         def on_outcome(error: LeveretError | None) -> None:
-            if error is None:
+            if delivery not in self._republishing:
+                return  # it was handed back
+            if error is None or not delivery.settler.is_open:
+                self._republishing.remove(delivery)
                 delivery.settler.ack(delivery.tag)
-            elif delivery.settler.is_open:
+            else:
                 if failed_tries == 0:
                     event(logging.ERROR, f"keeping {copy.id} until {copy.route.routing_key!r} takes it: {error}")
                 pause = min(_LONGEST_REPUBLISH_PAUSE_SECONDS, 2.0**failed_tries)
                 self._loop.call_later(pause, self._republish, delivery, copy, failed_tries + 1)
 
+        self._republishing.add(delivery)
         self._outbox.send(copy, on_outcome)
 
     def _queue_names(self) -> str:

@@ -307,6 +307,11 @@ def child_that_runs(started: Path) -> int:
     return int(await_value(lambda: started.read_text() if started.exists() else "", "the task to start"))
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that this one forked and has not reaped."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:

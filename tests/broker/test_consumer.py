@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from pika.channel import Channel
 from pika.exceptions import ConnectionClosedByBroker
 
 from consumers.consumer import Consumer
@@ -29,6 +30,22 @@ def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: p
 
     with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
         asyncio.run(open_consumer())
+
+
+def test_a_broker_that_does_not_answer_is_as_good_as_lost(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its heartbeats go on, and the answer to a request never comes."""
+    vhost.declare(jobs)
+    monkeypatch.setattr("consumers.consumer._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(Channel, "basic_consume", lambda *_arguments, **_options: None)
+    made: list[Consumer] = []
+
+    async def open_consumer() -> None:
+        made.append(Consumer(vhost.settings, [jobs], 1, lambda _delivery: None))
+        await made[0].open()
+
+    with pytest.raises(BrokerUnreachable, match=r"has not answered for 0\.2 s"):
+        asyncio.run(open_consumer())
+    assert made[0].lost.done()
 
 
 def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,17 @@ import signal
 from pathlib import Path
 
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value, child_that_runs, is_alive, start_waiting_task
+from tests.broker.support import (
+    Vhost,
+    Worker,
+    Workers,
+    await_value,
+    child_that_runs,
+    children_of,
+    is_alive,
+    start_waiting_task,
+)
 from topology.names import Route
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def forkserver_of(worker: Worker) -> int:

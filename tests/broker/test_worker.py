@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from producers import Publisher
 from tests.broker.jobs import jobs
 from tests.broker.support import (
+    JOBS,
     Restart,
     Vhost,
     Worker,
     Workers,
     await_value,
     child_that_runs,
+    children_of,
     is_alive,
     run,
     start_waiting_task,
 )
 from topology.message import TaskMessage, new_id
-from topology.names import Route
+from topology.names import Route, dlq_name
+from topology.settings import CHECKOUT
 
 STOPPED, HANDED_BACK = 0, 3
 
@@ -180,6 +188,70 @@ def test_lost_connection_costs_no_task(vhost: Vhost, workers: Workers, tmp_path:
     assert {line.split()[0] for line in ran.read_text().splitlines()} == set(ids)
     assert vhost.counts(jobs) == {}
     assert "Traceback" not in worker.text
+
+
+def test_sigterm_finishes_what_runs_of_a_lost_connection(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Its message was delivered again, and goes back; the run ends by itself, and nothing is said to be unfinished."""
+    vhost.declare(jobs)
+    started, go = start_waiting_task(vhost, tmp_path)
+    worker = workers.start("--processes", "1")
+    await_value(started.exists, "the task to start")
+    lose_connection(vhost, worker)
+    worker.await_event("consuming again")
+
+    worker.signal(signal.SIGTERM)
+    worker.await_event("SIGTERM: finishing 1 running task(s)")
+    await_value(lambda: vhost.count(jobs.name), "the message back in its queue")
+    go.touch()
+
+    assert worker.wait() == STOPPED
+    assert worker.find("finished, but the connection it came by is gone", id="the-id")
+    assert worker.find("handed back unfinished") == []
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "status", "said"),
+    [
+        ("worker", signal.SIGTERM, 0, "stopped"),
+        ("forkserver", signal.SIGKILL, 1, "the process that forks children died"),
+    ],
+)
+def test_an_end_is_noticed_while_the_broker_does_not_answer(
+    victim: str, number: signal.Signals, status: int, said: str
+) -> None:
+    """Something listens at its address, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "consumers.run", "--queue", jobs.name, "--tasks", JOBS, "--no-declare"],
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "AMQP_URL": url},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = silent.accept()
+        (forkserver,) = children_of(worker.pid)
+        os.kill(worker.pid if victim == "worker" else forkserver, number)
+        _, log = worker.communicate()
+        connection.close()
+
+    assert worker.returncode == status, log
+    assert said in log
+    assert "Traceback" not in log
+    assert "never retrieved" not in log
+
+
+def test_what_could_not_be_buried_is_handed_back(vhost: Vhost, workers: Workers) -> None:
+    """A copy that the DLQ has not confirmed leaves the message in its queue, and the exit status says so."""
+    vhost.declare(jobs)
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(dlq_name(jobs.name))
+    vhost.publish_task(Route.direct(jobs.name), "jobs.reject", "the-id")
+    worker = workers.start("--no-declare", SHUTDOWN_TIMEOUT_SECONDS="0.2")
+    worker.await_event("keeping the-id")
+
+    assert worker.stop() == HANDED_BACK
+    assert worker.find("stopped", handed_back=1)
+    assert vhost.count(jobs.name) == 1
 
 
 def test_deleted_queue_comes_back(vhost: Vhost, workers: Workers) -> None:
