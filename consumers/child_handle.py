@@ -139,7 +139,9 @@ class ChildHandle:
         """Whether it has written what was not received yet."""
         if self._socket is None or self._at_end:
             return False
-        return bool(select.select([self._socket], [], [], 0)[0])
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
 
     def take_back(self) -> list[Delivery]:
         """Take back what it has not begun, by taking the tokens for it."""

@@ -7,6 +7,7 @@ it is sent, tells how each child ended, kills on request, and takes everything w
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import enum
 import gc
 import os
@@ -23,7 +24,7 @@ from consumers.child import die_with_parent
 from topology.errors import LeveretError
 
 _RECORD = struct.Struct("!Biq")
-
+_PR_SET_CHILD_SUBREAPER = 36
 
 Serve = Callable[[socket.socket, int, int], None]
 
@@ -31,8 +32,7 @@ Serve = Callable[[socket.socket, int, int], None]
 class _Verb(enum.IntEnum):
     FORK = 0
     KILL = 1
-    FORKED = 2
-    EXITED = 3
+    EXITED = 2
 
 
 class ForkserverDied(LeveretError):
@@ -40,11 +40,10 @@ class ForkserverDied(LeveretError):
 
 
 class Event(NamedTuple):
-    """News from the forkserver: the child of slot `slot` was forked as `pid`, or ended with `exit_status`."""
+    """News from the forkserver: the child of slot `slot` ended with `exit_status`."""
 
     slot: int
-    pid: int
-    exit_status: int | None
+    exit_status: int
 
 
 class Forkserver:
@@ -60,7 +59,6 @@ class Forkserver:
             self._socket.close()
             _Server(theirs, serve).run()
         theirs.close()
-        self._socket.setblocking(False)
         self._received = b""
 
     def fileno(self) -> int:
@@ -69,25 +67,30 @@ class Forkserver:
 
     def fork(self, index: int, child_end: socket.socket, tokens: int) -> None:
         """Have a child forked for this slot, with its end of a socket pair and the read end of a pipe."""
-        descriptors = [child_end.fileno(), tokens]
-        socket.send_fds(self._socket, [_RECORD.pack(_Verb.FORK, index, 0)], descriptors)
-        child_end.close()
+        with child_end, contextlib.suppress(BrokenPipeError):  # the server has died; `events` says so
+            socket.send_fds(self._socket, [_RECORD.pack(_Verb.FORK, index, 0)], [child_end.fileno(), tokens])
 
     def kill(self, index: int) -> None:
         """Kill the child of this slot, with its process group, if it still lives."""
-        self._socket.send(_RECORD.pack(_Verb.KILL, index, 0))
+        with contextlib.suppress(BrokenPipeError):  # the server has died, and its children with it
+            self._socket.sendall(_RECORD.pack(_Verb.KILL, index, 0))
 
     def events(self) -> list[Event]:
         """Return the news so far. Raises `ForkserverDied`."""
-        with contextlib.suppress(BlockingIOError):
-            while data := self._socket.recv(65536):
-                self._received += data
+        is_gone = True
+        with contextlib.suppress(ConnectionResetError):  # it died without reading our last request
+            try:
+                while data := self._socket.recv(65536, socket.MSG_DONTWAIT):
+                    self._received += data
+            except BlockingIOError:
+                is_gone = False
+        if is_gone:
             raise ForkserverDied("the process that forks children died; what was unfinished goes back to its queue")
         events = []
         while len(self._received) >= _RECORD.size:
-            verb, index, value = _RECORD.unpack_from(self._received)
+            _, index, exit_status = _RECORD.unpack_from(self._received)
             self._received = self._received[_RECORD.size :]
-            events.append(Event(index, value, None) if verb == _Verb.FORKED else Event(index, 0, value))
+            events.append(Event(index, exit_status))
         return events
 
     def stop(self) -> None:
@@ -102,6 +105,7 @@ class _Server:
         self._parent = parent
         self._serve = serve
         self._children: dict[int, int] = {}  # pid → slot index
+        self._untold = b""
 
     def run(self) -> NoReturn:
         status = 1
@@ -115,6 +119,7 @@ class _Server:
     def _serve_parent(self) -> None:
         os.setpgid(0, 0)
         die_with_parent()
+        _adopt_orphans()
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         reading, writing = os.pipe()
@@ -123,13 +128,17 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         gc.freeze()  # children share these pages as long as the collector leaves them alone
+        poller = select.poll()  # select() knows no descriptors beyond 1023, and task modules may hold many
+        poller.register(reading, select.POLLIN)
         while self._parent.fileno() >= 0:
-            sources: list[socket.socket | int] = [self._parent, reading]
-            readable, _, _ = select.select(sources, [], [])
-            if reading in readable:
+            parent = self._parent.fileno()
+            poller.register(parent, select.POLLIN | (select.POLLOUT if self._untold else 0))
+            ready = dict(poller.poll())
+            if reading in ready:
                 os.read(reading, 4096)
             self._reap()
-            if self._parent in readable:
+            self._tell()
+            if ready.get(parent, 0) & ~select.POLLOUT:
                 self._obey()
 
     def _obey(self) -> None:
@@ -158,7 +167,6 @@ class _Server:
         with contextlib.suppress(OSError):  # the child does the same; whoever comes first
             os.setpgid(pid, pid)
         self._children[pid] = index
-        self._tell(_Verb.FORKED, index, pid)
 
     def _become_child(self, index: int, descriptor: int, tokens: int) -> NoReturn:
         status = 1
@@ -171,18 +179,28 @@ class _Server:
         os._exit(status)
 
     def _reap(self) -> None:
-        while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            _kill_group(pid)  # what the task may have left running
-            index = self._children.pop(pid, None)
-            if index is not None:
-                self._tell(_Verb.EXITED, index, os.waitstatus_to_exitcode(status))
+        with contextlib.suppress(ChildProcessError):  # there is none any more
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                index = self._children.pop(pid, None)
+                if index is not None:  # else it is an orphan that a task left behind
+                    _kill_group(pid)  # what the task may have left running
+                    self._untold += _RECORD.pack(_Verb.EXITED, index, os.waitstatus_to_exitcode(status))
 
-    def _tell(self, verb: _Verb, index: int, value: int) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone; the next read says so
-            self._parent.sendall(_RECORD.pack(verb, index, value))
+    def _tell(self) -> None:
+        """Send as much news as the parent takes now; it may be waiting for us to read, and must not wait for ever."""
+        try:
+            self._untold = self._untold[self._parent.send(self._untold, socket.MSG_DONTWAIT) if self._untold else 0 :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # the parent is gone; the next read says so
+            self._untold = b""
+
+
+def _adopt_orphans() -> None:
+    """Have Linux make this process the parent of what children leave behind, to reap it where there is no init."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _kill(pid: int) -> None:

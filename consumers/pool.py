@@ -202,8 +202,7 @@ class Pool:
             self._fail(error)
             return
         for news in events:
-            if news.exit_status is not None:
-                self._replace(self._children[news.slot], news.exit_status)
+            self._replace(self._children[news.slot], news.exit_status)
 
     def _replace(self, child: ChildHandle, exit_status: int) -> None:
         """What the child reported before it died counts; what it was running has failed; another takes its place."""
