@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import logging
 import os
+import resource
 import sys
+import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from consumers import child, log, registry
 from consumers.forkserver import Forkserver
@@ -17,15 +22,19 @@ from consumers.worker import Plan, Worker
 from topology import broker, modules, queues, settings
 from topology.command import run
 from topology.declare import declare
+from topology.errors import SettingsError
 from topology.settings import Settings
 
 SAMPLES = "consumers.samples"
 _MOST_PROCESSES = 1024
 _MOST_PREFETCH = 65_535
+_FILES_EACH = 3  # a socket and the two ends of a pipe
+_OTHER_FILES = 64
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    _open_closed_streams()
     options = _parser().parse_args(arguments)
     log.configure(options.log_format == "json", options.log_level)
     return run("consumers.run", lambda: _run(options))
@@ -45,6 +54,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _work(configured: Settings, plan: Plan) -> int:
     """Fork first, connect afterwards: no child may inherit a connection."""
+    _allow_open_files(plan.processes)
     slots = Slots(plan.processes)
     forkserver = Forkserver(
         lambda parent, tokens, index: child.serve(parent, tokens, slots, index, configured.message_limit_bytes)
@@ -61,6 +71,40 @@ def _work(configured: Settings, plan: Plan) -> int:
     finally:
         forkserver.stop()
         log.flush()
+
+
+def _open_closed_streams() -> None:
+    """Lead standard streams that were closed nowhere, or a connection would get the number of one, and its text."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as the process lives
+            os.set_inheritable(nowhere.fileno(), True)
+            setattr(sys, name, nowhere)
+
+
+def _allow_open_files(processes: int) -> None:
+    """See that so many children can be talked to. Raises `SettingsError` when the system does not allow it."""
+    with Path(os.devnull).open() as lowest_free:
+        needed = lowest_free.fileno() + _FILES_EACH * processes + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SettingsError(
+            f"--processes {processes} needs {needed} open files, and this process may have {hard}; allow it more "
+            "(ulimit -n), or start fewer"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process, and do not wait for threads that task modules have started: all work is done."""
+    threads = [one.name for one in threading.enumerate() if not (one.daemon or one is threading.main_thread())]
+    if threads:
+        log.event(logging.WARNING, f"ending without waiting for threads of task modules: {', '.join(threads)}")
+        with contextlib.suppress(OSError):  # whoever read our output has left
+            sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 async def _serve(configured: Settings, plan: Plan, forkserver: Forkserver, slots: Slots) -> int:
@@ -117,4 +161,4 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -287,6 +287,32 @@ def test_coroutines_run(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text().startswith("the-id 1 ")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_reason_not_to_work(
+    closed: str, vhost: Vhost, workers: Workers, tmp_path: Path
+) -> None:
+    """As some service managers start a process; what is printed goes nowhere, and not into a connection."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.write", "the-id", path=str(tmp_path / "ran"))
+    command = f"{sys.executable} -m consumers.run --queue jobs --tasks {JOBS} --drain {closed}"
+
+    assert subprocess.call(command, shell=True, env=workers.environment, cwd=CHECKOUT) == STOPPED
+    assert (tmp_path / "ran").read_text().startswith("the-id 1 ")
+
+
+def test_a_thread_of_a_task_module_does_not_keep_the_worker(workers: Workers, tmp_path: Path) -> None:
+    """When its work is done it ends, with its own exit status."""
+    (tmp_path / "lingering.py").write_text(
+        "import threading\nfrom tests.broker.jobs import jobs\n"
+        "threading.Thread(target=threading.Event().wait, name='lingerer').start()\n"
+    )
+    worker = workers.start(tasks=["lingering"], PYTHONPATH=f"{tmp_path}:{CHECKOUT}")
+
+    assert worker.stop() == STOPPED
+    assert worker.find("stopped")
+    assert worker.find("ending without waiting for threads of task modules: lingerer")
+
+
 def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
     """What keeps a worker from starting is said in one line that names it, with exit status 1."""
     (tmp_path / "broken_tasks.py").write_text("raise RuntimeError('not today')")

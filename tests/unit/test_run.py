@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from consumers.run import main
+from consumers.run import _allow_open_files, main
 from topology import broker
+from topology.errors import SettingsError
 from topology.settings import Settings
 
 
@@ -71,3 +73,22 @@ def test_a_name_that_is_none_ends_with_status_1(
     assert status == 1
     assert said.startswith(f"consumers.run: {reason}")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("hard", "allowed"), [(500, []), (5000, [5000]), (resource.RLIM_INFINITY, [-1])])
+def test_open_files_are_allowed_or_the_limit_is_named(
+    hard: int, allowed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of processes need more of them than many systems allow by default."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (256, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _what, limits: asked.append(limits))
+    _allow_open_files(1)
+    if not allowed:
+        with pytest.raises(SettingsError, match=r"--processes 300 needs 9[0-9][0-9] open files.* may have 500"):
+            _allow_open_files(300)
+    else:
+        _allow_open_files(300)
+
+    assert [limits[1] for limits in asked] == allowed
+    assert all(soft > 900 for soft, _ in asked)
