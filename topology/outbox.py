@@ -17,26 +17,15 @@ from typing import Any, NamedTuple
 import pika
 from pika import exceptions as pika_errors
 
+from topology import publish_errors
 from topology.connection import backoff_seconds, close, connect, open_channel
-from topology.errors import (
-    AccessRefused,
-    BrokerBlocked,
-    BrokerError,
-    ConfirmTimeout,
-    LeveretError,
-    Nacked,
-    NotRouted,
-    PublishError,
-    SettingsError,
-)
+from topology.errors import AccessRefused, BrokerError, LeveretError, PublishError, SettingsError
 from topology.names import Route
 from topology.settings import Settings, mask
 
 WINDOW = 1000
 """Outstanding confirms: enough to hide the broker's disk, few enough to send again after a lost link."""
 _EXPIRY_CHECK_SECONDS = 0.1
-
-_MAYBE_STORED = "it may be stored or not. Submit it again under the same id if running it twice does no harm"
 
 OnOutcome = Callable[[LeveretError | None], None]
 
@@ -200,17 +189,9 @@ class Outbox:
             self._emptied.set_result(None)
 
     def _judge(self, item: _Item, refused: bool) -> LeveretError | None:
-        exchange, key = item.outgoing.route
-        task_id = item.id
         if item.returned:
-            return NotRouted(f"exchange {exchange!r} has no queue bound for routing key {key!r}", task_id)
-        if refused:
-            return Nacked(
-                f"the broker refused message {task_id} (exchange {exchange!r}, key {key!r}): a queue it goes to is "
-                "full or has lost its majority of nodes; let consumers catch up, and submit it again",
-                task_id,
-            )
-        return None
+            return publish_errors.not_routed(item.id, item.outgoing.route)
+        return publish_errors.nacked(item.id, item.outgoing.route) if refused else None
 
     def _on_return(self, channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         item = self._in_flight.get(properties.message_id)
@@ -244,7 +225,10 @@ class Outbox:
                 _, item = self._unconfirmed.popitem()
                 self._in_flight.clear()
                 self._suspects = max(0, self._suspects - 1)
-                self._end(item, _explain_refusal(item, reason))
+                self._end(
+                    item,
+                    publish_errors.channel_closed(item.id, item.outgoing.route, reason.reply_code, reason.reply_text),
+                )
             self._suspects = max(self._suspects, len(self._unconfirmed))
         self._take_back()
         self._pump()
@@ -288,48 +272,15 @@ class Outbox:
 
     def _why_late(self, item: _Item) -> LeveretError:
         seconds = self._settings.publish_timeout_seconds
-        where, task_id = mask(self._settings.amqp_url), item.id
+        where = mask(self._settings.amqp_url)
         if self._blocked:
-            may_arrive = ", and may arrive when they end" if item.was_sent else ""
-            return BrokerBlocked(
-                f"the broker at {where} blocks publishers ({self._blocked}); message {task_id} was not confirmed "
-                f"within {seconds:g} s{may_arrive}. Free memory or disk on the broker, then submit it again",
-                task_id,
-            )
+            return publish_errors.blocked(item.id, where, self._blocked, seconds, item.was_sent)
         if self._failure:
-            return _unconfirmed(item, self._failure, f"tried for {seconds:g} s")
-        return ConfirmTimeout(
-            f"the broker at {where} did not confirm message {task_id} within {seconds:g} s; {_MAYBE_STORED}", task_id
-        )
+            return publish_errors.without_link(item.id, self._failure, f"tried for {seconds:g} s", item.was_sent)
+        return publish_errors.not_confirmed(item.id, where, seconds)
 
     def _fail_waiting(self, error: BrokerError | SettingsError) -> None:
         waiting = list(self._waiting)
         self._waiting.clear()
         for item in waiting:
-            self._end(item, _unconfirmed(item, error, "not tried again"))
-
-
-def _unconfirmed(item: _Item, error: BrokerError | SettingsError, effort: str) -> LeveretError:
-    """Return why no confirm can come: the error itself where the message was not even sent."""
-    if item.was_sent:
-        return ConfirmTimeout(
-            f"the link was lost before message {item.id} was confirmed; {_MAYBE_STORED}. And now: {error} ({effort})",
-            item.id,
-        )
-    return type(error)(f"{error} (message {item.id} was not sent; {effort})")
-
-
-def _explain_refusal(item: _Item, reason: pika_errors.ChannelClosedByBroker) -> LeveretError:
-    exchange, key = item.outgoing.route
-    task_id = item.id
-    if reason.reply_code == 404:
-        return NotRouted(
-            f"there is no exchange {exchange!r} on the broker; declare it: python -m topology.declare",
-            task_id,
-        )
-    if reason.reply_code == 403:
-        return AccessRefused(
-            f"the broker refused to publish to exchange {exchange!r} with key {key!r}: {reason.reply_text}; give "
-            "this user the write right on it"
-        )
-    return PublishError(f"the broker refused message {task_id}: {reason.reply_code} {reason.reply_text}", task_id)
+            self._end(item, publish_errors.without_link(item.id, error, "not tried again", item.was_sent))

@@ -219,6 +219,18 @@ def test_a_confirm_that_is_lost_with_its_link(vhost: Vhost) -> None:
     assert caught.value.task_id == message.id
 
 
+def run_program(code: str, vhost: Vhost) -> str:
+    """Run it to its end, see that it has nothing to complain about, and return what it printed."""
+    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
 _FORK = """
 import os
 from producers import Publisher, submit
@@ -242,14 +254,9 @@ else:
 def test_fork(vhost: Vhost) -> None:
     """After a fork the parent's publisher refuses and says why, `submit` works, and the parent's goes on."""
     vhost.declare(jobs)
-    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
 
-    ended = subprocess.run(
-        [sys.executable, "-c", _FORK], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    before, refusal, in_child, after = run_program(_FORK, vhost).splitlines()
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    before, refusal, in_child, after = ended.stdout.splitlines()
     assert "make a new Publisher after the fork" in refusal
     assert vhost.ids_in(jobs.name) == sorted(f"{before} {in_child} {after}".split())
 
@@ -329,14 +336,8 @@ print(submit("jobs.write"))
 def test_submit_at_exit(vhost: Vhost) -> None:
     """What a program does when it ends may be to submit."""
     vhost.declare(jobs)
-    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
 
-    ended = subprocess.run(
-        [sys.executable, "-c", _AT_EXIT], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert vhost.ids_in(jobs.name) == sorted(ended.stdout.split())
+    assert sorted(run_program(_AT_EXIT, vhost).split()) == vhost.ids_in(jobs.name)
 
 
 def test_leaves_nothing_open(vhost: Vhost) -> None:
