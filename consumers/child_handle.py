@@ -52,7 +52,7 @@ class ChildHandle:
         self._seen_begun = 0
         self._killed_because = ""
         self._at_end = False
-        self._unsent = b""
+        self._unsent = memoryview(b"")
         self._received = bytearray()
         self._born = 0.0
         self._has_reported = False
@@ -79,7 +79,7 @@ class ChildHandle:
         ours.setblocking(False)
         self._tokens = os.pipe()
         os.set_blocking(self._tokens[0], False)
-        self._socket, self._at_end, self._unsent, self._killed_because = ours, False, b"", ""
+        self._socket, self._at_end, self._unsent, self._killed_because = ours, False, memoryview(b""), ""
         self._received.clear()
         self._born, self._has_reported = time.monotonic(), False
         self._slots.write(self._index, 0, 0.0, math.inf, "")
@@ -223,17 +223,18 @@ class ChildHandle:
         except (BrokenPipeError, ConnectionResetError):
             return  # it has died; the forkserver will say so
         if sent < len(data):
-            self._unsent = data[sent:]
+            self._unsent = memoryview(data)[sent:]
             self._loop.add_writer(self._socket.fileno(), self._write_rest)
 
     def _write_rest(self) -> None:
         assert self._socket is not None
         try:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            self._unbegun_seconds = 0.0  # it still reads
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            self._unsent = b""  # it has died; the forkserver will say so
+            self._unsent = memoryview(b"")  # it has died; the forkserver will say so
         if not self._unsent:
             self._loop.remove_writer(self._socket.fileno())
 

@@ -219,7 +219,7 @@ class Pool:
         died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
         if died_running or was_killed:
             self._start(child)
-        elif self._stillborn > _MOST_STILLBORN * len(self._children):
+        elif self._stillborn > _MOST_STILLBORN * len(self._children) and all(one.is_newborn for one in self._children):
             self._fail(
                 ChildrenDie(
                     f"child processes die as soon as they are forked, the last of {self._stillborn} with exit status "
