@@ -164,7 +164,7 @@ class Worker:
                 end.cancel()
 
     async def _leave(self, consumer: Consumer | None) -> int:
-        """Take nothing more, let what runs finish, and hand the rest back."""
+        """Take nothing more, let what runs finish, and hand the rest back. Raises what the pool fails with."""
         self._stop.set()
         self._holding.stop()
         if consumer:
@@ -173,6 +173,8 @@ class Worker:
         ended = self._loop.create_task(self._all_ended(consumer))
         await self._wait(self._settings.shutdown_timeout_seconds, ended, self._stop_now, self._pool.failed)
         ended.cancel()
+        if self._pool.failed.done():
+            self._pool.failed.result()
         unconfirmed = [delivery for delivery in self._republishing if delivery.settler.is_open]
         left = [*self._pool.withdraw_waiting(), *self._pool.running, *unconfirmed]
         self._republishing.clear()

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.broker.jobs import jobs
 from tests.broker.support import (
     Vhost,
@@ -107,12 +109,18 @@ def test_what_a_task_leaves_behind_ends_with_its_process(vhost: Vhost, workers: 
     await_value(lambda: not is_alive(int(pid_file.read_text().split()[0])), "its process to end")
 
 
-def test_without_its_forkserver_a_worker_hands_back_and_ends(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_without_its_forkserver_a_worker_hands_back_and_ends(
+    is_stopping: bool, vhost: Vhost, workers: Workers, tmp_path: Path
+) -> None:
     """When the process that forks children is killed, the worker says so, ends, and the message is back."""
     vhost.declare(jobs)
     started, _ = start_waiting_task(vhost, tmp_path)
     worker = workers.start()
     child = child_that_runs(started)
+    if is_stopping:
+        worker.signal(signal.SIGTERM)
+        worker.await_event("SIGTERM: finishing")
 
     os.kill(forkserver_of(worker), signal.SIGKILL)
 
