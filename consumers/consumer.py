@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 from pika import exceptions as pika_errors
 
 from consumers.delivery import Delivery
+from consumers.resend import FRAME_BYTES
 from consumers.settle import Settler
 from topology.connection import close, connect, explain, open_channel, server_version
-from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
+from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, SettingsError, TopologyError
 from topology.fast_connection import FastConnection
 from topology.queues import WorkQueue
 from topology.settings import Settings, mask
@@ -66,10 +67,12 @@ class Consumer:
     async def open(self) -> None:
         """Connect and consume.
 
-        Raises `BrokerUnreachable`, `AccessRefused`, or `TopologyError` for a queue that is not there.
+        Raises `BrokerUnreachable`, `AccessRefused`, `TopologyError` for a queue that is not there, or `SettingsError`
+        for a connection whose frames are too small for what a failed message takes along.
         """
         self._connection = await connect(self._settings, "leveret worker", self._on_connection_closed)
         try:
+            self._check_frame_size()
             for queue in self._queues:
                 await self._consume(queue)
         except BaseException:
@@ -77,6 +80,14 @@ class Consumer:
             raise
         if server_version(self._connection) < _CANCELS_RELIABLY:
             self._renewing = asyncio.get_running_loop().create_task(self._renew_silent())
+
+    def _check_frame_size(self) -> None:
+        largest = self._connection.params.frame_max
+        if largest < FRAME_BYTES:
+            raise SettingsError(
+                f"the broker at {mask(self._connection.url)} and AMQP_URL allow frames of at most {largest} bytes; the "
+                f"headers of a dead message need {FRAME_BYTES}. Set frame_max to that, RabbitMQ's default, or nowhere"
+            )
 
     async def close(self) -> None:
         """Send what is settled and close; the broker takes the rest back."""

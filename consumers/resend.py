@@ -14,7 +14,9 @@ from topology.message import FAILURE_HEADERS, new_id, own_headers
 from topology.names import Route, dlq_name
 from topology.outbox import Outgoing
 
-_ROOM_FOR_HEADERS_BYTES = 100_000  # headers travel in one frame of 128 KiB, and a larger one ends the connection
+FRAME_BYTES = 128 * 1024
+"""The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
+_ROOM_FOR_HEADERS_BYTES = 100_000  # the publisher's own; the reason takes the rest
 _PERSISTENT = pika.DeliveryMode.Persistent.value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pika.exceptions import ConnectionClosedByBroker
 from consumers.consumer import Consumer
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost
-from topology.errors import BrokerUnreachable
+from topology.errors import BrokerUnreachable, SettingsError
 from topology.fast_connection import FastConnection
 
 
@@ -46,6 +47,18 @@ def test_a_broker_that_does_not_answer_is_as_good_as_lost(vhost: Vhost, monkeypa
     with pytest.raises(BrokerUnreachable, match=r"has not answered for 0\.2 s"):
         asyncio.run(open_consumer())
     assert made[0].lost.done()
+
+
+def test_small_frames_are_refused(vhost: Vhost) -> None:
+    """The reason of a failure would not fit, and each copy for the DLQ would end the connection."""
+    vhost.declare(jobs)
+    small = replace(vhost.settings, amqp_url=f"{vhost.amqp_url}?frame_max=8192")
+
+    async def open_consumer() -> None:
+        await Consumer(small, [jobs], 1, lambda _delivery: None).open()
+
+    with pytest.raises(SettingsError, match=r"frames of at most 8192 bytes.*frame_max"):
+        asyncio.run(open_consumer())
 
 
 def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
