@@ -160,7 +160,9 @@ class Outbox:
                 return
             except BrokerError as error:
                 self._failure = error
-                self._connection = None
+                if self._connection:  # it may be open, and only refuse a channel
+                    self._connection.give_up()
+                    self._connection = None
             await asyncio.sleep(backoff_seconds(failed_tries))
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)

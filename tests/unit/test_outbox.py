@@ -12,7 +12,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from topology import outbox
-from topology.errors import ConfirmTimeout, LeveretError, NotRouted
+from topology.errors import BrokerUnreachable, ConfirmTimeout, LeveretError, NotRouted
 from topology.names import Route
 from topology.outbox import Outbox, Outgoing
 from topology.settings import Settings
@@ -66,6 +66,7 @@ class Play:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.connections: list[Connection] = []
         self.channels: list[Channel] = []
+        self.refusals: list[LeveretError] = []
         self.outcomes: dict[str, list[LeveretError | None]] = {}
 
         async def connect(*_: object) -> Connection:
@@ -73,6 +74,8 @@ class Play:
             return self.connections[-1]
 
         async def open_channel(_: Connection) -> Channel:
+            if self.refusals:
+                raise self.refusals.pop()
             self.channels.append(Channel())
             return self.channels[-1]
 
@@ -191,3 +194,18 @@ def test_silence_ends_the_connection(play: Callable[[], Play]) -> None:
         assert stage.outcomes["younger"] == [None]
 
     asyncio.run(silent())
+
+
+def test_a_connection_without_a_channel_is_not_left_open(play: Callable[[], Play]) -> None:
+    """A broker that refuses the channel may keep the connection; the next try has one of its own."""
+
+    async def refused() -> None:
+        stage = play()
+        stage.refusals.append(BrokerUnreachable("no channel"))
+        stage.send("first")
+        await stage.until(lambda: len(stage.connections) == 2 and stage.connections[1].published)
+
+        assert stage.connections[0].is_given_up
+        assert not stage.connections[1].is_given_up
+
+    asyncio.run(refused())
