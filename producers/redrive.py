@@ -23,7 +23,8 @@ from topology.names import Route, dlq_name
 from topology.outbox import Outbox, Outgoing
 from topology.settings import Settings, mask
 
-_BATCH = 100
+_BATCH = 16
+"""Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
 _REFUSED, _NOT_FOUND = 403, 404
 
 
@@ -105,6 +106,8 @@ class _DeadLetterQueue:
         self._name = name
         self._url = url
         self._answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._ahead: Any = None  # a message that was got before it was asked for
+        self._closed_because: LeveretError | None = None  # kept: it may come together with an answer
         channel.add_on_close_callback(self._on_close)
         channel.add_callback(lambda _frame: self._set(None), [pika.spec.Basic.GetEmpty], one_shot=False)
 
@@ -115,10 +118,12 @@ class _DeadLetterQueue:
 
     async def take(self, most: int) -> list[DeadMessage]:
         """Take the next messages, as many as there are up to `most`; they stay until they are removed."""
-        get = functools.partial(self._channel.basic_get, self._name, lambda _channel, *message: self._set(message))
         taken: list[DeadMessage] = []
-        while len(taken) < most and (answer := await self._ask(get)):
+        if self._ahead:
+            await self.count()  # to see that the link it came by is still there
+        while len(taken) < most and (answer := self._ahead or await self._get()):
             taken.append(_read(*answer))
+            self._ahead = None
         return taken
 
     async def remove(self, moved: Sequence[DeadMessage], queue: str) -> None:
@@ -130,7 +135,7 @@ class _DeadLetterQueue:
             if self._channel.is_open:
                 for dead in moved:
                     self._channel.basic_ack(dead.tag)
-            await self.count()  # answered after the acks, which are not answered themselves
+            self._ahead = await self._get()  # which the queue answers after the acks; nobody answers those themselves
         except (LeveretError, pika.exceptions.AMQPError) as error:
             if not moved:
                 raise
@@ -140,9 +145,16 @@ class _DeadLetterQueue:
                 f"message(s): {names}. Where running twice does harm, take them out of one of both first"
             ) from error
 
+    async def _get(self) -> Any:
+        return await self._ask(
+            lambda: self._channel.basic_get(self._name, lambda _channel, *message: self._set(message))
+        )
+
     async def _ask(self, send: Callable[[], None]) -> Any:
         if self._channel.is_open:
             send()
+        elif self._closed_because and not self._answer.done():
+            raise self._closed_because
         answer = await self._answer
         self._answer = asyncio.get_running_loop().create_future()
         return answer
@@ -152,8 +164,11 @@ class _DeadLetterQueue:
             self._answer.set_result(answer)
 
     def _on_close(self, _channel: Any, reason: Any) -> None:
-        if not self._answer.done() and not isinstance(reason, pika.exceptions.ChannelClosedByClient):
-            self._answer.set_exception(self._explain(reason))
+        if isinstance(reason, pika.exceptions.ChannelClosedByClient):
+            return
+        self._closed_because = self._explain(reason)
+        if not self._answer.done():
+            self._answer.set_exception(self._closed_because)
             self._answer.exception()  # it may come when nobody is waiting
 
     def _explain(self, reason: Any) -> LeveretError:

@@ -15,7 +15,7 @@ from producers import redrive as redrive_module
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers, await_value, run
 from topology import connection
-from topology.errors import BrokerUnreachable
+from topology.errors import BrokerUnreachable, TopologyError
 from topology.fast_connection import FastConnection
 from topology.message import FAILURE_HEADERS, new_id
 from topology.names import Route, dlq_name
@@ -310,6 +310,26 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Link:
 
 def lose(link: Link) -> None:
     link[0]._transport._initiate_abort(ConnectionResetError("reset by peer"))
+
+
+def test_channel_closed_together_with_an_answer(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why is told, though nobody was waiting for an answer at that moment, and nothing is waited for any more."""
+    bury(vhost, "one", "two")
+    queue = redrive_module._DeadLetterQueue
+    answered = queue._set
+
+    def answer_and_close(self: Any, answer: Any) -> None:
+        answered(self, answer)
+        if isinstance(answer, tuple):
+            self._channel.close()
+            self._on_close(self._channel, pika.exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED"))
+
+    monkeypatch.setattr(queue, "_set", answer_and_close)
+
+    with pytest.raises(TopologyError, match="406 PRECONDITION_FAILED"):
+        asyncio.run(asyncio.wait_for(redrive_module.redrive(vhost.settings, jobs.name), 60))
+
+    assert vhost.ids_in(DLQ) == ["one", "two"]
 
 
 @pytest.mark.parametrize(("gone", "doubtful"), [([], "one"), (["one", "two"], "three")])
