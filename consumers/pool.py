@@ -208,8 +208,7 @@ class Pool:
         """What the child reported before it died counts; what it was running has failed; another takes its place."""
         while child.has_unread():
             self._hear(child)
-        self._stillborn += child.is_newborn
-        was_killed = child.was_killed
+        is_stillborn, was_killed = child.is_newborn, child.was_killed
         ended, not_begun = child.bury(exit_status)
         if child in self._free:
             self._free.remove(child)
@@ -217,6 +216,7 @@ class Pool:
         for delivery, outcome in ended:
             self._end(delivery, outcome)
         died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
+        self._stillborn = 0 if died_running or was_killed else self._stillborn + is_stillborn
         if died_running or was_killed:
             self._start(child)
         elif self._stillborn > _MOST_STILLBORN * len(self._children) and all(one.is_newborn for one in self._children):

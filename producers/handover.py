@@ -55,7 +55,8 @@ class Handover:
         limit_bytes: int,
         on_ended: Callable[[], None] | None,
     ) -> None:
-        self._outgoing = [_outgoing(message, route) for message in messages]
+        way = Route(*route) if route else None  # any pair will do
+        self._outgoing = [_outgoing(message, way) for message in messages]
         self.outcomes: list[Outcome] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
         self._ended = threading.Lock()  # held until then; the quickest way from thread to thread

@@ -158,9 +158,9 @@ class Publisher:
         if self._pid != os.getpid():
             return
         with self._lock:
-            is_told, self._is_told_to_close = self._is_told_to_close, True
-        if not is_told:  # a second stop would end the wait for what was handed over
-            self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
+            if not self._is_told_to_close:  # a second stop would end the wait for what was handed over
+                self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
+                self._is_told_to_close = True  # afterwards, for an interrupt may come in between
         self._thread.join()
         with self._lock:
             self._loop.close()
@@ -193,7 +193,7 @@ class Publisher:
         advice: Callable[[settings.Settings, Route], str] = not_routed.advice,
     ) -> LeveretError:
         if isinstance(outcome, NotRouted):
-            told = advice(self.settings, route or Route.topic(message.task))
+            told = advice(self.settings, Route(*route) if route else Route.topic(message.task))
             return NotRouted(f"{outcome}; {told}", outcome.task_id)
         return outcome
 

@@ -12,12 +12,15 @@ from topology.errors import LeveretError
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
 
+_has_failed = False  # whether stdout could not take something
+
 
 def run(name: str, command: Callable[[], int]) -> int:
     """Run a command and return its exit status; its errors become one line on stderr that begins with its name."""
-    stdout = sys.stdout
-    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
-        stdout.reconfigure(errors="backslashreplace")  # as stderr does with what its encoding has no character for
+    global _has_failed
+    _has_failed = False
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does with what its encoding has no character for
     try:
         status = command()
         _write("")  # with what others have printed
@@ -30,7 +33,7 @@ def run(name: str, command: Callable[[], int]) -> int:
     except BrokenPipeError:  # whoever read our output has left
         _discard_stdout()
         return EXIT_ERROR
-    return status if sys.stdout is stdout else status or EXIT_ERROR
+    return status or (EXIT_ERROR if _has_failed else 0)
 
 
 def tell(line: str) -> None:
@@ -55,6 +58,8 @@ def _write(text: str) -> None:
 
 
 def _use_stderr(reason: str) -> None:
+    global _has_failed
+    _has_failed = True
     print(f"standard output cannot be written: {reason}; what was meant for it follows here", file=sys.stderr)
     sys.stdout = sys.stderr
 

@@ -49,6 +49,24 @@ def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
     assert task_processes_of(worker, 1) != [child]
 
 
+def test_crashing_tasks_are_no_reason_to_give_up(vhost: Vhost, workers: Workers) -> None:
+    """However many children tasks have ended, one that dies with nothing to do is replaced like any."""
+    vhost.declare(jobs)
+    for number in range(4):
+        vhost.publish_task(Route.direct(jobs.name), "jobs.exit", f"crash-{number}")
+    worker = workers.start("--processes", "1")
+    for number in range(4):
+        worker.await_event("bury", id=f"crash-{number}")
+    (child,) = task_processes_of(worker, 1)
+
+    os.kill(child, signal.SIGKILL)
+    worker.await_event("an idle child process died")
+    vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
+
+    worker.await_event("done", id="the-id", attempt="2/3")
+    assert worker.stop() == 0
+
+
 def test_a_child_that_begins_nothing_is_replaced(vhost: Vhost, workers: Workers) -> None:
     """What it was given runs in another, at the same attempt."""
     vhost.declare(jobs)

@@ -297,6 +297,21 @@ def test_route_that_cannot_be_sent(vhost: Vhost, route: Route) -> None:
     assert outcomes == vhost.ids_in(jobs.name) == list("01235678")
 
 
+def test_a_route_may_be_any_pair(vhost: Vhost, publisher: Publisher) -> None:
+    """Also when there is something to say about it."""
+    message = TaskMessage.create("jobs.write")
+    by_direct: Any = ["tasks.direct", jobs.name]
+    to_nobody: Any = ("tasks.direct", "nobody")
+
+    publisher.publish(message, by_direct)
+    with pytest.raises(NotRouted, match="'nobody'"):
+        publisher.publish(message, to_nobody)
+    with pytest.raises(TypeError):
+        publisher.publish(message, by_direct[:1])
+
+    assert vhost.ids_in(jobs.name) == [message.id]
+
+
 def test_the_common_message_takes_the_short_way(
     publisher: Publisher, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,6 +324,22 @@ def test_closed_by_several(vhost: Vhost) -> None:
     assert task_id in vhost.ids_in(jobs.name)
 
 
+def test_closed_again_after_an_interrupt(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt that comes before the thread is told to stop leaves that to the next close."""
+    publisher = Publisher(vhost.settings)
+
+    def interrupt(_callback: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher._loop, "call_soon_threadsafe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publisher.close()
+    publisher.close()
+
+    assert not publisher._thread.is_alive()
+
+
 _AT_EXIT = """
 import atexit
 from producers import submit

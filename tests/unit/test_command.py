@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -38,6 +39,16 @@ def test_an_error_is_one_line(error: BaseException, status: int, said: str, caps
 
     assert run("name", command) == status
     assert capsys.readouterr() == ("", said)
+
+
+def test_a_command_may_put_another_stdout_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task module that does so, to color or to encode what is printed, is no failure."""
+
+    def command() -> int:
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
+        return 0
+
+    assert run("name", command) == 0
 
 
 def test_a_defect_keeps_its_traceback() -> None:
