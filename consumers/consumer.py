@@ -16,7 +16,7 @@ from pika import exceptions as pika_errors
 from consumers.delivery import Delivery
 from consumers.resend import FRAME_BYTES
 from consumers.settle import Settler
-from topology.connection import close, connect, explain, open_channel, server_version
+from topology.connection import ANSWER_TIMEOUT_SECONDS, close, connect, explain, open_channel, server_version
 from topology.errors import AccessRefused, BrokerUnreachable, LeveretError, SettingsError, TopologyError
 from topology.fast_connection import FastConnection
 from topology.queues import WorkQueue
@@ -24,7 +24,6 @@ from topology.settings import Settings, mask
 
 _CANCELS_RELIABLY = (4,)
 _SILENCE_SECONDS = 15.0
-_ANSWER_SECONDS = 40.0  # a cluster without a majority answers after 15 to 30 s
 
 T = TypeVar("T")
 OnDelivery = Callable[[Delivery], None]
@@ -261,11 +260,11 @@ class Consumer:
     async def _within_limit(self, answer: Awaitable[T]) -> T:
         """Await what the broker has to answer; one that does not is as good as lost. Raises `BrokerUnreachable`."""
         try:
-            return await asyncio.wait_for(answer, _ANSWER_SECONDS)
+            return await asyncio.wait_for(answer, ANSWER_TIMEOUT_SECONDS)
         except TimeoutError:
             silent = BrokerUnreachable(
-                f"the broker at {mask(self._connection.url)} has not answered for {_ANSWER_SECONDS:g} s, though the "
-                "connection is open; look at its log, and whether its cluster has a majority"
+                f"the broker at {mask(self._connection.url)} has not answered for {ANSWER_TIMEOUT_SECONDS:g} s, though "
+                "the connection is open; look at its log, and whether its cluster has a majority"
             )
             self._end(silent)
             raise silent from None

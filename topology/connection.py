@@ -28,7 +28,7 @@ from topology.settings import Settings, check_amqp_url, mask, vhost_of
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _GIVE_UP_SECONDS = 60.0  # for all addresses of a host; pika can fall silent, as when there is no free file descriptor
 _LONGEST_HEARTBEAT_SECONDS = 65_535
-_ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
+ANSWER_TIMEOUT_SECONDS = 40.0  # a cluster without a majority answers a declare after 15 to 30 s
 _LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broker that is back should be used
 
 headers.install()
@@ -196,8 +196,8 @@ def _open_for_declaring(settings: Settings, url: str) -> Any:
         ssl=settings.tls_files.kombu_options(made.host) if made.ssl_options else False,
         transport_options={
             "client_properties": made.client_properties,
-            "read_timeout": _ANSWER_TIMEOUT_SECONDS,
-            "write_timeout": _ANSWER_TIMEOUT_SECONDS,
+            "read_timeout": ANSWER_TIMEOUT_SECONDS,
+            "write_timeout": ANSWER_TIMEOUT_SECONDS,
         },
     )
     try:

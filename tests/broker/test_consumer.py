@@ -36,7 +36,7 @@ def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: p
 def test_a_broker_that_does_not_answer_is_as_good_as_lost(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its heartbeats go on, and the answer to a request never comes."""
     vhost.declare(jobs)
-    monkeypatch.setattr("consumers.consumer._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("consumers.consumer.ANSWER_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(Channel, "basic_consume", lambda *_arguments, **_options: None)
     made: list[Consumer] = []
 

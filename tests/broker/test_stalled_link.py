@@ -20,7 +20,7 @@ from topology.settings import Settings
 
 def test_declare_ends(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker's answer to a declaration never comes."""
-    monkeypatch.setattr(connection, "_ANSWER_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT_SECONDS", 1.0)
     with Proxy.before(vhost.settings.first_amqp_url) as proxy:
 
         @contextmanager
