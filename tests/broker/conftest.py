@@ -14,22 +14,20 @@ from producers import Publisher
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import Restart, Vhost, Workers
+from tests.shared import FOLDER, alone, beside_others, starting_a_node
 from topology import broker, node
 from topology.errors import LeveretError
 
 
 @pytest.fixture(scope="session")
-def found_broker() -> Iterator[broker.Broker]:
-    ran_before = node.status()
+def found_broker(pytestconfig: pytest.Config) -> broker.Broker:
     try:
-        found = broker.find(start=True)
+        with starting_a_node(pytestconfig.stash[FOLDER]):
+            return broker.find(start=True)
     except LeveretError as error:
         if "CI" in os.environ:
             raise
         pytest.skip(f"no RabbitMQ: {error}")
-    yield found
-    if ran_before is None:
-        node.stop()
 
 
 @pytest.fixture(scope="session")
@@ -41,20 +39,66 @@ def installed_server(found_broker: broker.Broker) -> str:
     return server
 
 
+@pytest.fixture(scope="session")
+def node_alone(installed_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a node for tests that stop or block it, which then disturbs nobody."""
+    folder = tmp_path_factory.mktemp("alone") / ".rabbitmq"
+    node.start(folder)
+    yield folder
+    node.stop(folder)
+
+
 @pytest.fixture
-def vhost(found_broker: broker.Broker) -> Iterator[Vhost]:
-    made = Vhost.create(found_broker)
+def node_folder(found_broker: broker.Broker, request: pytest.FixtureRequest) -> Path | None:
+    """Where the private node lives that the test uses; None when the broker is no private node."""
+    running = node.status()
+    if "BROKER_CTL" in os.environ or running is None or running.amqp_url != found_broker.amqp_url:
+        return None
+    if request.node.get_closest_marker("alone"):
+        folder: Path = request.getfixturevalue("node_alone")
+        return folder
+    return running.folder
+
+
+@pytest.fixture
+def used_broker(
+    found_broker: broker.Broker,
+    node_folder: Path | None,
+    request: pytest.FixtureRequest,
+    pytestconfig: pytest.Config,
+) -> Iterator[broker.Broker]:
+    """The broker of one test: that of all, which a test marked `alone` waits for, or has a node instead."""
+    is_alone = request.node.get_closest_marker("alone") is not None
+    if is_alone and node_folder:
+        own = node.status(node_folder)
+        assert own
+        yield broker.Broker(own.amqp_url, own.management_url, "a node for tests that need it alone")
+        return
+    with (alone if is_alone else beside_others)(pytestconfig.stash[FOLDER]):
+        yield found_broker
+
+
+@pytest.fixture(scope="module")
+def broker_of_module(found_broker: broker.Broker, pytestconfig: pytest.Config) -> Iterator[broker.Broker]:
+    """The broker of all, which no test stops while a module has something open there."""
+    with beside_others(pytestconfig.stash[FOLDER]):
+        yield found_broker
+
+
+@pytest.fixture
+def vhost(used_broker: broker.Broker) -> Iterator[Vhost]:
+    made = Vhost.create(used_broker)
     yield made
     made.delete()
 
 
 @pytest.fixture
-def control(found_broker: broker.Broker) -> BrokerControl:
-    return BrokerControl(found_broker)
+def control(used_broker: broker.Broker, node_folder: Path | None) -> BrokerControl:
+    return BrokerControl(used_broker, node_folder)
 
 
 @pytest.fixture
-def restart_broker(found_broker: broker.Broker) -> Restart:
+def restart_broker(node_folder: Path | None) -> Restart:
     """Stop and start RabbitMQ: with BROKER_CTL, a rabbitmqctl command, or on the private node."""
     if "BROKER_CTL" in os.environ:
         command = shlex.split(os.environ["BROKER_CTL"])
@@ -64,13 +108,12 @@ def restart_broker(found_broker: broker.Broker) -> Restart:
                 subprocess.run([*command, verb], check=True, capture_output=True)
 
         return restart
-    running = node.status()
-    if running is None or running.amqp_url != found_broker.amqp_url:
+    if node_folder is None:
         pytest.skip("set BROKER_CTL to the rabbitmqctl command of this broker")
 
     def restart_node() -> None:
-        node.stop()
-        node.start()
+        node.stop(node_folder)
+        node.start(node_folder)
 
     return restart_node
 

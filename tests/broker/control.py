@@ -20,11 +20,11 @@ from topology.node_process import Node
 
 
 class BrokerControl:
-    """Evaluates Erlang on the broker: by BROKER_CTL, a rabbitmqctl command, or on the private node."""
+    """Evaluates Erlang on the broker: by BROKER_CTL, a rabbitmqctl command, or on the private node in a folder."""
 
-    def __init__(self, found: Broker) -> None:
+    def __init__(self, found: Broker, folder: Path | None = None) -> None:
         self._environment = dict(os.environ)
-        running = node.status()
+        running = node.status(folder)
         if "BROKER_CTL" in os.environ:
             self._command = shlex.split(os.environ["BROKER_CTL"])
         elif running and running.amqp_url == found.amqp_url:

@@ -35,9 +35,9 @@ QUICK = (
 
 
 @pytest.fixture
-def place(found_broker: Broker) -> Iterator[Place]:
+def place(used_broker: Broker) -> Iterator[Place]:
     """The broker of the tests, to be used and not to be broken."""
-    with opened(found_broker.amqp_url, found_broker.management_url, 1) as made:
+    with opened(used_broker.amqp_url, used_broker.management_url, 1) as made:
         yield made
 
 

@@ -125,6 +125,7 @@ def test_connection_closed_amid_many(vhost: Vhost, publisher: Publisher) -> None
     await_value(lambda: name not in producer_connections(vhost), "the closed connection to go")
 
 
+@pytest.mark.alone
 def test_broker_restarts_amid_many(vhost: Vhost, restart_broker: Restart) -> None:
     """A broker that stops and starts amid thousands of messages has them all in the end."""
     vhost.declare(jobs)
@@ -153,6 +154,7 @@ async def submit_steadily(publisher: Publisher, number: int, *tasks: str) -> dic
     return {task: list(ended[position :: len(tasks)]) for position, task in enumerate(tasks)}
 
 
+@pytest.mark.alone
 def test_memory_alarm(vhost: Vhost, control: BrokerControl) -> None:
     """Blocked by a memory alarm, submitting raises BrokerBlocked; afterwards messages flow, and none is doubled."""
     vhost.declare(jobs)

@@ -22,6 +22,8 @@ from topology.errors import BrokerUnreachable
 from topology.names import dlq_name
 from topology.settings import Settings, load
 
+pytestmark = pytest.mark.xdist_group("tls")
+
 
 class Tls(NamedTuple):
     """The files of a session, and a port that asks for a client certificate."""
@@ -52,8 +54,8 @@ def url_at(vhost: Vhost, port: int, scheme: str = "amqps", host: str = "localhos
 
 
 @pytest.fixture(scope="module")
-def tls(found_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
-    control = BrokerControl(found_broker)
+def tls(broker_of_module: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    control = BrokerControl(broker_of_module)
     folder = tmp_path_factory.mktemp("tls")
     ours = Authority(folder, "ours")
     ours.issue("client")

@@ -341,6 +341,7 @@ def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.alone
 def test_broker_restart_costs_no_task(vhost: Vhost, workers: Workers, tmp_path: Path, restart_broker: Restart) -> None:
     """When the broker stops and starts amid the work, the worker comes back and every task is done."""
     vhost.declare(jobs)

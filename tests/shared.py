@@ -1,0 +1,50 @@
+"""A session's folder: by its files the workers of pytest-xdist agree on who starts, uses and interrupts the broker."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from topology import node
+
+FOLDER = pytest.StashKey[Path]()
+
+
+@contextlib.contextmanager
+def starting_a_node(folder: Path) -> Iterator[None]:
+    """Look for the broker one after another. Who may start the node notes that before: a start may be interrupted."""
+    with _locked(folder / "start", fcntl.LOCK_EX):
+        if node.status() is None:
+            _mark(folder).touch()
+        yield
+
+
+def stop_node(folder: Path) -> None:
+    """Stop the private node if it runs because of this session."""
+    if _mark(folder).exists():
+        node.stop()
+
+
+def beside_others(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Use the broker, as others may at the same time."""
+    return _locked(folder / "use", fcntl.LOCK_SH)
+
+
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Use the broker while nobody else does. That moment may not come before the others have run out of tests."""
+    return _locked(folder / "use", fcntl.LOCK_EX)
+
+
+def _mark(folder: Path) -> Path:
+    return folder / "node-started"
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, how)
+        yield
