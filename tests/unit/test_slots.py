@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 
 import pytest
 
@@ -71,6 +72,9 @@ def test_half_of_a_write_is_not_read() -> None:
             slots.write(0, number, number + 0.25, number + 0.5, f"task-{number}")
     try:
         seen = {slots.read(0) for _ in range(200_000)}
+        deadline = time.monotonic() + 60
+        while len(seen) < 102 and time.monotonic() < deadline:  # the child may get less of a busy machine
+            seen.add(slots.read(0))
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
