@@ -1,6 +1,6 @@
 # Two commands do everything, each sets up what it needs:
 #   make demo   count the words of every text in data/ through RabbitMQ
-#   make test   all checks and tests, against a real RabbitMQ
+#   make test   all checks and tests, against a real RabbitMQ (WORKERS=1 PYTEST_ARGS=tests/broker/test_tls.py)
 # and: make check (format, lint, types, layers), make bench (against peers; BENCH_ARGS=--quick), make faults (break
 # things and count what becomes of every message; FAULTS_ARGS="--row 1 --repeat 20"), make audit (known
 # vulnerabilities of what is installed; asks the network), make stop (the private RabbitMQ node), make clean
@@ -8,6 +8,8 @@
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
+# Tests side by side: most wait most of their time, so more than there are cores
+WORKERS ?= 6
 
 .PHONY: demo test check bench faults format audit stop clean
 
@@ -15,7 +17,7 @@ demo: .venv/installed
 	@$(BIN)/python -m producers.demo
 
 test: check
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import shared
+from tests.side_by_side import Scheduling
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,18 +19,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[shared.FOLDER] = Path(given or tempfile.mkdtemp(prefix="leveret-tests-"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that need a broker alone in one process, which starts one node for them."""
-    for item in items:
-        if item.get_closest_marker("alone"):
-            item.add_marker(pytest.mark.xdist_group("alone"))
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell it, before the worker starts."""
     node.workerinput["shared"] = str(node.config.stash[shared.FOLDER])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Spread the tests one by one, but for those that are quicker together."""
+    return Scheduling(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

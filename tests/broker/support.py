@@ -38,10 +38,12 @@ Restart = Callable[[], None]
 def await_value(look: Callable[[], T | None], what: str, patience_seconds: float = _PATIENCE_SECONDS) -> T:
     """Look until there is something, and return it; fail when it does not come."""
     deadline = time.monotonic() + patience_seconds
+    pause_seconds = 0.02
     while time.monotonic() < deadline:
         if found := look():
             return found
-        time.sleep(0.02)
+        time.sleep(pause_seconds)
+        pause_seconds = min(0.1, pause_seconds * 1.2)  # many look side by side, and some open a connection for it
     raise AssertionError(f"waited {patience_seconds:g} s in vain for {what}")
 
 

@@ -19,7 +19,6 @@ from topology import node
 from topology.connection import check
 
 pytestmark = pytest.mark.usefixtures("installed_server")
-uses_shared = pytest.mark.xdist_group("node")
 
 
 @pytest.fixture
@@ -81,7 +80,6 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-@uses_shared
 def test_start_again(shared: node.Node) -> None:
     """Starting a node that runs returns it at once."""
     began = time.monotonic()
@@ -91,14 +89,12 @@ def test_start_again(shared: node.Node) -> None:
     assert time.monotonic() - began < 3
 
 
-@uses_shared
 def test_name(shared: node.Node) -> None:
     """The node's name is its own, whatever the environment says; its data lies in its folder."""
     assert shared.name.startswith("leveret-")
     assert (shared.folder / "data" / shared.name).is_dir()
 
 
-@uses_shared
 def test_loopback_only(shared: node.Node) -> None:
     """No port of the node is open to another machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -114,7 +110,6 @@ def test_loopback_only(shared: node.Node) -> None:
             socket.create_connection((outside, port), 5)
 
 
-@uses_shared
 def test_stop_and_start(shared: node.Node) -> None:
     """A message outlives stop and start, and is found at the same URL."""
     publish(shared.amqp_url, b"still here")

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.nodes import Nodes, PrivateNodes
 from topology.errors import NodeError
 
-pytestmark = [pytest.mark.usefixtures("installed_server"), pytest.mark.xdist_group("nodes")]
+pytestmark = pytest.mark.usefixtures("installed_server")
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,6 @@ from topology.errors import BrokerUnreachable
 from topology.names import dlq_name
 from topology.settings import Settings, load
 
-pytestmark = pytest.mark.xdist_group("tls")
-
 
 class Tls(NamedTuple):
     """The files of a session, and a port that asks for a client certificate."""

@@ -1,0 +1,29 @@
+"""Which tests the workers of pytest-xdist run in one process, in their order, because a fixture of theirs is slow."""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+_TOGETHER = {
+    "a TLS listener": ("test_tls.py::",),
+    "nodes of the matrix": ("test_nodes.py::",),
+    "a running node": tuple(
+        f"test_node.py::test_{name}" for name in ("start_again", "name", "loopback_only", "stop_and_start")
+    ),
+    "a node for those marked alone": (
+        "test_publisher_faults.py::test_broker_restarts_amid_many",
+        "test_publisher_faults.py::test_memory_alarm",
+        "test_worker.py::test_broker_restart_costs_no_task",
+    ),
+}
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """What belongs together begins first, for it takes longest; all else goes to whoever is free.
+
+    pytest-xdist 3.8 has the same as --dist loadgroup, which has no effect with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.rpartition("tests/broker/")[2]
+        return next((why for why, names in _TOGETHER.items() if name.startswith(names)), nodeid)
