@@ -38,3 +38,4 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash[shared.FOLDER]
     shared.stop_node(folder)
     shutil.rmtree(folder)
+    shared.end_processes_of(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,17 @@ def stop_node(folder: Path) -> None:
     """Stop the private node if it runs because of this session."""
     if _mark(folder).exists():
         node.stop()
+
+
+def end_processes_of(temporary: Path) -> None:
+    """End what tests have left behind: after Ctrl-C the workers of pytest-xdist are killed amid their teardown.
+
+    Nodes and workers that tests start know a folder below the session's temporary one from their environment.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or belongs to another user
+            if f"={temporary}/".encode() in (process / "environ").read_bytes() and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def beside_others(folder: Path) -> contextlib.AbstractContextManager[None]:
