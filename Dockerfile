@@ -4,7 +4,8 @@ RUN useradd --create-home --uid 1000 leveret \
     && install --directory --owner leveret --group leveret /app /app/output
 WORKDIR /app
 
-COPY --chown=leveret pyproject.toml README.md /src/
+COPY --chown=leveret pyproject.toml README.md LICENSE /src/
+COPY --chown=leveret leveret /src/leveret
 COPY --chown=leveret topology /src/topology
 COPY --chown=leveret producers /src/producers
 COPY --chown=leveret consumers /src/consumers
@@ -13,4 +14,4 @@ RUN pip install --no-cache-dir /src && rm -r /src
 
 USER leveret
 ENV PYTHONUNBUFFERED=1
-CMD ["python", "-m", "consumers.run", "--queue", "words"]
+CMD ["leveret", "run", "words"]

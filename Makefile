@@ -9,14 +9,14 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 # Tests side by side: most wait most of their time, so more than there are cores
-WORKERS ?= 6
+WORKERS ?= 8
 # They start hundreds of Pythons, which compile everything each time where they may not keep it beside the source
 COMPILED := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/.venv/compiled
 
 .PHONY: demo test check bench faults format audit stop clean
 
 demo: .venv/installed
-	@$(BIN)/python -m producers.demo
+	@$(BIN)/leveret demo
 
 test: check
 	$(COMPILED) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
@@ -44,10 +44,10 @@ audit: .venv/bin/pip
 	.venv-audit/bin/pip-audit --strict .
 
 stop: .venv/installed
-	@$(BIN)/python -m topology.node stop
+	@$(BIN)/leveret node stop
 
 clean:
-	@test ! -x $(BIN)/python || $(BIN)/python -m topology.node stop || true
+	@test ! -x $(BIN)/leveret || $(BIN)/leveret node stop || true
 	rm -rf .venv .venv-bench .venv-audit .rabbitmq output *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # Debian keeps venv's installer in a package of its own

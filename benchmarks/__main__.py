@@ -20,11 +20,11 @@ from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, stop_all
 from benchmarks.report import Results
 from benchmarks.systems import ALL, System
+from leveret import LeveretError, Settings
+from leveret.topology import settings
+from leveret.topology.link import default_broker
 from tests.faults.brokers import nodes_of
 from tests.faults.nodes import Nodes
-from topology import broker, settings
-from topology.errors import LeveretError
-from topology.settings import Settings
 
 _ROUNDS = 3
 _LONGEST_ERROR = 300
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
 def _broker(which: str | None) -> Iterator[tuple[RabbitMQ, Nodes | None]]:
     """Yield the broker that all commands use, or, if one is named, one of our own that may be killed."""
     if which is None:
-        yield RabbitMQ(broker.resolve(settings.load())), None
+        yield RabbitMQ(default_broker.resolve(settings.load())), None
         return
     nodes = nodes_of(which)
     try:

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 import pika
 
 from benchmarks.processes import Failed, Process, wait_until
-from topology.settings import Settings
+from leveret import Settings
 
 _API_TIMEOUT_SECONDS = 30.0
 _START_TIMEOUT_SECONDS = 20.0

@@ -71,10 +71,10 @@ class Leveret(System):
     )
 
     def declare(self) -> list[str]:  # noqa: D102
-        return [self.python(), "-m", "topology.declare", "--tasks", "benchmarks.tasks"]
+        return [self.python(), "-m", "leveret", "declare", "--tasks", "benchmarks.tasks"]
 
     def worker(self) -> list[str]:  # noqa: D102
-        command = "-m consumers.run --queue bench --tasks benchmarks.tasks --processes"
+        command = "-m leveret run bench --tasks benchmarks.tasks --processes"
         return [self.python(), *command.split(), str(PROCESSES)]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import work
-from consumers import task
-from topology import WorkQueue
+from leveret import WorkQueue, task
 
 bench = WorkQueue("bench")
 

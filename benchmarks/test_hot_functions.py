@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from consumers.outcome import Ending
-from consumers.verdict import Verdict, decide
-from topology.message import CONTENT_ENCODING, CONTENT_TYPE, Call, TaskMessage, decode
-from topology.names import attempt_of
+from leveret import TaskMessage
+from leveret.consumers.child.outcome import Ending
+from leveret.consumers.settling.verdict import Verdict, decide
+from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, Call, decode
+from leveret.topology.names import attempt_of
 
 SMALL: dict[str, Any] = {"book": "dracula.txt", "top": 20}
 LARGE: dict[str, Any] = {"rows": [{"id": number, "name": f"row {number}", "tags": ["a", "b"]} for number in range(100)]}

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from topology.message import printable
+from leveret.topology.printable import printable
 
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
 _is_plain = re.compile(r"[\w@.:/,+~-]+").fullmatch
@@ -72,6 +72,8 @@ def configure(as_json: bool, level: str = "INFO") -> None:
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it reports reaches us as errors, said once
+    for library in ("amqp", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # they tell of themselves at debug, not of tasks
 
 
 def event(level: int, message: str, **fields: object) -> None:
@@ -84,19 +86,21 @@ def event(level: int, message: str, **fields: object) -> None:
         _journal.write(line + "\n")
 
 
+def is_logged(level: int) -> bool:
+    """Whether events of this level are written."""
+    return level >= _journal.threshold
+
+
 def flush() -> None:
     """Write what is still to be written, before the process ends."""
     _journal.flush()
 
 
-def worker_name() -> str:
-    """Return the name of this worker as messages and logs show it: host and process."""
-    return f"{os.uname().nodename}:{os.getpid()}"
-
-
 def _as_text(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
     shown = [
-        f"{name}={value}" if type(value) is str and _is_plain(value) else f"{name}={_text(value)}"
+        f"{name}={value}"
+        if type(value) is int or (type(value) is str and _is_plain(value))
+        else f"{name}={_text(value)}"
         for name, value in fields.items()
         if value is not None and value != ""
     ]

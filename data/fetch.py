@@ -1,4 +1,4 @@
-"""Fetches four real books and nltk's own stop word list: `python -m data.fetch`.
+"""Fetches four real books and nltk's own stop word list: `leveret fetch`, and in a checkout `python -m data.fetch`.
 
 The texts and stop words in git do for a first try, and fetching never replaces them: the books have
 names of their own, and the fetched stop words go to `fetched/`.
@@ -6,7 +6,6 @@ names of their own, and the fetched stop words go to `fetched/`.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import io
 import os
@@ -14,7 +13,6 @@ import sys
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -24,11 +22,6 @@ from tqdm import tqdm
 
 BOOKS = {"pride-and-prejudice": 1342, "heart-of-darkness": 219, "frankenstein": 84, "dracula": 345}
 NLTK_PACKAGES_URL = "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages"
-EXAMPLES = """examples:
-  python -m data.fetch                     fetch what is not there yet
-  python -m data.fetch --force             fetch everything again
-  python -m data.fetch --to ~/books        into another folder
-  DATA_DIR=~/books python -m data.fetch    the same, by a setting"""
 
 
 @dataclass(frozen=True)
@@ -166,26 +159,10 @@ def fetch_all(folder: Path, force: bool, source: Source) -> int:
 
 def say(text: str) -> None:
     """One line on stderr, whatever line breaks a server's words contain."""
-    print("data.fetch:", " ".join(text.split()), file=sys.stderr)
-
-
-def main(arguments: Sequence[str] | None = None, source: Source | None = None) -> int:
-    """The command: exit status 0 if every file is there now, 1 if one is not."""
-    folder = os.environ.get("DATA_DIR") or str(Path(__file__).parent)
-    parser = argparse.ArgumentParser("python -m data.fetch", epilog=EXAMPLES)
-    parser.description = "Fetch four books and nltk's English stop words."
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    to = "folder to fetch into (default: DATA_DIR if set, else that of this package; now %(default)s)"
-    parser.add_argument("--to", default=folder, metavar="DIR", help=to)
-    parser.add_argument("--force", action="store_true", help="fetch again what is already there")
-    options = parser.parse_args(arguments)
-    try:
-        failures = fetch_all(Path(options.to).expanduser(), options.force, source or Source())
-    except OSError as error:
-        say(f"cannot write {error.filename}: {error.strerror}; make room there, or name another with --to")
-        return 1
-    return 1 if failures else 0
+    print("leveret fetch:", " ".join(text.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from leveret.__main__ import main
+
+    sys.exit(main(["fetch", *sys.argv[1:]]))

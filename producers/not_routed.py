@@ -1,28 +1,69 @@
-"""Explain why nothing took a message: ask the management API what is bound, and name the nearest binding."""
+"""What to do about a message that no queue took: declare the queue of a task that is loaded here, or say what to do."""
 
 from __future__ import annotations
 
 import difflib
+import threading
 from typing import Any
 
-from topology import names, queues
-from topology.errors import BrokerError, SettingsError
-from topology.management import Management
-from topology.names import Route
-from topology.settings import Settings, vhost_of
+from leveret.producers.calls import reached_queues
+from leveret.topology import names, queues, registry
+from leveret.topology.access.management import Management
+from leveret.topology.errors import AccessRefused, BrokerError, SettingsError
+from leveret.topology.names import Route
+from leveret.topology.settings import Settings, vhost_of
 
 _TIMEOUT_SECONDS = 2.0
 
 
-def advice(settings: Settings, route: Route) -> str:
-    """Return what to do about a message that was not routed: the binding nearest to its key, if there is any."""
+class MissingQueues:
+    """Declares the queues that messages should have reached, where this program knows them and its user may."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._refused: set[str] = set()  # by the broker, which would refuse again
+        self._lock = threading.Lock()
+
+    def declare(self, route: Route) -> bool:
+        """Declare what a message should have reached by this route; whether it is worth publishing it again.
+
+        Raises what declaring fails with, but for a missing right, for which somebody else has to declare.
+        """
+        missing = [queue for queue in reached_queues(route) if queue.name not in self._refused]
+        if not missing:
+            return False
+        from leveret.topology.apply.declare import declare  # which few producers ever need
+
+        with self._lock:
+            try:
+                declare(self._settings, missing)
+            except AccessRefused:
+                self._refused.update(queue.name for queue in missing)
+                return False
+        return True
+
+
+def advice(settings: Settings, task: str, route: Route) -> str:
+    """Return what to do: the binding nearest to its key, the task nearest to its name, the command that declares."""
+    if reached_queues(route):
+        return (
+            "its queue is known here, and this user may not declare it; let another declare it: leveret declare "
+            f"-a {_module_of(task)}"
+        )
     keys = _bound_keys(settings, route.exchange)
     if keys is None:  # the management API is not there or not for this user: only this program's queues are known
         keys = _keys_of_known_queues(route.exchange)
+    near_task = registry.nearest(task) if registry.get(task) is None else None
+    hint = f"did you mean task {near_task!r}? " if near_task else ""
     if not keys:
-        return "no queue is bound to it; declare one: python -m topology.declare --tasks MODULE"
+        return f"{hint}declare the queue that is to take it: leveret declare -a MODULE"
     near = difflib.get_close_matches(route.routing_key, keys, n=1, cutoff=0.0)[0]
-    return f"the nearest binding is {near!r}; correct the key, or declare the queue it should reach"
+    return f"{hint}the nearest binding is {near!r}; correct the key, or declare the queue: leveret declare -a MODULE"
+
+
+def _module_of(task: str) -> str:
+    known = registry.get(task)
+    return str(known.function.__module__) if known else "MODULE"
 
 
 def _bound_keys(settings: Settings, exchange: str) -> list[str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from topology import node
+from leveret.topology.local import node
 
 FOLDER = pytest.StashKey[Path]()
 

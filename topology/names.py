@@ -13,6 +13,9 @@ DIRECT_EXCHANGE = "tasks.direct"
 TOPIC_EXCHANGE = "tasks.topic"
 FANOUT_EXCHANGE = "tasks.fanout"
 
+LONGEST_NAME_BYTES = 255
+"""AMQP keeps ids, names and routing keys as short strings."""
+
 _ATTEMPT_KEY = re.compile(r"(?P<queue>.+)@(?P<attempt>[1-9][0-9]{0,5})")
 
 
@@ -49,6 +52,11 @@ def attempt_of(queue: str, routing_key: str) -> int:
         return 1
     match = _ATTEMPT_KEY.fullmatch(routing_key)
     return int(match["attempt"]) if match and match["queue"] == queue else 1
+
+
+def work_queue_of(name: str) -> str:
+    """Return the work queue that a name is about: `mail` for `mail.dlq` and for `mail.retry.1.5s`, too."""
+    return re.sub(r"\.(dlq|retry\.\d+\.\w+)$", "", name)
 
 
 def dlq_name(queue: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of everything that exists on the broker, as kombu values. `declare` applies it, nothing else does.
+"""The table of everything that exists on the broker, as values. `apply` brings a broker to it, nothing else does.
 
 What a failed message meets, for a queue `words` with retry delays of 5 and 30 seconds:
 
@@ -12,13 +12,12 @@ The routing key is the attempt counter, so a nack is all a worker has to send.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
-import kombu
-from amqp import spec
-
-from topology import names
-from topology.queues import WorkQueue
+from leveret.topology import names
+from leveret.topology.queues import WorkQueue
 
 UNREACHABLE_DELIVERY_LIMIT = 1_000_000
 """A message that dies of the delivery limit is dropped by the broker when its retry tier's TTL ends, for its
@@ -26,17 +25,20 @@ dead-letter cycle holds no rejection (seen on 3.10.8 and 4.3.6). So the limit is
 the worker counts deliveries itself."""
 
 
-class InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no types
-    """An exchange that only the broker publishes to. kombu and py-amqp leave AMQP's `internal` bit off."""
+class Exchange(NamedTuple):
+    """A durable exchange; only the broker publishes to an internal one."""
 
-    def declare(self, nowait: bool = False, passive: bool | None = None, channel: Any = None) -> None:
-        """Declare the exchange with its `internal` bit set; the arguments are kombu's."""
-        (channel or self.channel).send_method(
-            spec.Exchange.Declare,
-            "BssbbbbbF",
-            (0, self.name, self.type, bool(passive), True, False, True, nowait, self.arguments or {}),
-            wait=None if nowait else spec.Exchange.DeclareOk,
-        )
+    name: str
+    type: str
+    internal: bool = False
+    arguments: Mapping[str, object] = MappingProxyType({})
+
+
+class Queue(NamedTuple):
+    """A durable queue."""
+
+    name: str
+    arguments: dict[str, object]
 
 
 class Binding(NamedTuple):
@@ -50,8 +52,8 @@ class Binding(NamedTuple):
 class Table(NamedTuple):
     """Exchanges, queues and bindings, in the order in which they can be declared."""
 
-    exchanges: tuple[kombu.Exchange, ...]
-    queues: tuple[kombu.Queue, ...]
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
 
 
@@ -59,9 +61,9 @@ def shared_exchanges() -> Table:
     """Return the exchanges every producer publishes to."""
     return Table(
         (
-            kombu.Exchange(names.DIRECT_EXCHANGE, "direct", durable=True),
-            kombu.Exchange(names.TOPIC_EXCHANGE, "topic", durable=True),
-            kombu.Exchange(names.FANOUT_EXCHANGE, "fanout", durable=True),
+            Exchange(names.DIRECT_EXCHANGE, "direct"),
+            Exchange(names.TOPIC_EXCHANGE, "topic"),
+            Exchange(names.FANOUT_EXCHANGE, "fanout"),
         ),
         (),
         (),
@@ -81,8 +83,8 @@ def objects_of(queue: WorkQueue) -> Table:
     after_failure = [*(name for _, name, _ in tiers), dlq]
     return Table(
         exchanges=(
-            InternalExchange(first, "fanout", durable=True),
-            InternalExchange(failed, "direct", durable=True, arguments={"alternate-exchange": first}),
+            Exchange(first, "fanout", internal=True),
+            Exchange(failed, "direct", internal=True, arguments={"alternate-exchange": first}),
         ),
         queues=(
             _quorum_queue(queue.name, **_dead_letter(failed)),
@@ -107,16 +109,8 @@ def objects_of(queue: WorkQueue) -> Table:
     )
 
 
-def _quorum_queue(name: str, **arguments: object) -> kombu.Queue:
-    return kombu.Queue(
-        name,
-        durable=True,
-        queue_arguments={
-            "x-queue-type": "quorum",
-            "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
-            **arguments,
-        },
-    )
+def _quorum_queue(name: str, **arguments: object) -> Queue:
+    return Queue(name, {"x-queue-type": "quorum", "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT, **arguments})
 
 
 def _dead_letter(exchange: str, routing_key: str | None = None) -> dict[str, object]:

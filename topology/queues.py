@@ -11,13 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from topology.errors import TaskModuleError
-from topology.names import first_failure_exchange
+from leveret.topology.errors import TaskModuleError
+from leveret.topology.names import LONGEST_NAME_BYTES, first_failure_exchange
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,119}")
 _LONGEST_DELAY_SECONDS = 4_000_000  # RabbitMQ keeps a queue's TTL as milliseconds in 32 bits
 _MOST_HASHES = 2  # RabbitMQ 4.3.5 takes no more in one binding key
-_LONGEST_NAME_BYTES = 255  # AMQP keeps names and routing keys as short strings
 
 _known: dict[str, WorkQueue] = {}
 
@@ -117,7 +116,7 @@ def _check_topics(queue: WorkQueue) -> None:
 def _is_binding_key(topic: object) -> bool:
     if not isinstance(topic, str) or not topic or not topic.isprintable():
         return False
-    return len(topic.encode()) <= _LONGEST_NAME_BYTES and topic.count("#") <= _MOST_HASHES
+    return len(topic.encode()) <= LONGEST_NAME_BYTES and topic.count("#") <= _MOST_HASHES
 
 
 def _check_delays(queue: WorkQueue) -> None:
@@ -128,5 +127,5 @@ def _check_delays(queue: WorkQueue) -> None:
             raise TaskModuleError(
                 f"queue {queue.name!r}: a retry delay of {delay} s is out of range (0.001 to {_LONGEST_DELAY_SECONDS})"
             )
-    if len(first_failure_exchange(queue.name, queue.retry_delays)) > _LONGEST_NAME_BYTES:
+    if len(first_failure_exchange(queue.name, queue.retry_delays)) > LONGEST_NAME_BYTES:
         raise TaskModuleError(f"queue {queue.name!r}: too many retry delays for one queue")

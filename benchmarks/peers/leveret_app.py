@@ -3,11 +3,11 @@
 from itertools import groupby
 
 from benchmarks.work import Calls
-from producers import submit, submit_many
+from leveret import submit, submit_many
 
 
 def start() -> None:
-    """Connect, which the publisher does with its first message; topology.declare has run."""
+    """Connect, which the publisher does with its first message; `leveret declare` has run."""
     submit("bench.noop")
 
 

@@ -1,5 +1,5 @@
 """The sample tasks: count the words of a book, and search a folder for a treasure."""
 
-from consumers.samples import treasure, words
+from leveret.consumers.samples import treasure, words
 
 __all__ = ["treasure", "words"]

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from consumers.errors import Reject
-from consumers.samples.save import save
-from consumers.task import task
-from topology import samples, settings
+from leveret.consumers.samples.save import save
+from leveret.consumers.tasks.errors import Reject
+from leveret.consumers.tasks.task import task
+from leveret.producers.examples import samples
+from leveret.topology import settings
 
 
 @task("treasure.search", queue=samples.treasure, time_limit=60)
 def search(hunt: str, file: str) -> None:
     """Look for the treasure in one file of a hunt, unless it has been found already."""
     try:
-        folder = samples.hunt_folder(settings.load().output_dir, hunt)
+        folder = samples.hunt_folder(settings.current().output_dir, hunt)
     except ValueError as error:
         raise Reject(str(error)) from error
     found = folder / samples.FOUND_FILE

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
-import nltk
-from nltk.corpus import stopwords
-from nltk.tokenize import RegexpTokenizer
-
-from consumers.attempt import current_attempt
-from consumers.errors import Reject
-from consumers.samples.save import save
-from consumers.task import task
-from topology import samples, settings
+from leveret.consumers.samples.save import save
+from leveret.consumers.tasks.attempt import current_attempt
+from leveret.consumers.tasks.errors import OutsideTask, Reject
+from leveret.consumers.tasks.task import task
+from leveret.producers.examples import samples
+from leveret.topology import settings
 
 _MOST_WORDS = 100_000
 _LONGEST_ID_IN_NAME = 100
-_WORDS = RegexpTokenizer(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 @task("words.count", queue=samples.words, time_limit=300)
@@ -30,15 +23,28 @@ def count(book: str, top: int = 20, tokenizer: str = "words") -> None:
     """Count the words of a text in DATA_DIR and save the `top` most common ones to OUTPUT_DIR.
 
     `tokenizer` is "words" (nltk's, case folded) or "split" (plain whitespace splitting). The file is named
-    after the book and the task's id and written atomically, so running twice leaves the same single file.
+    after the book and the task's id and written atomically, so running twice leaves the same single file. It also
+    says which list of stop words was used.
     """
-    configured = settings.load()
+    from leveret.consumers.samples import counting  # nltk; who only submits does without
+
+    configured = settings.current()
     text = _read(configured.data_dir, book)
-    counts = Counter(_words(text, tokenizer))
-    attempt = current_attempt()
-    name = f"{Path(book).name}_{_file_name(attempt.id) if attempt else 'direct'}.json"
-    top_words = dict(counts.most_common(_checked(top)))
-    save(configured.output_dir / name, json.dumps(top_words, ensure_ascii=False, indent=1))
+    used = counting.stop_words(configured.data_dir)
+    try:
+        counts = counting.count_words(text, tokenizer, used.words)
+    except ValueError as error:
+        raise Reject(str(error)) from error
+    document = {"book": book, "stop_words": used.source, "words": dict(counts.most_common(_checked(top)))}
+    name = f"{Path(book).name}_{_file_name(_task_id())}.json"
+    save(configured.output_dir / name, json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def _task_id() -> str:
+    try:
+        return current_attempt().id
+    except OutsideTask:  # it is called directly
+        return "direct"
 
 
 def _file_name(task_id: str) -> str:
@@ -60,20 +66,3 @@ def _read(data_dir: Path, book: str) -> str:
     if not path.is_relative_to(data_dir.resolve()):
         raise Reject(f"book {book!r} lies outside {data_dir}; only texts in it are read")
     return path.read_text(encoding="utf-8-sig")
-
-
-def _words(text: str, tokenizer: str) -> Iterable[str]:
-    stop_words = _stop_words()
-    if tokenizer == "split":
-        return (word for word in text.split() if word not in stop_words)
-    if tokenizer == "words":
-        plain = text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
-        return (word for word in _WORDS.tokenize(plain) if word not in stop_words)
-    raise Reject(f"tokenizer is {tokenizer!r}; there are 'words' and 'split'")
-
-
-@lru_cache(maxsize=1)
-def _stop_words() -> frozenset[str]:
-    folders = (settings.load().data_dir / "fetched", settings.CHECKOUT / "data")
-    nltk.data.path[:0] = [str((folder / "nltk_data").resolve()) for folder in folders]
-    return frozenset(stopwords.words("english"))

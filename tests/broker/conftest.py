@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from producers import Publisher
+from leveret import LeveretError, Publisher
+from leveret.topology.local import finding, node
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import Restart, Vhost, Workers
 from tests.shared import FOLDER, alone, beside_others, starting_a_node
-from topology import broker, node
-from topology.errors import LeveretError
 
 
 @pytest.fixture(scope="session")
-def found_broker(pytestconfig: pytest.Config) -> broker.Broker:
+def found_broker(pytestconfig: pytest.Config) -> finding.Broker:
     try:
         with starting_a_node(pytestconfig.stash[FOLDER]):
-            return broker.find(start=True)
+            return finding.find(start=True)
     except LeveretError as error:
         if "CI" in os.environ:
             raise
@@ -31,7 +30,7 @@ def found_broker(pytestconfig: pytest.Config) -> broker.Broker:
 
 
 @pytest.fixture(scope="session")
-def installed_server(found_broker: broker.Broker) -> str:
+def installed_server(found_broker: finding.Broker) -> str:
     """The rabbitmq-server for nodes of a test's own; where there is no broker at all, looking for one installs it."""
     server = node.find_server()
     if server is None:
@@ -49,7 +48,7 @@ def node_alone(installed_server: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def node_folder(found_broker: broker.Broker, request: pytest.FixtureRequest) -> Path | None:
+def node_folder(found_broker: finding.Broker, request: pytest.FixtureRequest) -> Path | None:
     """Where the private node lives that the test uses; None when the broker is no private node."""
     running = node.status()
     if "BROKER_CTL" in os.environ or running is None or running.amqp_url != found_broker.amqp_url:
@@ -62,38 +61,38 @@ def node_folder(found_broker: broker.Broker, request: pytest.FixtureRequest) -> 
 
 @pytest.fixture
 def used_broker(
-    found_broker: broker.Broker,
+    found_broker: finding.Broker,
     node_folder: Path | None,
     request: pytest.FixtureRequest,
     pytestconfig: pytest.Config,
-) -> Iterator[broker.Broker]:
+) -> Iterator[finding.Broker]:
     """The broker of one test: that of all, which a test marked `alone` waits for, or has a node instead."""
     is_alone = request.node.get_closest_marker("alone") is not None
     if is_alone and node_folder:
         own = node.status(node_folder)
         assert own
-        yield broker.Broker(own.amqp_url, own.management_url, "a node for tests that need it alone")
+        yield finding.Broker(own.amqp_url, own.management_url, "a node for tests that need it alone")
         return
     with (alone if is_alone else beside_others)(pytestconfig.stash[FOLDER]):
         yield found_broker
 
 
 @pytest.fixture(scope="module")
-def broker_of_module(found_broker: broker.Broker, pytestconfig: pytest.Config) -> Iterator[broker.Broker]:
+def broker_of_module(found_broker: finding.Broker, pytestconfig: pytest.Config) -> Iterator[finding.Broker]:
     """The broker of all, which no test stops while a module has something open there."""
     with beside_others(pytestconfig.stash[FOLDER]):
         yield found_broker
 
 
 @pytest.fixture
-def vhost(used_broker: broker.Broker) -> Iterator[Vhost]:
+def vhost(used_broker: finding.Broker) -> Iterator[Vhost]:
     made = Vhost.create(used_broker)
     yield made
     made.delete()
 
 
 @pytest.fixture
-def control(used_broker: broker.Broker, node_folder: Path | None) -> BrokerControl:
+def control(used_broker: finding.Broker, node_folder: Path | None) -> BrokerControl:
     return BrokerControl(used_broker, node_folder)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from topology import node
-from topology.broker import Broker
-from topology.node_launch import find_server
-from topology.node_process import Node
+from leveret.topology.local import node
+from leveret.topology.local.finding import Broker
+from leveret.topology.local.launch import find_server
+from leveret.topology.local.process import Node
 
 
 class BrokerControl:

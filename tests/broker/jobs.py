@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from consumers import Reject, current_attempt, task
-from topology import WorkQueue
+from leveret import Reject, WorkQueue, current_attempt, task
 
 jobs = WorkQueue("jobs", topics=("jobs.#",), retry_delays=(0.3, 0.6), fanout=True)
 
@@ -20,7 +19,6 @@ jobs = WorkQueue("jobs", topics=("jobs.#",), retry_delays=(0.3, 0.6), fanout=Tru
 def write(path: str) -> None:
     """Append a line with the attempt to a file, in one write."""
     attempt = current_attempt()
-    assert attempt
     with Path(path).open("a") as file:
         file.write(f"{attempt.id} {attempt.number} {os.getpid()}\n")
 
@@ -34,9 +32,7 @@ def fail(text: str = "boom") -> None:
 @task("jobs.fail_once", queue=jobs)
 def fail_once() -> None:
     """Raise on the first attempt only."""
-    attempt = current_attempt()
-    assert attempt
-    if attempt.number == 1:
+    if current_attempt().number == 1:
         raise ValueError("the first time")
 
 

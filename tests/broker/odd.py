@@ -9,8 +9,9 @@ import pika
 import pika.data
 import pytest
 
+from leveret import Route
+from leveret.topology.link import header_values
 from tests.broker.support import Vhost
-from topology.names import Route
 
 
 class Raw(bytes):
@@ -18,16 +19,16 @@ class Raw(bytes):
 
 
 def encode_raw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have pika send raw header values as they are."""
-    former = pika.data.encode_value
+    """Have pika send raw header values as they are, and read what only our own connections teach it to read."""
 
     def encode_value(pieces: list[bytes], value: Any) -> int:
         if isinstance(value, Raw):
             pieces.append(bytes(value))
             return len(value)
-        return int(former(pieces, value))
+        return header_values.encode_value(pieces, value)
 
     monkeypatch.setattr(pika.data, "encode_value", encode_value)
+    monkeypatch.setattr(pika.data, "decode_value", header_values.decode_value)
 
 
 def nested(kind: bytes, levels: int) -> Raw:

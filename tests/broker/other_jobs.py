@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from topology import WorkQueue
+from leveret import WorkQueue
 
 others = WorkQueue("others", retry_delays=(0.3,), fanout=True)

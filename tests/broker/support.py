@@ -21,11 +21,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pika
 
-from topology.broker import Broker
-from topology.declare import declare
-from topology.names import Route
-from topology.queues import WorkQueue
-from topology.settings import CHECKOUT, Settings
+from leveret import Route, Settings, WorkQueue, declare
+from leveret.topology.local.finding import Broker
+from leveret.topology.objects import objects_of
+from leveret.topology.settings import CHECKOUT
 
 JOBS = "tests.broker.jobs"
 """The task module most tests run."""
@@ -123,10 +122,12 @@ class Vhost:
 
     def counts(self, queue: WorkQueue) -> dict[str, int]:
         """Return what is ready in every queue of a work queue, where there is something."""
-        from topology.objects import objects_of
-
         names = [made.name for made in objects_of(queue).queues]
         return {name: count for name in names if (count := self.count(name))}
+
+    def queues(self) -> set[str]:
+        """Return the name of every queue there is."""
+        return {queue["name"] for queue in self.api("GET", f"queues/{self.name}")}
 
     def take(self, queue: str) -> list[Dead]:
         """Take every message out of a queue."""
@@ -174,6 +175,16 @@ class Vhost:
         await_value(lambda: self.count(queue), f"a message in {queue}")
         (one,) = self.take(queue)
         return one
+
+
+def queues_of(*work_queues: WorkQueue) -> set[str]:
+    """Return the name of every queue that these consist of."""
+    return {queue.name for work_queue in work_queues for queue in objects_of(work_queue).queues}
+
+
+def attempt_of(event: dict[str, Any]) -> tuple[int, int]:
+    """Return which attempt an event of the log is about, and of how many."""
+    return event["attempt"], event["of"]
 
 
 class Worker:
@@ -269,8 +280,8 @@ class Workers:
         return worker
 
     def drain(self, *options: str, **more: Any) -> Worker:
-        """Run a worker until its queue is drained."""
-        worker = self.start("--drain", *options, **more)
+        """Run a worker until its queues are empty."""
+        worker = self.start("--until-empty", *options, **more)
         status = worker.wait()
 
         assert status == 0, (worker.events[-5:], worker.text)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from producers import Publisher
+from leveret import Publisher, Route, TaskMessage
+from leveret.topology.message import new_id
+from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers, await_value
-from topology.message import TaskMessage, new_id
-from topology.names import Route, dlq_name
+from tests.broker.support import Vhost, Workers, attempt_of, await_value
 
 
 def submit_writes(vhost: Vhost, path: Path, count: int, *others: TaskMessage) -> set[str]:
@@ -40,8 +40,8 @@ def test_a_crash_in_a_batch_costs_one_attempt_of_one_task(
     worker = workers.drain("--prefetch", "700")
 
     assert runs(tmp_path / "ran") == Counter(ids)
-    retries = {(one.id, attempt): 1 for one in poison for attempt in ("1/3", "2/3")}
-    assert Counter((retry["id"], retry["attempt"]) for retry in worker.find("retry")) == retries
+    retries = {(one.id, attempt): 1 for one in poison for attempt in ((1, 3), (2, 3))}
+    assert Counter((retry["id"], attempt_of(retry)) for retry in worker.find("retry")) == retries
     assert vhost.ids_in(dlq_name(jobs.name)) == sorted(one.id for one in poison)
     assert vhost.counts(jobs) == {}
 
@@ -121,6 +121,6 @@ def test_failures_amid_successes_are_told_apart(vhost: Vhost, workers: Workers, 
     worker = workers.drain()
 
     assert {event["id"] for event in worker.find("retry")} == {one.id for one in failing}
-    assert {event["id"] for event in worker.find("done", attempt="2/3")} == {one.id for one in failing}
+    assert {event["id"] for event in worker.find("done", attempt=2, of=3)} == {one.id for one in failing}
     assert runs(tmp_path / "ran") == Counter(ids)
     assert [dead.properties.message_id for dead in vhost.take(dlq_name(jobs.name))] == ["rejected"]

@@ -10,11 +10,12 @@ import pytest
 from pika.channel import Channel
 from pika.exceptions import ConnectionClosedByBroker
 
-from consumers.consumer import Consumer
+from leveret import BrokerUnreachable, SettingsError
+from leveret.consumers.taking.consumer import Consumer
+from leveret.topology.link.asking import Asking
+from leveret.topology.link.fast_connection import FastConnection
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost
-from topology.errors import BrokerUnreachable, SettingsError
-from topology.fast_connection import FastConnection
 
 
 def _leave(_connection: Any, **_options: Any) -> None:
@@ -36,7 +37,7 @@ def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: p
 def test_a_broker_that_does_not_answer_is_as_good_as_lost(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its heartbeats go on, and the answer to a request never comes."""
     vhost.declare(jobs)
-    monkeypatch.setattr("consumers.consumer.ANSWER_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("leveret.topology.link.asking.ANSWER_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(Channel, "basic_consume", lambda *_arguments, **_options: None)
     made: list[Consumer] = []
 
@@ -64,21 +65,21 @@ def test_small_frames_are_refused(vhost: Vhost) -> None:
 def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue is deleted as soon as it is consumed from, before anybody has read that it is."""
     vhost.declare(jobs)
-    ask = Consumer._ask
+    ask = Asking.ask
 
     def delete() -> None:
         with vhost.connect() as connection:
             connection.channel().queue_delete("jobs")
 
-    async def ask_and_dawdle(self: Consumer, channel: Any, method: Any, *arguments: Any, **options: Any) -> Any:
-        answer = await ask(self, channel, method, *arguments, **options)
-        if method == channel.basic_consume:
+    async def ask_and_dawdle(self: Asking, send: Any) -> Any:
+        answer = await ask(self, send)
+        if self._channel.consumer_tags:
             await asyncio.to_thread(delete)
-            while channel.consumer_tags:
+            while self._channel.consumer_tags:
                 await asyncio.sleep(0.01)
         return answer
 
-    monkeypatch.setattr(Consumer, "_ask", ask_and_dawdle)
+    monkeypatch.setattr(Asking, "ask", ask_and_dawdle)
 
     async def open_consumer() -> None:
         made = Consumer(vhost.settings, [jobs], 1, lambda _delivery: None)
@@ -91,7 +92,7 @@ def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch:
 
 
 def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The look of --drain at the queues ends like any other lost connection."""
+    """The look of --until-empty at the queues ends like any other lost connection."""
     vhost.declare(jobs)
 
     async def count() -> None:

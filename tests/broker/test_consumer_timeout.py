@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from producers import Publisher
+from leveret import Publisher, Route
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers, await_value, start_waiting_task
-from topology.names import Route
+from tests.broker.support import Vhost, Workers, attempt_of, await_value, start_waiting_task
 
 
 def test_what_waits_too_long_is_handed_back(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
@@ -26,7 +25,7 @@ def test_what_waits_too_long_is_handed_back(vhost: Vhost, workers: Workers, tmp_
     await_value(lambda: done.exists() and len(done.read_text().splitlines()) == 5, "the tasks, in the other worker")
     go.touch()
 
-    assert busy.await_event("done", id="the-id")["attempt"] == "1/3"
+    assert attempt_of(busy.await_event("done", id="the-id")) == (1, 3)
     assert [line.split()[:2] for line in sorted(done.read_text().splitlines())] == [
         [f"id-{number}", "1"] for number in range(5)
     ]

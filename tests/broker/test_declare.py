@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from leveret import AccessRefused, Route, TopologyMismatch, WorkQueue, declare
+from leveret.topology import names, queues
+from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.settings import CHECKOUT
 from tests.broker.jobs import jobs
 from tests.broker.other_jobs import others
 from tests.broker.support import JOBS, Vhost, await_value, run
-from topology import names, queues
-from topology.declare import declare
-from topology.errors import AccessRefused, TopologyMismatch
-from topology.names import Route
-from topology.objects import InternalExchange, objects_of, shared_exchanges
-from topology.queues import WorkQueue
-from topology.settings import CHECKOUT
 
-TIER = {**objects_of(jobs).queues[1].queue_arguments, "x-message-ttl": 3_600_000}
+TIER = {**objects_of(jobs).queues[1].arguments, "x-message-ttl": 3_600_000}
 """The arguments of the first retry tier, but nothing leaves it."""
 Objects = dict[str, set[tuple[object, ...]]]
 MakePlan = Callable[..., WorkQueue]
@@ -44,9 +41,9 @@ def wanted(*work_queues: WorkQueue) -> Objects:
     tables = [shared_exchanges(), *map(objects_of, work_queues)]
     return {
         "exchanges": {
-            (e.name, e.type, True, isinstance(e, InternalExchange), _frozen(e.arguments)) for t in tables for e in t[0]
+            (e.name, e.type, True, e.internal, _frozen(e.arguments)) for table in tables for e in table.exchanges
         },
-        "queues": {(q.name, True, _frozen(q.queue_arguments)) for table in tables for q in table.queues},
+        "queues": {(q.name, True, _frozen(q.arguments)) for table in tables for q in table.queues},
         "bindings": {(b.exchange, b.queue, b.routing_key) for table in tables for b in table.bindings},
     }
 
@@ -70,7 +67,7 @@ def reported(vhost: Vhost) -> Objects:
     }
 
 
-def _frozen(arguments: dict[str, Any] | None) -> frozenset[tuple[str, Any]]:
+def _frozen(arguments: Mapping[str, Any] | None) -> frozenset[tuple[str, Any]]:
     return frozenset((arguments or {}).items())
 
 
@@ -152,7 +149,7 @@ def test_queue_with_other_arguments(vhost: Vhost, queue: str, argument: str, cur
     ended = run("topology.declare", "--tasks", JOBS, AMQP_URL=vhost.amqp_url)
 
     (line,) = ended.stderr.splitlines()
-    assert line == f"topology.declare: {caught.value}"
+    assert line == f"leveret declare: {caught.value}"
     assert ended.returncode == 1
     assert f"queue {queue!r} exists with another {argument}" in line
     assert f"rabbitmqctl delete_queue {queue}" in line
@@ -177,7 +174,7 @@ def test_no_right_to_configure(vhost: Vhost) -> None:
             declare(replace(vhost.settings, amqp_url=url), [jobs])
         ended = run("topology.declare", "--tasks", JOBS, AMQP_URL=url)
 
-    assert (ended.returncode, ended.stderr) == (1, f"topology.declare: {caught.value}\n")
+    assert (ended.returncode, ended.stderr) == (1, f"leveret declare: {caught.value}\n")
     assert "secret" not in ended.stderr
     assert reported(vhost) == {"exchanges": set(), "queues": set(), "bindings": set()}
 
@@ -209,37 +206,51 @@ def _names(objects: Objects) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("module", "text"),
+    ("module", "text", "shown"),
     [
-        ("no_such_module", "there is no module 'no_such_module'"),
-        ("broken", "RuntimeError: not today"),
-        ("exits", "SystemExit: 3"),
-        ("syntax", "SyntaxError"),
-        ("contradicts", "queue 'jobs' is defined twice, and differently"),
+        ("no_such_module", "there is no module 'no_such_module'", ""),
+        ("broken", "RuntimeError: not today", "raise RuntimeError('not today')"),
+        ("exits", "SystemExit: 3", "raise SystemExit(3)"),
+        ("syntax", "SyntaxError: invalid syntax (syntax.py, line 1)", ""),
+        (
+            "contradicts",
+            "queue 'jobs' is defined twice, and differently",
+            "WorkQueue('jobs', retry_delays=(9,))",
+        ),
     ],
 )
-def test_module_that_cannot_be_used(vhost: Vhost, tmp_path: Path, module: str, text: str) -> None:
-    """A --tasks module that cannot be loaded is one line that names it, exit status 1, and nothing is declared."""
+def test_module_that_cannot_be_used(vhost: Vhost, tmp_path: Path, module: str, text: str, shown: str) -> None:
+    """One line names a --tasks module that cannot be loaded, then come its own lines; nothing is declared, status 1."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('not today')")
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     (tmp_path / "syntax.py").write_text("def")
-    (tmp_path / "contradicts.py").write_text("from topology import WorkQueue\nWorkQueue('jobs', retry_delays=(9,))")
+    (tmp_path / "contradicts.py").write_text("from leveret import WorkQueue\nWorkQueue('jobs', retry_delays=(9,))")
     path = f"{CHECKOUT}:{tmp_path}"
 
     ended = run("topology.declare", "--tasks", JOBS, "--tasks", module, AMQP_URL=vhost.amqp_url, PYTHONPATH=path)
 
-    (line,) = ended.stderr.splitlines()
-    assert ended.returncode == 1
-    assert line.startswith(f"topology.declare: --tasks {module}")
+    line, *own = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert line.startswith(f"leveret declare: --tasks {module}")
     assert text in line
+    assert [place for place in own if not place.startswith("    ") or str(CHECKOUT) in place] == []
+    assert [place.strip() for place in own[:2]] == _place(tmp_path / f"{module}.py", shown)
     assert reported(vhost) == {"exchanges": set(), "queues": set(), "bindings": set()}
+
+
+def _place(module: Path, shown: str) -> list[str]:
+    """Return how a traceback shows this line of a module."""
+    if not shown:
+        return []
+    number = module.read_text().splitlines().index(shown) + 1
+    return [f'File "{module}", line {number}, in <module>', shown]
 
 
 _DECLARE_ON_COMMAND = """
 import sys
-from topology import WorkQueue, queues
-from topology.declare import declare
-from topology.settings import load
+from leveret import WorkQueue, declare
+from leveret.topology import queues
+from leveret.topology.settings import load
 
 for line in sys.stdin:
     queues.forget()

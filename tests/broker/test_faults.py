@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from leveret.topology.local.finding import Broker
+from leveret.topology.names import retry_queue
 from tests.broker.support import await_value
 from tests.faults.brokers import Place, opened
 from tests.faults.jobs import faults
@@ -18,8 +20,6 @@ from tests.faults.rows import find
 from tests.faults.running import run_all, run_once
 from tests.faults.settling import STUCK, held
 from tests.faults.stage import Stage
-from topology.broker import Broker
-from topology.names import retry_queue
 
 QUICK = (
     "kill-child",

@@ -1,4 +1,4 @@
-"""topology.broker: in which order it looks, and what it starts. Docker, apt and most brokers are played."""
+"""`leveret node find`: in which order it looks, and what it starts. Docker, apt and most brokers are played."""
 
 import os
 import shutil
@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from leveret import AccessRefused, BrokerUnreachable, Settings
+from leveret.command import main
+from leveret.topology.errors import NodeError
+from leveret.topology.link import default_broker
+from leveret.topology.link.connection import check
+from leveret.topology.local import finding, node, provision
 from tests.broker.support import Vhost
-from topology import broker, node, provision
-from topology.connection import check
-from topology.errors import AccessRefused, BrokerUnreachable, NodeError
-from topology.settings import Settings
 
 STANDARD = "amqp://guest:guest@localhost:5672/"
 COMPOSE_UP = "docker compose up -d --wait"
@@ -42,7 +44,7 @@ class Machine:
     policies: list[str] = field(default_factory=list)
 
     def check(self, amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None = None) -> None:
-        """Answer as topology.connection does."""
+        """Answer as link/connection.py does."""
         if amqp_url in self.refusing:
             raise AccessRefused("the broker refused the user")
         if amqp_url not in self.answering:
@@ -75,9 +77,9 @@ class Machine:
             self.server = True
         return subprocess.CompletedProcess(command, 0, "")
 
-    def find(self, start: bool = True) -> broker.Broker:
+    def find(self, start: bool = True) -> finding.Broker:
         """Look for a broker."""
-        return broker.find(start, say=self.said.append)
+        return finding.find(start, say=self.said.append)
 
 
 @pytest.fixture
@@ -86,18 +88,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
     for name in ("AMQP_URL", "MANAGEMENT_URL", "LEVERET_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(broker, "check", machine.check)
+    monkeypatch.setattr(finding, "check", machine.check)
     monkeypatch.setattr(provision, "check", machine.check)
     monkeypatch.setattr(provision, "_DEBIAN", tmp_path)
     monkeypatch.setattr(provision, "_SERVICE_POLICY", tmp_path / "policy-rc.d")
-    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(default_broker, "CHECKOUT", tmp_path)
     monkeypatch.setattr(node, "status", lambda: machine.running)
     monkeypatch.setattr(node, "start", machine.start_node)
     monkeypatch.setattr(node, "find_server", lambda: "rabbitmq-server" if machine.server else None)
     monkeypatch.setattr(shutil, "which", lambda name: name if name in machine.programs else None)
     monkeypatch.setattr(subprocess, "run", machine.run)
     monkeypatch.setattr(os, "geteuid", lambda: machine.user_id)
-    (tmp_path / "docker-compose.yml").touch()
+    for name in ("pyproject.toml", "docker-compose.yml"):
+        (tmp_path / name).touch()
     return machine
 
 
@@ -151,7 +154,7 @@ def test_standard_port(machine: Machine) -> None:
     machine.answering = {STANDARD}
     machine.running = machine.private()
 
-    assert machine.find() == broker.Broker(STANDARD, "http://localhost:15672/", "RabbitMQ on localhost:5672")
+    assert machine.find() == finding.Broker(STANDARD, "http://localhost:15672/", "RabbitMQ on localhost:5672")
 
 
 def test_private_node_on_the_standard_port(machine: Machine) -> None:
@@ -189,7 +192,7 @@ def test_nothing_is_started_unasked(machine: Machine) -> None:
     machine.server, machine.user_id = True, 0
     machine.programs = {"docker", "apt-get"}
 
-    with pytest.raises(BrokerUnreachable, match=r"no broker answers.*--start.*docker compose.*AMQP_URL"):
+    with pytest.raises(BrokerUnreachable, match=r"no broker answers.*leveret node start.*docker compose.*AMQP_URL"):
         machine.find(start=False)
     assert (machine.commands, machine.said) == ([], [])
 
@@ -291,18 +294,19 @@ def test_command(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("AMQP_URL", url)
     monkeypatch.setenv("MANAGEMENT_URL", "http://me:secret@rabbit.example:15672/")
 
-    assert broker.main([]) == 0
+    assert main(["node", "find"]) == 0
     shown = capsys.readouterr().out
     assert "amqp://me:***@rabbit.example/" in shown
+    assert "http://me:***@rabbit.example:15672/" in shown
     assert "secret" not in shown
 
 
 def test_command_without_broker(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """The command says in one line that there is none, with exit status 1."""
-    assert broker.main([]) == 1
+    assert main(["node", "find"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("topology.broker: no broker answers on localhost:5672")
+    assert shown.err.startswith("leveret node: no broker answers on localhost:5672")
     assert len(shown.err.splitlines()) == 1
 
 
@@ -317,8 +321,8 @@ def test_interrupted_command(
     machine.running = machine.private()
     monkeypatch.setattr(node, "start", interrupt)
 
-    assert broker.main(["--start"]) == 130
-    assert capsys.readouterr().err.splitlines()[1:] == ["topology.broker: interrupted"]
+    assert main(["node", "find", "--start"]) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == ["leveret node: interrupted"]
 
 
 @pytest.fixture
@@ -328,21 +332,25 @@ def real_folder(installed_server: str, tmp_path: Path, monkeypatch: pytest.Monke
         port = unused.getsockname()[1]
     for name in ("AMQP_URL", "MANAGEMENT_URL", "LEVERET_CONFIG"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(broker, "STANDARD_URL", f"amqp://guest:guest@localhost:{port}/")
-    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+    for module in (finding, default_broker):
+        monkeypatch.setattr(module, "STANDARD_URL", f"amqp://guest:guest@localhost:{port}/")
+    monkeypatch.setattr(default_broker, "CHECKOUT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
     yield tmp_path / ".rabbitmq"
     node.stop()
 
 
 def test_real_node(real_folder: Path) -> None:
-    """A private node is started for who asks, and found from then on."""
-    with pytest.raises(BrokerUnreachable):
-        broker.find()
+    """A private node is started for who asks, and found from then on, by every command."""
+    for look in (finding.find, default_broker.running_here):
+        with pytest.raises(BrokerUnreachable, match="no broker answers on localhost:5672"):
+            look()
     said: list[str] = []
-    started = broker.find(start=True, say=said.append)
+    started = finding.find(start=True, say=said.append)
 
     assert said == [f"starting a private RabbitMQ node in {real_folder} …"]
-    assert broker.find() == started
+    assert finding.find() == started
+    assert default_broker.running_here() == (started.amqp_url, started.management_url)
     assert str(real_folder) in started.how
 
 

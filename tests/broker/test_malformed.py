@@ -12,12 +12,13 @@ from typing import Any
 import pika.exceptions
 import pytest
 
+from leveret import Route
+from leveret.topology.message import FAILURE_HEADERS
+from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
 from tests.broker.malformed import LIMIT_BYTES, UNKNOWN_TASKS, UNREADABLE
 from tests.broker.odd import HEADERS, PROPERTIES, REFUSED, ROUTES, UNROUTABLE, Foreign, encode_raw
-from tests.broker.support import Vhost, Worker, Workers, await_value
-from topology.message import FAILURE_HEADERS
-from topology.names import Route, dlq_name
+from tests.broker.support import Vhost, Worker, Workers, attempt_of, await_value
 
 DLQ = dlq_name(jobs.name)
 TO_JOBS = Route.direct(jobs.name)
@@ -258,7 +259,7 @@ def test_shortest_message_from_the_management_ui(vhost: Vhost, workers: Workers)
 
     assert answer == {"routed": True}
     worker = workers.drain()
-    assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
+    assert [attempt_of(event) for event in worker.find("done")] == [(2, 3)]
     assert vhost.counts(jobs) == {}
 
 
@@ -271,7 +272,7 @@ def test_a_forged_x_death_is_gone_before_the_message_can_fail(deaths: Any, vhost
 
     worker = workers.drain()
 
-    assert [event["attempt"] for event in worker.find("retry", id="forged")] == ["1/3", "2/3"]
+    assert [attempt_of(event) for event in worker.find("retry", id="forged")] == [(1, 3), (2, 3)]
     dead = vhost.take_one(DLQ)
     assert (dead.properties.message_id, dead.headers["own"]) == ("forged", 1)
     assert dead.headers[FAILURE_HEADERS + "attempts"] == 3

@@ -1,7 +1,8 @@
-"""topology.node with real nodes, each in a folder and on ports of its own."""
+"""`leveret node` with real nodes, each in a folder and on ports of its own."""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +16,9 @@ from pathlib import Path
 import pika
 import pytest
 
-from topology import node
-from topology.connection import check
+from leveret.topology.link.connection import check
+from leveret.topology.local import node
+from leveret.topology.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("installed_server")
 
@@ -150,8 +152,8 @@ def test_kill(folder: Path) -> None:
 
 def test_interrupted_start(folder: Path) -> None:
     """A start that was killed half-way is taken up by the next one."""
-    code = f"from topology import node; from pathlib import Path; node.start(Path({str(folder)!r}))"
-    starter = subprocess.Popen([sys.executable, "-c", code], cwd=node.checkout())
+    code = f"from leveret.topology.local import node; from pathlib import Path; node.start(Path({str(folder)!r}))"
+    starter = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT)
     eventually((folder / "node.json").exists)
     eventually(lambda: len(processes_of(folder)) > 0)
     starter.kill()
@@ -161,6 +163,49 @@ def test_interrupted_start(folder: Path) -> None:
 
     assert taken_up.pid == half_started
     check(taken_up.amqp_url)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """Yield a checkout of its own, whose node is gone after the test."""
+    made = tmp_path / "checkout"
+    for package in ("leveret", "topology", "producers", "consumers", "data"):
+        shutil.copytree(CHECKOUT / package, made / package, symlinks=True)
+    shutil.copy(CHECKOUT / "pyproject.toml", made)
+    yield made
+    node.stop(made / ".rabbitmq")
+
+
+def test_command(checkout: Path) -> None:
+    """In a checkout the command starts, shows and stops the node of that checkout, and says where it is."""
+
+    def command(action: str) -> tuple[int, str, str]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "topology.node", action],
+            cwd=checkout,
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stdout, ended.stderr
+
+    assert command("status") == (3, "not running\n", "")
+    started = command("start")
+    running = node.status(checkout / ".rabbitmq")
+
+    assert running
+    assert started == (
+        0,
+        f"{running.name} runs as process {running.pid}\nAMQP        {running.amqp_url}\n"
+        f"management  {running.management_url}\ndata        {checkout}/.rabbitmq/data\n",
+        "",
+    )
+    check(running.amqp_url)
+    assert command("status") == started
+    assert command("stop") == (0, "stopped\n", "")
+    assert command("stop") == (0, "not running\n", "")
+    eventually(lambda: not processes_of(checkout / ".rabbitmq"))
 
 
 def test_port_taken_meanwhile(folder: Path) -> None:

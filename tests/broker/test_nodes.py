@@ -6,8 +6,8 @@ from pathlib import Path
 import pika
 import pytest
 
+from leveret.topology.errors import NodeError
 from tests.faults.nodes import Nodes, PrivateNodes
-from topology.errors import NodeError
 
 pytestmark = pytest.mark.usefixtures("installed_server")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from leveret import Route
 from tests.broker.jobs import jobs
 from tests.broker.support import (
     Vhost,
@@ -19,7 +20,6 @@ from tests.broker.support import (
     is_alive,
     start_waiting_task,
 )
-from topology.names import Route
 
 
 def forkserver_of(worker: Worker) -> int:
@@ -45,7 +45,7 @@ def test_an_idle_child_is_replaced(vhost: Vhost, workers: Workers) -> None:
     worker.await_event("an idle child process died")
     vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
 
-    worker.await_event("done", id="the-id", attempt="2/3")
+    worker.await_event("done", id="the-id", attempt=2, of=3)
     assert task_processes_of(worker, 1) != [child]
 
 
@@ -63,7 +63,7 @@ def test_crashing_tasks_are_no_reason_to_give_up(vhost: Vhost, workers: Workers)
     worker.await_event("an idle child process died")
     vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
 
-    worker.await_event("done", id="the-id", attempt="2/3")
+    worker.await_event("done", id="the-id", attempt=2, of=3)
     assert worker.stop() == 0
 
 
@@ -77,8 +77,8 @@ def test_a_child_that_begins_nothing_is_replaced(vhost: Vhost, workers: Workers)
     vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
 
     worker.await_event("a child process has begun nothing")
-    worker.await_event("retry", id="the-id", attempt="1/3")
-    worker.await_event("done", id="the-id", attempt="2/3")
+    worker.await_event("retry", id="the-id", attempt=1, of=3)
+    worker.await_event("done", id="the-id", attempt=2, of=3)
     assert worker.find("an idle child process died") == []
     assert not is_alive(child)
 
@@ -109,10 +109,10 @@ def test_a_child_killed_amid_its_task_costs_one_attempt(vhost: Vhost, workers: W
     child = child_that_runs(started)
 
     os.kill(child, signal.SIGKILL)
-    worker.await_event("retry", id="the-id", attempt="1/3")
+    worker.await_event("retry", id="the-id", attempt=1, of=3)
     go.touch()
 
-    worker.await_event("done", id="the-id", attempt="2/3")
+    worker.await_event("done", id="the-id", attempt=2, of=3)
 
 
 def test_what_a_task_leaves_behind_ends_with_its_process(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_a_task_leaves_behind_ends_with_its_process(vhost: Vhost, workers: 
     vhost.publish_task(Route.direct(jobs.name), "jobs.leave_behind", "the-id", pid_file=str(pid_file))
     worker = workers.start()
 
-    worker.await_event("retry", id="the-id", attempt="1/3")
+    worker.await_event("retry", id="the-id", attempt=1, of=3)
 
     await_value(lambda: not is_alive(int(pid_file.read_text().split()[0])), "its process to end")
 
@@ -163,4 +163,4 @@ def test_a_signal_to_all_of_its_processes_lets_what_runs_finish(vhost: Vhost, wo
     go.touch()
 
     assert worker.wait() == 0
-    assert len(worker.find("done", id="the-id", attempt="1/3")) == 1
+    assert len(worker.find("done", id="the-id", attempt=1, of=3)) == 1

@@ -6,7 +6,8 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,32 +15,36 @@ from typing import Any
 import pika
 import pytest
 
-import producers
-from producers import Publisher, not_routed
-from producers import publisher as publisher_module
-from tests.broker.jobs import jobs
-from tests.broker.other_jobs import others
-from tests.broker.support import Vhost
-from topology.errors import (
+from leveret import (
     LeveretError,
     MessageError,
     MessageTooLarge,
     NotRouted,
     PartlySubmitted,
+    Publisher,
     PublishError,
+    Route,
+    TaskMessage,
+    publish,
+    submit,
+    submit_async,
+    submit_many,
 )
-from topology.message import TaskMessage
-from topology.names import Route
+from leveret.producers import default, not_routed
+from leveret.topology import queues
+from tests.broker.jobs import jobs, write
+from tests.broker.other_jobs import others
+from tests.broker.support import Vhost, queues_of
 
 
 @pytest.fixture
 def own_publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the functions of `producers` begin with no publisher, and close the one they make."""
+    """Let the functions of `leveret` begin with no publisher, and close the one they make."""
     vhost.declare(jobs)
     monkeypatch.setenv("AMQP_URL", vhost.amqp_url)
-    monkeypatch.setattr(publisher_module, "_default", None)
+    monkeypatch.setattr(default, "_default", None)
     yield
-    publisher_module.default_publisher().close()
+    default.default_publisher().close()
 
 
 @pytest.mark.parametrize(
@@ -55,8 +60,9 @@ def own_publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),  # the same in every process
 )
 def test_every_route(vhost: Vhost, publisher: Publisher, route: Route | None, reached: set[str]) -> None:
-    """A message lies in the queues of its route and in no other, persistent, as JSON, under the id returned."""
+    """A message lies in the queues of its route and in no other, persistent, dated, as JSON, under the id returned."""
     vhost.declare(jobs, others)
+    before = int(time.time())
 
     task_id = publisher.publish(TaskMessage.create("jobs.write", ["x"], {"ä": "ö"}), route)
 
@@ -64,6 +70,7 @@ def test_every_route(vhost: Vhost, publisher: Publisher, route: Route | None, re
     for queue in reached:
         (found,) = vhost.take(queue)
         assert found.properties.message_id == task_id
+        assert before <= found.properties.timestamp <= time.time()
         assert found.properties.delivery_mode == pika.DeliveryMode.Persistent.value
         assert (found.properties.content_type, found.properties.content_encoding) == ("application/json", "utf-8")
         assert json.loads(found.body) == {"version": 1, "task": "jobs.write", "args": ["x"], "kwargs": {"ä": "ö"}}
@@ -73,15 +80,21 @@ def test_every_route(vhost: Vhost, publisher: Publisher, route: Route | None, re
 def test_every_way_to_submit(vhost: Vhost) -> None:
     """submit, submit_many, submit_async and publish return one id for each message, and the broker has them all."""
     ids = [
-        producers.submit("jobs.write", "a", path="b"),
-        *producers.submit_many("jobs.write", [{"path": "c"}, {"path": "d"}]),
-        *producers.submit_many("jobs.write", ({"path": "e"} for _ in range(1)), Route.direct(jobs.name)),
-        asyncio.run(producers.submit_async("jobs.write", path="f")),
-        producers.publish(TaskMessage.create("jobs.write", id="my own"), Route.direct(jobs.name)),
+        submit("jobs.fail", "a"),
+        submit(write, path="b"),
+        *submit_many("jobs.write", [{"path": "c"}, {"path": "d"}]),
+        *submit_many("jobs.write", ({"path": "e"} for _ in range(1)), Route.direct(jobs.name)),
+        asyncio.run(submit_async("jobs.write", path="f")),
+        write.submit(path="g"),
+        asyncio.run(write.submit_async("h")),
+        write.options(id="my own", queue=jobs.name).submit(path="i"),
+        *submit_many([write.message(path="j"), write.options(exchange="fanout").message(path="k")]),
+        publish(TaskMessage.create("jobs.write", id="by hand"), Route.direct(jobs.name)),
     ]
 
-    assert producers.submit_many("jobs.write", []) == []
-    assert len(set(ids)) == 6
+    assert submit_many("jobs.write", []) == []
+    assert len(set(ids)) == 12
+    assert {"my own", "by hand"} < set(ids)
     assert vhost.ids_in(jobs.name) == sorted(ids)
 
 
@@ -125,13 +138,16 @@ def test_one_message_many_times_at_once(vhost: Vhost, publisher: Publisher) -> N
     [
         (Route.topic("jbos.write"), ["'tasks.topic'", "'jbos.write'", "nearest binding is 'jobs.#'"]),
         (Route.direct("jbos"), ["'tasks.direct'", "'jbos'", "nearest binding is 'jobs'"]),
-        (Route.fanout(), ["'tasks.fanout'", "no queue is bound", "topology.declare"]),
-        (Route("nowhere", "jobs"), ["no exchange 'nowhere'", "topology.declare"]),
+        (Route.fanout(), ["'tasks.fanout'", "no queue bound", "leveret declare -a MODULE"]),
+        (Route("nowhere", "jobs"), ["no exchange 'nowhere'", "leveret declare"]),
     ],
     ids=lambda value: value.exchange if isinstance(value, Route) else "",
 )
-def test_not_routed(vhost: Vhost, publisher: Publisher, route: Route, texts: list[str]) -> None:
-    """A message nobody is bound for raises NotRouted and says what is; those sent beside it arrive."""
+def test_not_routed(
+    vhost: Vhost, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, route: Route, texts: list[str]
+) -> None:
+    """A message for no queue that anybody knows raises NotRouted and says what is bound; those beside it arrive."""
+    monkeypatch.setattr(queues, "_known", {})
     with vhost.connect() as connection:
         connection.channel().queue_unbind(jobs.name, "tasks.fanout", "")
 
@@ -153,24 +169,92 @@ def test_not_routed(vhost: Vhost, publisher: Publisher, route: Route, texts: lis
     assert set(vhost.ids_in(jobs.name)) == {str(number) for number in range(100)} - set(failed)
 
 
+@pytest.fixture
+def knows_two_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This program has two work queues, whatever other tests have defined."""
+    monkeypatch.setattr(queues, "_known", {queue.name: queue for queue in (jobs, others)})
+
+
+FIRST: dict[str, Callable[[Publisher], list[str]]] = {
+    "submit": lambda publisher: [publisher.submit("jobs.fail")],
+    "submit_async": lambda publisher: [asyncio.run(publisher.submit_async("jobs.fail"))],
+    "submit_many": lambda publisher: publisher.submit_many("jobs.fail", [{}] * 1500),
+    "publish": lambda publisher: [publisher.publish(TaskMessage.create("jobs.nowhere"), Route.direct("jobs"))],
+}
+
+
+@pytest.mark.usefixtures("knows_two_queues")
+@pytest.mark.parametrize("way", FIRST)
+def test_the_first_message_declares_its_queue(vhost: Vhost, way: str) -> None:
+    """On a fresh broker what is for a queue that this program knows arrives, once, and no other queue is declared."""
+    with Publisher(vhost.settings) as fresh:
+        ids = FIRST[way](fresh)
+
+    assert len(set(ids)) == len(ids)
+    assert vhost.queues() == queues_of(jobs)
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+@pytest.mark.usefixtures("knows_two_queues")
+def test_a_queue_that_is_gone_is_declared_again(vhost: Vhost, publisher: Publisher) -> None:
+    """Deleted between two messages, it is declared again for the second; unbound from an exchange, bound again."""
+    publisher.submit("jobs.fail")
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(jobs.name)
+
+    again = publisher.submit("jobs.fail")
+    with vhost.connect() as connection:
+        connection.channel().queue_unbind(jobs.name, "tasks.fanout", "")
+    to_all = publisher.publish(TaskMessage.create("jobs.fail"), Route.fanout())
+
+    assert vhost.ids_in(jobs.name) == sorted([again, to_all])
+    assert vhost.ids_in(others.name) == [to_all]
+
+
+@pytest.mark.usefixtures("knows_two_queues")
+def test_many_threads_on_a_fresh_broker(vhost: Vhost) -> None:
+    """Whoever comes first declares, and the messages of all the others arrive as well, each exactly once."""
+    with Publisher(vhost.settings) as fresh, ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda _: fresh.submit("jobs.fail"), range(100)))
+
+    assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: write.submit(pth="x"), "'jobs.write' cannot be called like this: missing .* 'path'"),  # type: ignore[call-arg]
+        (lambda: submit("jobs.wirte", path="x"), "no task 'jobs.wirte' for queue 'jobs' .*mean 'jobs.write'"),
+        (lambda: submit_many("jobs.write", [{"path": "x"}, {}]), "1 of 2 messages .*missing .* 'path'"),
+    ],
+)
+@pytest.mark.usefixtures("own_publisher")
+def test_a_call_that_no_worker_could_run(vhost: Vhost, call: Callable[[], object], text: str) -> None:
+    """Where the tasks are loaded, a wrong name or argument is refused before anything of it is sent."""
+    with pytest.raises(LeveretError, match=text) as caught:
+        call()
+
+    assert vhost.ids_in(jobs.name) == sorted(filter(None, getattr(caught.value, "task_ids", ())))
+
+
 def test_too_large(vhost: Vhost, publisher: Publisher) -> None:
     """A message over the limit raises MessageTooLarge with both sizes; it is not sent, and the next one is."""
     with pytest.raises(MessageTooLarge, match=r"1,0\d\d,\d\d\d bytes, over the limit of 1,048,576"):
-        publisher.submit("jobs.write", text="x" * 1024 * 1024)
+        publisher.submit("jobs.fail", text="x" * 1024 * 1024)
 
-    good = publisher.submit("jobs.write", text="x" * 1_000_000)
+    good = publisher.submit("jobs.fail", text="x" * 1_000_000)
 
     assert vhost.ids_in(jobs.name) == [good]
 
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, b"x", math.nan, math.inf, "\ud800"],
-    ids=["object", "set", "bytes", "nan", "inf", "surrogate"],
+    [object(), print, {1: 2}, math.nan, math.inf, "\ud800"],
+    ids=["object", "function", "key", "nan", "inf", "surrogate"],
 )
 def test_arguments_that_are_no_json(vhost: Vhost, publisher: Publisher, value: Any) -> None:
     """Arguments that JSON cannot hold raise MessageError naming the task, and nothing is sent."""
-    with pytest.raises(MessageError, match=r"arguments of task 'jobs\.write' cannot be written as JSON"):
+    with pytest.raises(MessageError, match=r"argument number 1 of task 'jobs\.write' cannot be written as JSON"):
         publisher.submit("jobs.write", {"deep": [value]})
 
     assert vhost.count(jobs.name) == 0
@@ -178,20 +262,20 @@ def test_arguments_that_are_no_json(vhost: Vhost, publisher: Publisher, value: A
 
 def test_bad_call_among_many(vhost: Vhost, publisher: Publisher) -> None:
     """When one of many calls cannot be written as JSON, the error tells the ids of all that were submitted."""
-    calls = [{"path": math.nan if number == 2500 else number} for number in range(3000)]
+    calls = [{"path": math.nan if number == 2500 else str(number)} for number in range(3000)]
 
-    with pytest.raises(LeveretError, match="cannot be written as JSON") as caught:
+    with pytest.raises(PartlySubmitted, match=r"1 of 3000 .*number 2500: .*'path' .* cannot be written") as caught:
         publisher.submit_many("jobs.write", calls)
 
     publisher.close()
-    assert set(vhost.ids_in(jobs.name)) == set(filter(None, getattr(caught.value, "task_ids", ())))
+    assert vhost.ids_in(jobs.name) == sorted(filter(None, caught.value.task_ids))
 
 
 def test_calls_that_end_in_an_error(vhost: Vhost, publisher: Publisher) -> None:
     """When the iterable itself raises, the ids of all that it gave before are told, and its error is the cause."""
 
-    def calls() -> Iterator[dict[str, int]]:
-        yield from ({"path": number} for number in range(1500))
+    def calls() -> Iterator[dict[str, str]]:
+        yield from ({"path": str(number)} for number in range(1500))
         raise OSError("the disk is gone")
 
     with pytest.raises(PartlySubmitted, match=r"number 1500: .*OSError: the disk is gone") as caught:
@@ -256,19 +340,19 @@ def test_advice_is_asked_for_once(vhost: Vhost, publisher: Publisher, monkeypatc
 @pytest.mark.usefixtures("own_publisher")
 def test_the_loop_goes_on_while_the_broker_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first submit_async may have to look for a broker; others on its loop do not wait for that."""
-    found, looked = threading.Event(), publisher_module.default_publisher
+    found, looked = threading.Event(), default.default_publisher
 
     def slow() -> Publisher:
         assert found.wait(60)
         return looked()
 
     async def submit() -> None:
-        submitted = asyncio.create_task(producers.submit_async("jobs.write"))
+        submitted = asyncio.create_task(submit_async("jobs.fail"))
         await asyncio.sleep(0)
         found.set()
         await submitted
 
-    monkeypatch.setattr(publisher_module, "default_publisher", slow)
+    monkeypatch.setattr(default, "default_publisher", slow)
     asyncio.run(submit())
     monkeypatch.undo()
 
@@ -310,7 +394,7 @@ def test_a_route_may_be_any_pair(vhost: Vhost, publisher: Publisher) -> None:
     publisher.publish(message, by_direct)
     with pytest.raises(NotRouted, match="'nobody'"):
         publisher.publish(message, to_nobody)
-    with pytest.raises(TypeError):
+    with pytest.raises(MessageError, match=r"\['tasks.direct'\] is no Route; write Route.direct"):
         publisher.publish(message, by_direct[:1])
 
     assert vhost.ids_in(jobs.name) == [message.id]
@@ -329,9 +413,9 @@ def test_the_common_message_takes_the_short_way(
 
     monkeypatch.setattr(pika.channel.Channel, "basic_publish", publish)
 
-    small = publisher.submit("jobs.note", text="x")
+    small = publisher.submit("jobs.fail", text="x")
     assert ways == []
-    large = publisher.submit("jobs.note", text="x" * 300_000)  # more than one frame of the protocol
+    large = publisher.submit("jobs.fail", text="x" * 300_000)  # more than one frame of the protocol
 
     assert ways == ["pika"]
     assert [(dead.properties.message_id, len(dead.body) > 300_000) for dead in vhost.take("jobs")] == [

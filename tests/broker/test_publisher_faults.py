@@ -7,20 +7,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from producers import Publisher
-from tests.broker.control import BrokerControl
-from tests.broker.jobs import jobs
-from tests.broker.support import Restart, Vhost, await_value
-from tests.faults.proxy import Direction, Proxy
-from topology import WorkQueue
-from topology.errors import (
+from leveret import (
     AccessRefused,
     BrokerBlocked,
     BrokerUnreachable,
@@ -28,19 +24,26 @@ from topology.errors import (
     LeveretError,
     Nacked,
     NotRouted,
+    Publisher,
     PublishError,
+    Route,
     SettingsError,
+    TaskMessage,
+    WorkQueue,
+    declare,
 )
-from topology.message import TaskMessage
-from topology.names import Route
-from topology.settings import CHECKOUT
+from leveret.topology.settings import CHECKOUT
+from tests.broker.control import BrokerControl
+from tests.broker.jobs import jobs
+from tests.broker.support import JOBS, Restart, Vhost, await_value
+from tests.faults.proxy import Direction, Proxy
 
 
 def producer_connections(vhost: Vhost) -> list[str]:
     return [
         connection["name"]
         for connection in vhost.api("GET", f"vhosts/{vhost.name}/connections")
-        if connection.get("client_properties", {}).get("connection_name") == "leveret producer"
+        if connection.get("client_properties", {}).get("connection_name", "").startswith("leveret producer ")
     ]
 
 
@@ -66,7 +69,7 @@ def test_full_queue(vhost: Vhost, publisher: Publisher) -> None:
 
     def look() -> Nacked | None:
         try:
-            confirmed.append(publisher.submit("jobs.write"))
+            confirmed.append(publisher.submit("jobs.fail"))
         except Nacked as error:
             return error
         return None
@@ -84,9 +87,29 @@ def test_nothing_answers(vhost: Vhost) -> None:
     nowhere = replace(vhost.settings, amqp_url="amqp://guest:secret@localhost:1/", publish_timeout_seconds=0.5)
 
     with Publisher(nowhere) as publisher, pytest.raises(BrokerUnreachable, match="does not answer") as caught:
-        publisher.submit("jobs.write")
+        publisher.submit("jobs.fail")
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_timeout_of_ones_own(vhost: Vhost, own: bool) -> None:
+    """A publish waits as long as it, or else its publisher, was told to, whatever the setting is."""
+    vhost.declare(jobs)
+    message = TaskMessage.create("jobs.fail")
+    with Proxy.before(vhost.amqp_url) as proxy:
+        far = replace(vhost.settings, amqp_url=proxy.url(vhost.amqp_url), publish_timeout_seconds=60)
+        with Publisher(far, timeout=None if own else 0.5) as publisher:
+            publisher.publish(message, timeout=30)
+            proxy.hold(Direction.TO_CLIENT)
+            began = time.monotonic()
+            with pytest.raises(ConfirmTimeout, match=r"did not confirm message .* within 0\.5 s") as caught:
+                publisher.publish(message, timeout=0.5 if own else None)
+            seconds = time.monotonic() - began
+            proxy.heal()
+
+    assert caught.value.task_id == message.id
+    assert 0.5 <= seconds < 5
 
 
 def test_wrong_password(vhost: Vhost) -> None:
@@ -94,7 +117,7 @@ def test_wrong_password(vhost: Vhost) -> None:
     wrong = replace(vhost.settings, amqp_url=vhost.url_of(vhost.user, "wrong-secret"))
 
     with Publisher(wrong) as publisher, pytest.raises(AccessRefused, match=f"refused user {vhost.user!r}") as caught:
-        publisher.submit("jobs.write")
+        publisher.submit("jobs.fail")
 
     assert "secret" not in str(caught.value)
 
@@ -105,15 +128,40 @@ def test_no_right_to_write(vhost: Vhost) -> None:
 
     with vhost.limited_user(write=r"^tasks\.direct$") as url, Publisher(replace(vhost.settings, amqp_url=url)) as own:
         with pytest.raises(AccessRefused, match=r"'tasks\.topic'.*write right"):
-            own.submit("jobs.write")
+            own.submit("jobs.fail")
         good = own.publish(TaskMessage.create("jobs.write"), Route.direct(jobs.name))
 
     assert vhost.ids_in(jobs.name) == [good]
 
 
+def test_no_right_to_configure(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may only write is told to let another declare, and is refused once; from then on what it submits arrives."""
+    asked: list[object] = []
+
+    def counting(*given: Any) -> None:
+        asked.append(given)
+        declare(*given)
+
+    monkeypatch.setattr("leveret.topology.apply.declare.declare", counting)
+    expected = f"may not declare it; let another declare it: leveret declare -a {JOBS}$"
+
+    with vhost.limited_user(write=r"^tasks\.") as url, Publisher(replace(vhost.settings, amqp_url=url)) as own:
+        for _ in range(3):
+            with pytest.raises(NotRouted, match=expected) as caught:
+                own.submit("jobs.fail")
+        nothing = vhost.queues()
+        vhost.declare(jobs)
+        good = own.submit("jobs.fail")
+
+    assert "secret" not in str(caught.value)
+    assert nothing == set()
+    assert len(asked) == 1
+    assert vhost.ids_in(jobs.name) == [good]
+
+
 def test_connection_closed_amid_many(vhost: Vhost, publisher: Publisher) -> None:
     """An operator who closes the connection amid thousands of messages makes some come twice, and loses none."""
-    first = publisher.submit("jobs.write")
+    first = publisher.submit("jobs.fail")
     (name,) = await_value(lambda: producer_connections(vhost), "the connection")
 
     ids = publisher.submit_many(
@@ -161,22 +209,22 @@ def test_memory_alarm(vhost: Vhost, control: BrokerControl) -> None:
 
     def look() -> LeveretError | None:
         try:
-            blocked.submit("jobs.write")
+            blocked.submit("jobs.fail")
         except LeveretError as error:
             return error
         return None
 
     with Publisher(replace(vhost.settings, publish_timeout_seconds=2)) as blocked:
-        blocked.submit("jobs.write")
+        blocked.submit("jobs.fail")
         with control.memory_alarm():
             refusal = await_value(look, "the alarm")
-            others = asyncio.run(submit_steadily(blocked, 80, "jobs.write"))
+            others = asyncio.run(submit_steadily(blocked, 80, "jobs.fail"))
         await_value(lambda: look() is None, "the end of the alarm")
-        good = blocked.submit("jobs.write")
+        good = blocked.submit("jobs.fail")
 
     assert isinstance(refusal, BrokerBlocked)
     assert "memory" in str(refusal)
-    assert {type(other) for other in others["jobs.write"]} == {BrokerBlocked}
+    assert {type(other) for other in others["jobs.fail"]} == {BrokerBlocked}
     ids = vhost.ids_in(jobs.name)
     assert good in ids
     assert len(ids) == len(set(ids))
@@ -189,12 +237,12 @@ def test_a_queue_that_gives_no_answer(vhost: Vhost, control: BrokerControl) -> N
 
     with Publisher(replace(vhost.settings, publish_timeout_seconds=4)) as publisher:
         publisher.submit("stuck.write")  # the broker asks the queue something before the first message of a channel
-        first = publisher.submit("jobs.write")
+        first = publisher.submit("jobs.fail")
         with control.unanswering(vhost.name, stuck.name):
-            ended = asyncio.run(submit_steadily(publisher, 120, "jobs.write", "stuck.write"))
-            last = publisher.submit("jobs.write")
+            ended = asyncio.run(submit_steadily(publisher, 120, "jobs.fail", "stuck.write"))
+            last = publisher.submit("jobs.fail")
 
-    assert vhost.ids_in(jobs.name) == sorted([first, last, *map(str, ended["jobs.write"])])
+    assert vhost.ids_in(jobs.name) == sorted([first, last, *map(str, ended["jobs.fail"])])
     for error in ended["stuck.write"]:
         assert isinstance(error, ConfirmTimeout)
         assert error.task_id in str(error)
@@ -207,7 +255,7 @@ def test_a_confirm_that_is_lost_with_its_link(vhost: Vhost) -> None:
     with Proxy.before(vhost.amqp_url) as proxy, ThreadPoolExecutor(1) as aside:
         far = replace(vhost.settings, amqp_url=proxy.url(vhost.amqp_url), publish_timeout_seconds=5)
         with Publisher(far) as publisher:
-            publisher.submit("jobs.write")
+            publisher.submit("jobs.fail")
             proxy.hold(Direction.TO_CLIENT)
             sent = aside.submit(publisher.publish, message)
             await_value(lambda: vhost.count(jobs.name) == 2, "the message")
@@ -216,7 +264,7 @@ def test_a_confirm_that_is_lost_with_its_link(vhost: Vhost) -> None:
             with pytest.raises(ConfirmTimeout, match=f"{message.id}.*may be stored") as caught:
                 sent.result(60)
             with pytest.raises(BrokerUnreachable, match="was not sent"):
-                publisher.submit("jobs.write")
+                publisher.submit("jobs.fail")
 
     assert caught.value.task_id == message.id
 
@@ -235,8 +283,7 @@ def run_program(code: str, vhost: Vhost) -> str:
 
 _FORK = """
 import os
-from producers import Publisher, submit
-from topology.errors import PublishError
+from leveret import Publisher, PublishError, submit
 
 mine = Publisher()
 print(mine.submit("jobs.write"), submit("jobs.write"), flush=True)
@@ -265,14 +312,14 @@ def test_fork(vhost: Vhost) -> None:
 
 def test_closed(vhost: Vhost, publisher: Publisher) -> None:
     """A closed publisher refuses and says so; closing it again does nothing."""
-    good = publisher.submit("jobs.write")
+    good = publisher.submit("jobs.fail")
     publisher.close()
     publisher.close()
 
     for use in (
-        lambda: publisher.submit("jobs.write"),
-        lambda: publisher.submit_many("jobs.write", [{}]),
-        lambda: asyncio.run(publisher.submit_async("jobs.write")),
+        lambda: publisher.submit("jobs.fail"),
+        lambda: publisher.submit_many("jobs.fail", [{}]),
+        lambda: asyncio.run(publisher.submit_async("jobs.fail")),
     ):
         with pytest.raises(PublishError, match="this Publisher is closed"):
             use()
@@ -288,7 +335,7 @@ def test_closed_while_others_publish(vhost: Vhost) -> None:
         ids = []
         try:
             while True:
-                ids.append(publisher.submit("jobs.write"))
+                ids.append(publisher.submit("jobs.fail"))
         except PublishError as refusal:
             refusals.append(str(refusal))
         return ids
@@ -297,7 +344,7 @@ def test_closed_while_others_publish(vhost: Vhost) -> None:
     refusals: list[str] = []
     for _ in range(5):
         publisher = Publisher(vhost.settings)
-        publisher.submit("jobs.write")
+        publisher.submit("jobs.fail")
         with ThreadPoolExecutor(4) as threads:
             publishing = [threads.submit(publish_until_refused, publisher) for _ in range(4)]
             publisher.close()
@@ -312,12 +359,12 @@ def test_closed_by_several(vhost: Vhost) -> None:
     vhost.declare(jobs)
     with Proxy.before(vhost.amqp_url) as proxy, ThreadPoolExecutor(4) as threads:
         publisher = Publisher(replace(vhost.settings, amqp_url=proxy.url(vhost.amqp_url)))
-        publisher.submit("jobs.write")
+        publisher.submit("jobs.fail")
         proxy.hold(Direction.TO_CLIENT)
-        sent = threads.submit(publisher.submit, "jobs.write")
+        sent = threads.submit(publisher.submit, "jobs.fail")
         await_value(lambda: vhost.count(jobs.name) == 2, "the message")
         closing = [threads.submit(publisher.close) for _ in range(3)]
-        await_value(lambda: publisher._is_closed, "the end of what it takes")
+        await_value(lambda: publisher._sender._is_closed, "the end of what it takes")
         proxy.heal()
         task_id = sent.result(60)
         for each in closing:
@@ -334,17 +381,17 @@ def test_closed_again_after_an_interrupt(vhost: Vhost, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher._loop, "call_soon_threadsafe", interrupt)
+        patch.setattr(publisher._sender._loop, "call_soon_threadsafe", interrupt)
         with pytest.raises(KeyboardInterrupt):
             publisher.close()
     publisher.close()
 
-    assert not publisher._thread.is_alive()
+    assert not publisher._sender._thread.is_alive()
 
 
 _AT_EXIT = """
 import atexit
-from producers import submit
+from leveret import submit
 
 atexit.register(lambda: print(submit("jobs.write")))
 print(submit("jobs.write"))
@@ -366,7 +413,7 @@ def test_leaves_nothing_open(vhost: Vhost) -> None:
     with Publisher(vhost.settings):
         pass
     with Publisher(vhost.settings) as used:
-        used.submit("jobs.write")
+        used.submit("jobs.fail")
     with pytest.raises(NotRouted), Publisher(vhost.settings) as failed:
         failed.submit("nobody.here")
 
@@ -379,4 +426,4 @@ def test_settings_that_cannot_connect_end_a_publish_at_once(vhost: Vhost) -> Non
     unusable = replace(vhost.settings, amqp_url=f"{vhost.amqp_url}?unknown=1")
 
     with Publisher(unusable) as publisher, pytest.raises(SettingsError, match="unknown"):
-        publisher.submit("jobs.write")
+        publisher.submit("jobs.fail")

@@ -1,8 +1,9 @@
-"""The command `python -m producers.redrive`: which dead messages go round again, and where the others stay."""
+"""The command `leveret redrive`: which dead messages go round again, and where the others stay."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import Any
 import pika
 import pytest
 
-from producers import redrive as redrive_module
+from leveret import BrokerUnreachable, Route
+from leveret.producers.dead import redrive as redrive_module
+from leveret.producers.examples.samples import words
+from leveret.topology.link import connection
+from leveret.topology.link.asking import Asking
+from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.outbox import OnPublished, Outbox, Outgoing
+from leveret.topology.message import FAILURE_HEADERS, new_id
+from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers, await_value, run
-from topology import connection
-from topology.errors import BrokerUnreachable, TopologyError
-from topology.fast_connection import FastConnection
-from topology.message import FAILURE_HEADERS, new_id
-from topology.names import Route, dlq_name
-from topology.outbox import OnOutcome, Outbox, Outgoing
-from topology.samples import words
+from tests.broker.support import Vhost, Workers, attempt_of, await_value, run
 
 Ended = subprocess.CompletedProcess[str]
 Redrive = Callable[..., Ended]
@@ -58,21 +60,25 @@ def bury(vhost: Vhost, *ids: str) -> None:
 
 def only_line(ended: Ended) -> str:
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("producers.redrive: ")
+    assert line.startswith("leveret redrive: ")
     assert (ended.returncode, ended.stdout) == (1, "")
     return line
 
 
+def told_ids(ended: Ended) -> list[str]:
+    """Return the ids it told of, each at the beginning of a line."""
+    return [line.partition("  ")[0] for line in ended.stdout.splitlines()]
+
+
 def test_all(vhost: Vhost, redrive: Redrive) -> None:
-    """Without --id every dead message goes to its work queue; stdout has the ids, stderr the reasons."""
+    """Without --id every dead message goes to its work queue; stdout has each id with the reason."""
     bury(vhost, "one", "two", "three")
 
     ended = redrive("jobs")
 
-    assert (ended.returncode, ended.stdout.split()) == (0, ["one", "two", "three"])
-    assert ended.stderr.splitlines() == [
-        *["  jobs.fail, 3 attempts: ValueError: no luck"] * 3,
-        "3 message(s) went from jobs.dlq to jobs",
+    assert (ended.returncode, ended.stderr) == (0, "3 message(s) went from jobs.dlq to jobs\n")
+    assert ended.stdout.splitlines() == [
+        f"{dead}  jobs.fail, 3 attempts: ValueError: no luck" for dead in ("one", "two", "three")
     ]
     assert vhost.counts(jobs) == {jobs.name: 3}
     assert vhost.ids_in(jobs.name) == ["one", "three", "two"]
@@ -84,12 +90,55 @@ def test_chosen(vhost: Vhost, redrive: Redrive) -> None:
 
     ended = redrive("jobs", "--id", "four", "--id", "two")
 
-    assert (ended.returncode, ended.stdout.split()) == (0, ["two", "four"])
+    assert (ended.returncode, told_ids(ended)) == (0, ["two", "four"])
     assert vhost.ids_in(jobs.name) == ["four", "two"]
     await_value(lambda: vhost.count(DLQ) == 2, "the others back in the DLQ")
     left = vhost.take(DLQ)
     assert sorted(str(dead.properties.message_id) for dead in left) == ["one", "three"]
     assert [{name: dead.headers[name] for name in (*OWN, *FAILURE)} for dead in left] == [{**OWN, **FAILURE}] * 2
+
+
+def test_comma(vhost: Vhost, redrive: Redrive) -> None:
+    """Ids may be given at once, and the queue by the name of its DLQ."""
+    bury(vhost, "one", "two", "three")
+
+    ended = redrive("jobs.dlq", "--id", "three,one")
+
+    assert (ended.returncode, told_ids(ended)) == (0, ["one", "three"])
+    assert ended.stderr.splitlines()[-1] == "2 message(s) went from jobs.dlq to jobs"
+    assert vhost.ids_in(jobs.name) == ["one", "three"]
+
+
+def test_json(vhost: Vhost, redrive: Redrive) -> None:
+    """With --json each message is an object on stdout; with --quiet as well nothing else is said."""
+    bury(vhost, "one", "ä")
+
+    ended = redrive("jobs", "--json", "--quiet")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [(row["id"], row["task"], row["reason"], row["queue"], int(row["attempts"])) for row in rows] == [
+        (one, "jobs.fail", "ValueError: no luck", "jobs", 3) for one in ("one", "ä")
+    ]
+    assert vhost.ids_in(jobs.name) == ["one", "ä"]
+
+
+def test_what_others_hold(vhost: Vhost, redrive: Redrive) -> None:
+    """What somebody else looks at stays, and is told, with status 3; the others go."""
+    bury(vhost, "one", "two", "three")
+    with vhost.connect() as connection:
+        connection.channel().basic_get(DLQ)
+        path = f"queues/{vhost.name}/{DLQ}"
+        await_value(lambda: vhost.api("GET", path).get("messages_unacknowledged") == 1, "the broker's own count")
+        ended = redrive("jobs", MANAGEMENT_URL=vhost.broker.management_url)
+
+    assert (ended.returncode, told_ids(ended)) == (3, ["two", "three"])
+    went, held = ended.stderr.splitlines()
+    assert went == "2 message(s) went from jobs.dlq to jobs"
+    assert held.startswith("leveret redrive: 1 more were held by others")
+    assert vhost.ids_in(jobs.name) == ["three", "two"]
+    await_value(lambda: vhost.count(DLQ), "what others held back in the DLQ")
+    assert vhost.ids_in(DLQ) == ["one"]
 
 
 @pytest.mark.parametrize(("options", "told"), [([], ["one", "two"]), (["--id", "two"], ["two"])])
@@ -99,8 +148,8 @@ def test_dry_run(vhost: Vhost, redrive: Redrive, options: list[str], told: list[
 
     ended = redrive("jobs", "--dry-run", *options)
 
-    assert (ended.returncode, ended.stdout.split()) == (0, told)
-    assert "ValueError: no luck" in ended.stderr
+    assert (ended.returncode, told_ids(ended)) == (0, told)
+    assert ended.stdout.count("ValueError: no luck") == len(told)
     assert f"{len(told)} message(s) would go" in ended.stderr
     await_value(lambda: vhost.count(DLQ) == 2, "both back in the DLQ")
     assert vhost.counts(jobs) == {DLQ: 2}
@@ -112,8 +161,8 @@ def test_unknown_id(vhost: Vhost, redrive: Redrive) -> None:
 
     ended = redrive("jobs", "--id", "nobody", "--id", "one")
 
-    assert (ended.returncode, ended.stdout.split()) == (1, ["one"])
-    assert "producers.redrive: no message nobody lies in jobs.dlq" in ended.stderr.splitlines()
+    assert (ended.returncode, told_ids(ended)) == (1, ["one"])
+    assert "leveret redrive: no message nobody lies in jobs.dlq" in ended.stderr.splitlines()
     assert vhost.ids_in(jobs.name) == ["one"]
     await_value(lambda: vhost.count(DLQ), "the other back in the DLQ")
     assert vhost.ids_in(DLQ) == ["two"]
@@ -127,8 +176,8 @@ def test_odd_message_goes_too_and_prints_on_its_line(vhost: Vhost, redrive: Redr
 
     ended = redrive("jobs")
 
-    assert (ended.returncode, ended.stdout) == (0, "two\\nlines\\x1b[31m\n")
-    assert ended.stderr.splitlines()[0] == r"  unknown task, ? attempts: Bad\nnews: \x1b[2J"
+    assert ended.returncode == 0
+    assert ended.stdout == r"two\nlines\x1b[31m  unknown task, ? attempts: Bad\nnews: \x1b[2J" "\n"
     again = vhost.take_one(jobs.name)
     assert (again.properties.message_id, again.headers[b"\xff"]) == ("two\nlines\x1b[31m", 1)  # type: ignore[index]
 
@@ -151,7 +200,7 @@ def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
     vhost.publish(Route.topic("jobs.fail"), b'{"task": "jobs.fail", "more": 1}', headers=OWN, **kept)
     workers.drain()
 
-    assert redrive("jobs").stdout == f"{task_id}\n"
+    assert redrive("jobs", "--quiet").stdout == f"{task_id}\n"
 
     again = vhost.take_one(jobs.name)
     assert {name: getattr(again.properties, name) for name in kept} == kept
@@ -171,7 +220,10 @@ def test_attempts_begin_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
 
     worker = workers.drain()
 
-    assert [(event["id"], event["attempt"]) for event in worker.find("retry")] == [("the-id", "1/3"), ("the-id", "2/3")]
+    assert [(event["id"], attempt_of(event)) for event in worker.find("retry")] == [
+        ("the-id", (1, 3)),
+        ("the-id", (2, 3)),
+    ]
     assert vhost.counts(jobs) == {DLQ: 1}
     dead = vhost.take_one(DLQ)
     assert dead.properties.message_id == "the-id"
@@ -201,7 +253,7 @@ def test_message_without_id(vhost: Vhost, redrive: Redrive) -> None:
 
     ended = redrive("jobs")
 
-    (told,) = ended.stdout.split()
+    (told,) = told_ids(ended)
     assert vhost.ids_in(jobs.name) == [told]
 
 
@@ -230,14 +282,14 @@ def test_work_queue_is_full(vhost: Vhost, redrive: Redrive) -> None:
 
     ended = redrive("jobs")
 
-    *reasons, refusal = ended.stderr.splitlines()
+    (refusal,) = ended.stderr.splitlines()
     assert ended.returncode == 1
-    assert refusal.startswith("producers.redrive: ")
+    assert refusal.startswith("leveret redrive: ")
     assert "full" in refusal
     await_value(lambda: vhost.count(DLQ) + vhost.count(jobs.name) == 300, "every message in either queue")
     moved, left = vhost.ids_in(jobs.name), vhost.ids_in(DLQ)
-    assert moved == sorted(ended.stdout.split()) != []
-    assert len(reasons) == len(moved)
+    assert moved == sorted(told_ids(ended)) != []
+    assert ended.stdout.count("ValueError: no luck") == len(moved)
     assert sorted(moved + left) == sorted(ids)
 
 
@@ -248,7 +300,7 @@ def test_2000(vhost: Vhost, redrive: Redrive) -> None:
 
     ended = redrive("jobs")
 
-    assert ended.stdout.split() == ids
+    assert told_ids(ended) == ids
     assert vhost.counts(jobs) == {jobs.name: 2000}
     assert vhost.ids_in(jobs.name) == sorted(ids)
 
@@ -257,7 +309,6 @@ def test_2000(vhost: Vhost, redrive: Redrive) -> None:
     ("make_url", "queue", "text"),
     [
         (lambda vhost: vhost.amqp_url, "nope", "'nope.dlq'"),
-        (lambda vhost: vhost.amqp_url, "jobs.dlq", "'jobs.dlq.dlq'"),
         (lambda vhost: vhost.amqp_url, "n" * 300, "nnn"),
         (lambda vhost: vhost.amqp_url, "caf\udce9", "is no text"),
         (lambda vhost: vhost.amqp_url + "-nope", "jobs", "has no virtual host"),
@@ -303,7 +354,7 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Link:
         opened.append(await connect(*arguments))
         return opened[-1]
 
-    monkeypatch.setattr(connection, "connect", keep)
+    monkeypatch.setattr(redrive_module, "connect", keep)
     monkeypatch.setattr(redrive_module, "_BATCH", 1)
     return opened
 
@@ -315,8 +366,7 @@ def lose(link: Link) -> None:
 def test_channel_closed_together_with_an_answer(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Why is told, though nobody was waiting for an answer at that moment, and nothing is waited for any more."""
     bury(vhost, "one", "two")
-    queue = redrive_module._DeadLetterQueue
-    answered = queue._set
+    answered = Asking._set
 
     def answer_and_close(self: Any, answer: Any) -> None:
         answered(self, answer)
@@ -324,9 +374,9 @@ def test_channel_closed_together_with_an_answer(vhost: Vhost, monkeypatch: pytes
             self._channel.close()
             self._on_close(self._channel, pika.exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED"))
 
-    monkeypatch.setattr(queue, "_set", answer_and_close)
+    monkeypatch.setattr(Asking, "_set", answer_and_close)
 
-    with pytest.raises(TopologyError, match="406 PRECONDITION_FAILED"):
+    with pytest.raises(BrokerUnreachable, match="406 PRECONDITION_FAILED"):
         asyncio.run(asyncio.wait_for(redrive_module.redrive(vhost.settings, jobs.name), 60))
 
     assert vhost.ids_in(DLQ) == ["one", "two"]
@@ -340,10 +390,10 @@ def test_link_lost_before_the_ack(
     bury(vhost, "one", "two", "three")
     send, told = Outbox.send, list[str]()
 
-    def send_and_lose(outbox: Outbox, outgoing: Outgoing, on_outcome: OnOutcome) -> None:
+    def send_and_lose(outbox: Outbox, outgoing: Outgoing, on_published: OnPublished) -> None:
         if outgoing.id == doubtful:
             lose(link)
-        send(outbox, outgoing, on_outcome)
+        send(outbox, outgoing, on_published)
 
     monkeypatch.setattr(Outbox, "send", send_and_lose)
     expected = rf"was lost .*reset by peer.*Confirmed in 'jobs', and perhaps still in 'jobs.dlq' .*: {doubtful}\. "
@@ -367,7 +417,7 @@ def test_link_lost_while_reading(vhost: Vhost, link: Link, monkeypatch: pytest.M
         return await take(dlq, most)
 
     monkeypatch.setattr(redrive_module._DeadLetterQueue, "take", take_and_lose)
-    with pytest.raises(BrokerUnreachable, match=r"was lost \(.*reset by peer.*\); redrive again once it answers$"):
+    with pytest.raises(BrokerUnreachable, match=r"was lost \(.*reset by peer.*\); try again once it answers$"):
         asyncio.run(redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id)))
 
     assert told == ["one", "two"]
@@ -383,7 +433,7 @@ def test_no_right_to_read(vhost: Vhost, redrive: Redrive) -> None:
     with vhost.limited_user(write=".*") as url:
         line = only_line(redrive("jobs", AMQP_URL=url))
 
-    assert "cannot read 'jobs.dlq'" in line
+    assert "the broker refused queue 'jobs.dlq'" in line
     assert line.endswith("give this user the read right on it")
     assert vhost.counts(jobs) == {DLQ: 1}
 
@@ -397,18 +447,17 @@ def test_worked_example(vhost: Vhost, redrive: Redrive, workers: Workers, tmp_pa
     submitted = run("producers.submit", "words.count", "--kwargs", '{"book": "drakula.txt"}', **environment)
     task_id = submitted.stdout.strip()
 
-    first = workers.drain(queue="words", tasks=("consumers.samples",), DATA_DIR=str(books))
+    first = workers.drain(queue="words", tasks=("leveret.consumers.samples",), DATA_DIR=str(books))
     tiers = [f"words.retry.{tier}" for tier in ("1.1s", "2.5s", "3.25s")]
     assert [event["waits_in"] for event in first.find("retry", id=task_id)] == tiers
     assert vhost.counts(words) == {"words.dlq": 1}
     told = redrive("words", "--dry-run")
-    assert told.stdout.strip() == task_id
-    assert "words.count, 4 attempts: FileNotFoundError" in told.stderr
-    assert "drakula.txt" in told.stderr
+    assert told.stdout.startswith(f"{task_id}  words.count, 4 attempts: FileNotFoundError")
+    assert "drakula.txt" in told.stdout
 
     (books / "dracula.txt").rename(books / "drakula.txt")
     assert redrive("words", "--id", task_id).returncode == 0
-    second = workers.drain(queue="words", tasks=("consumers.samples",), DATA_DIR=str(books))
-    assert [event["attempt"] for event in second.find("done", id=task_id)] == ["1/4"]
+    second = workers.drain(queue="words", tasks=("leveret.consumers.samples",), DATA_DIR=str(books))
+    assert [attempt_of(event) for event in second.find("done", id=task_id)] == [(1, 4)]
     assert vhost.counts(words) == {}
     assert [path.name for path in (tmp_path / "output").iterdir()] == [f"drakula.txt_{task_id}.json"]

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from leveret import Route
+from leveret.producers.examples.samples import TREASURE, treasure, words
+from leveret.topology.settings import CHECKOUT
 from tests.broker.support import Vhost, Worker, Workers, await_value, run
-from topology.names import Route
-from topology.samples import TREASURE, treasure, words
-from topology.settings import CHECKOUT
 
 SHARED = CHECKOUT.parent / "shared"
 STOP_WORDS = Path("nltk_data/corpora/stopwords/english")
-SAMPLES = ("consumers.samples",)
+SAMPLES = ("leveret.consumers.samples",)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def output(workers: Workers) -> Path:
 
 @pytest.fixture
 def books(workers: Workers, tmp_path: Path) -> Path:
-    """A DATA_DIR of the test's own, with the stop words as `data.fetch` leaves them."""
+    """A DATA_DIR of the test's own, with the stop words as `leveret fetch` leaves them."""
     folder = tmp_path / "books"
     stop_words = folder / "fetched" / STOP_WORDS
     stop_words.parent.mkdir(parents=True)
@@ -55,7 +55,7 @@ def drain_words(workers: Workers) -> Worker:
 def test_main_job(vhost: Vhost, workers: Workers, books: Path, output: Path) -> None:
     """Counted by plain splitting, each book has exactly the twenty words on record, in their order."""
     expected = json.loads((SHARED / "books" / "top20-split.json").read_text())
-    shutil.copy(SHARED / STOP_WORDS, books / "fetched" / STOP_WORDS)
+    workers.environment["NLTK_DATA"] = str(SHARED / "nltk_data")  # comes before any other that this machine may have
     vhost.declare(words)
     for book in expected:
         shutil.copy(SHARED / "books" / book, books)
@@ -64,9 +64,11 @@ def test_main_job(vhost: Vhost, workers: Workers, books: Path, output: Path) -> 
     worker = drain_words(workers)
 
     counted = {book: json.loads((output / f"{book}_the-id.json").read_text()) for book in expected}
-    assert {book: list(top.items()) for book, top in counted.items()} == {
+    assert {book: list(saved["words"].items()) for book, saved in counted.items()} == {
         book: list(top.items()) for book, top in expected.items()
     }
+    assert {book: saved["book"] for book, saved in counted.items()} == {book: book for book in expected}
+    assert {saved["stop_words"] for saved in counted.values()} == {str((SHARED / STOP_WORDS).parent)}
     assert len(worker.find("done")) == len(expected)
     assert names_in(output) == sorted(f"{book}_the-id.json" for book in expected)
     assert vhost.counts(words) == {}
@@ -83,7 +85,9 @@ def test_same_message_twice(vhost: Vhost, workers: Workers, books: Path, output:
 
     assert len(worker.find("done", id="the-id")) == 2
     assert names_in(output) == ["a.txt_the-id.json"]
-    assert json.loads((output / "a.txt_the-id.json").read_text()) == {"hare": 2, "tortoise": 1}
+    saved = json.loads((output / "a.txt_the-id.json").read_text())
+    assert "stopwords" in saved.pop("stop_words")
+    assert saved == {"book": "a.txt", "words": {"hare": 2, "tortoise": 1}}
 
 
 @contextlib.contextmanager
@@ -151,7 +155,7 @@ def test_output_cannot_be_saved(
     with trouble(output):
         before = names_in(output)
         worker = workers.start(queue="words", tasks=SAMPLES)
-        retry = worker.await_event("retry", id="the-id", attempt="1/4")
+        retry = worker.await_event("retry", id="the-id", attempt=1, of=4)
         assert worker.stop() == 0
         assert reason in retry["error"]
         assert names_in(output) == before
@@ -165,11 +169,11 @@ def test_output_cannot_be_saved(
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
 def test_demo(vhost: Vhost, workers: Workers, output: Path, terminal: bool) -> None:
     """The demonstration ends with 0, shows each text's top words, as they were saved, and where RabbitMQ is."""
-    command = [sys.executable, "-m", "producers.demo"]
+    command = [sys.executable, "-m", "leveret", "demo"]
     if terminal:
         status, shown = _run_on_a_terminal(command, workers.environment)
     else:
-        ended = run("producers.demo", **workers.environment)
+        ended = run("leveret", "demo", **workers.environment)
         status, shown = ended.returncode, ended.stdout
 
     assert status == 0, shown
@@ -177,7 +181,7 @@ def test_demo(vhost: Vhost, workers: Workers, output: Path, terminal: bool) -> N
     lines = shown.splitlines()
     for text in texts:
         (saved,) = output.glob(f"{text}_*.json")
-        top = "  ".join(f"{word} {count}" for word, count in list(json.loads(saved.read_text()).items())[:6])
+        top = "  ".join(f"{word} {count}" for word, count in list(json.loads(saved.read_text())["words"].items())[:6])
         (line,) = [line for line in lines if line.startswith(f"  {text} ")]
         assert line.rstrip().endswith(top)
     assert len(names_in(output)) == len(texts)
@@ -204,7 +208,7 @@ def test_demo_interrupted(vhost: Vhost, workers: Workers, books: Path, output: P
     for number in range(60):
         (books / f"{number}.txt").write_text("the hare ran past the tortoise " * 200_000)
     demo = subprocess.Popen(
-        [sys.executable, "-m", "producers.demo"],
+        [sys.executable, "-m", "leveret", "demo"],
         env=workers.environment,
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
@@ -245,7 +249,7 @@ def test_treasure(vhost: Vhost, workers: Workers, output: Path) -> None:
     """With a worker at work the treasure is found: stdout has the one file that holds it."""
     worker = workers.start(queue="treasure", tasks=SAMPLES)
 
-    ended = run("producers.treasure", "--files", "200", **workers.environment)
+    ended = run("leveret", "treasure", "--files", "200", **workers.environment)
 
     assert ended.returncode == 0, ended.stderr
     (found,) = ended.stdout.splitlines()
@@ -257,10 +261,10 @@ def test_treasure(vhost: Vhost, workers: Workers, output: Path) -> None:
 
 def test_treasure_without_a_worker(vhost: Vhost, workers: Workers, output: Path) -> None:
     """Without a worker it gives up with status 4 and says what to run; a worker that comes later finds it."""
-    ended = run("producers.treasure", "--files", "20", "--timeout", "0.5", **workers.environment)
+    ended = run("leveret", "treasure", "--files", "20", "--timeout", "0.5", **workers.environment)
 
     assert (ended.returncode, ended.stdout) == (4, "")
-    assert "python -m consumers.run --queue treasure" in ended.stderr
+    assert "leveret run treasure" in ended.stderr
     assert vhost.counts(treasure) == {"treasure": 20}
     workers.drain(queue="treasure", tasks=SAMPLES)
     (found,) = output.rglob("found.json")

@@ -11,14 +11,13 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from producers import Publisher
+from leveret import Publisher, Route, Settings, declare
+from leveret.topology.access.users import url_of
+from leveret.topology.local import finding
+from leveret.topology.names import dlq_name
+from leveret.topology.settings import mask
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, await_value, run, start_waiting_task
-from topology import broker
-from topology.declare import declare
-from topology.names import Route, dlq_name
-from topology.settings import Settings, mask
-from topology.users import url_of
 
 SECRET = "S3cret/pa:ss@w;o?r%d#"
 PIECES = ("S3cret", "ss@w", "ss%40w", "r%d", "r%25d")
@@ -74,18 +73,19 @@ def test_a_worker_at_work(url: str, vhost: Vhost, workers: Workers, tmp_path: Pa
 
 
 COMMANDS = {
-    "consumers.run": ["--queue", "jobs", "--tasks", JOBS],
-    "producers.submit": ["jobs.fail", "--tasks", JOBS],
-    "producers.redrive": ["jobs"],
-    "producers.treasure": ["--files", "1"],
-    "topology.declare": ["--tasks", JOBS],
-    "topology.broker": [],
-    "topology.users": ["--tasks", JOBS],
+    "run": ["consumers.run", "--queue", "jobs", "--tasks", JOBS],
+    "submit": ["producers.submit", "jobs.fail", "--tasks", JOBS],
+    "redrive": ["producers.redrive", "jobs"],
+    "treasure": ["leveret", "treasure", "--files", "1"],
+    "declare": ["topology.declare", "--tasks", JOBS],
+    "node": ["leveret", "node", "find"],
+    "users": ["topology.users", "--tasks", JOBS],
+    "demo": ["leveret", "demo"],
 }
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_a_command_that_fails(module: str, url: str, vhost: Vhost, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_command_that_fails(verb: str, url: str, vhost: Vhost, tmp_path: Path) -> None:
     """However the URLs are wrong, a command ends with an error that has no piece of a password in it."""
     place = urlsplit(url)
     nowhere = place._replace(path="/no-such-vhost").geturl()
@@ -100,7 +100,7 @@ def test_a_command_that_fails(module: str, url: str, vhost: Vhost, tmp_path: Pat
         {"AMQP_URL": wrong, "MANAGEMENT_URL": f"{vhost.broker.management_url}?{SECRET}"},
     ]
     for environment in environments:
-        ended = run(module, *COMMANDS[module], OUTPUT_DIR=str(tmp_path), **environment)
+        ended = run(*COMMANDS[verb], OUTPUT_DIR=str(tmp_path), **environment)
 
         assert ended.returncode != 0, environment
         assert_no_secret(ended.stdout + ended.stderr)
@@ -124,7 +124,7 @@ def test_what_is_shown_of_settings_and_brokers(url: str) -> None:
     for shown in (
         repr(Settings(url, url.replace("amqp", "http"))),
         mask(url),
-        repr(broker.Broker(url, url, "by hand")),
+        repr(finding.Broker(url, url, "by hand")),
     ):
         assert_no_secret(shown)
 
@@ -132,8 +132,8 @@ def test_what_is_shown_of_settings_and_brokers(url: str) -> None:
 def test_the_private_node_knows_nothing_of_our_environment() -> None:
     """A node is started with an environment of its own, so that AMQP_URL does not live on in it."""
     code = (
-        "from pathlib import Path; from topology import node_launch;"
-        "print(sorted(node_launch.environment(Path('x'), node_launch.Ports(1, 2, 3, 4)).items()))"
+        "from pathlib import Path; from leveret.topology.local import launch;"
+        "print(sorted(launch.environment(Path('x'), launch.Ports(1, 2, 3, 4)).items()))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], env={"AMQP_URL": SECRET}, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The command `python -m producers.submit`: ids on stdout for what the broker has, one clear line for a refusal."""
+"""The command `leveret submit`: ids on stdout for what the broker has, one clear line for a refusal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.support import Vhost, run
-from topology.samples import treasure, words
-from topology.settings import CHECKOUT
+from leveret import WorkQueue
+from leveret.producers.examples.samples import treasure, words
+from leveret.topology.settings import CHECKOUT
+from tests.broker.jobs import jobs
+from tests.broker.other_jobs import others
+from tests.broker.support import JOBS, Vhost, Workers, queues_of, run
 
 Ended = subprocess.CompletedProcess[str]
 Submit = Callable[..., Ended]
 BOOK = '{"book": "a.txt"}'
+OTHER_JOBS = "tests.broker.other_jobs"
 
 
 @pytest.fixture
@@ -48,13 +52,13 @@ def kwargs_by_id(vhost: Vhost, queue: str = words.name) -> dict[str, object]:
 
 def lies_nowhere(vhost: Vhost) -> bool:
     """Whether no queue of the virtual host holds a message."""
-    return not any(vhost.count(queue["name"]) for queue in vhost.api("GET", f"queues/{vhost.name}"))
+    return not any(map(vhost.count, vhost.queues()))
 
 
 def only_line(ended: Ended) -> str:
     """Return the one line of a refusal, having seen that there is nothing else."""
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("producers.submit: ")
+    assert line.startswith("leveret submit: ")
     assert (ended.returncode, ended.stdout) == (1, "")
     return line
 
@@ -87,17 +91,84 @@ def test_sample_job(vhost: Vhost, submit: Submit, tmp_path: Path) -> None:
             {"book": "a.txt"},
         ),
         (["other.task", "--kwargs", BOOK, "--exchange", "fanout"], words.name, {"book": "a.txt"}),
+        (["words.count", "book=a.txt", "top=5"], words.name, {"book": "a.txt", "top": 5}),
         (["words.count", "--kwargs", '{"book": "ä\\ud83d\\ude00"}'], words.name, {"book": "ä😀"}),
     ],
 )
 def test_ways(vhost: Vhost, submit: Submit, options: list[str], queue: str, arguments: object) -> None:
     """One task goes into the queue its options name and into no other, with its arguments."""
+    vhost.declare(words, treasure)
+
     ended = submit(*options)
 
     assert (ended.returncode, ended.stderr) == (0, "")
     (task_id,) = ended.stdout.splitlines()
     assert kwargs_by_id(vhost, queue) == {task_id: arguments}
     assert lies_nowhere(vhost)
+
+
+@pytest.mark.parametrize(
+    ("options", "declared"),
+    [
+        (["words.count", "--kwargs", BOOK], {words}),
+        (["words.count", "--kwargs", BOOK, "--queue", "treasure"], {treasure}),
+        (["jobs.fail", "--tasks", JOBS], {jobs}),
+        (["jobs.fail", "--tasks", JOBS, "--tasks", OTHER_JOBS], {jobs}),
+        (["jobs.fail", "--tasks", f"{JOBS},{OTHER_JOBS}", "--queue", "others"], {others}),
+        (["jobs.fail", "--tasks", f"{JOBS},{OTHER_JOBS}", "--exchange", "fanout"], {jobs, others}),
+    ],
+)
+def test_the_queue_it_is_for_is_declared(
+    vhost: Vhost, submit: Submit, options: list[str], declared: set[WorkQueue]
+) -> None:
+    """The first message for a queue that a loaded module has declares that queue, and no other of the module."""
+    ended = submit(*options)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert vhost.queues() == queues_of(*declared)
+    assert {queue.name for queue in declared} == {name for name in vhost.queues() if vhost.count(name)}
+    assert [vhost.ids_in(queue.name) for queue in declared] == [ended.stdout.split()] * len(declared)
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> dict[str, str]:
+    """The environment in which a module of somebody's own, `mail_app`, is found."""
+    (tmp_path / "mail_app.py").write_text(
+        "from leveret import WorkQueue, task\nmail = WorkQueue('mail', retry_delays=())\n"
+        "@task('mail.send', queue=mail)\ndef send(to): pass\n"
+    )
+    return {"PYTHONPATH": f"{CHECKOUT}:{tmp_path}"}
+
+
+def test_samples_are_nobody_elses(vhost: Vhost, submit: Submit, mail: dict[str, str]) -> None:
+    """A task of one's own declares its own queue, and neither the samples' queues nor what nothing here knows."""
+    line = only_line(submit("mail.send", "to=a@example.org", **mail))
+    assert "'tasks.topic'" in line
+    assert "leveret declare -a MODULE" in line
+    assert vhost.queues() == set()
+
+    ended = submit("mail.send", "to=a@example.org", "--tasks", "mail_app", **mail)
+
+    assert ended.returncode == 0
+    assert vhost.queues() == {"mail", "mail.dlq"}
+    assert kwargs_by_id(vhost, "mail") == {ended.stdout.strip(): {"to": "a@example.org"}}
+
+
+def test_modules_may_be_set(vhost: Vhost, submit: Submit, mail: dict[str, str]) -> None:
+    """LEVERET_TASKS names the modules where the command names none."""
+    ended = submit("mail.send", "to=a@example.org", LEVERET_TASKS="mail_app", **mail)
+
+    assert ended.returncode == 0
+    assert kwargs_by_id(vhost, "mail") == {ended.stdout.strip(): {"to": "a@example.org"}}
+
+
+def test_before_the_first_worker(submit: Submit, workers: Workers, tmp_path: Path) -> None:
+    """What is submitted on a fresh broker waits for the worker that comes later, and runs."""
+    ended = submit("jobs.write", f"path={tmp_path / 'ran'}", "--tasks", JOBS)
+
+    workers.drain()
+
+    assert [line.split()[:2] for line in (tmp_path / "ran").read_text().splitlines()] == [[ended.stdout.strip(), "1"]]
 
 
 LINES: Mapping[str, str] = {
@@ -160,6 +231,7 @@ def test_file_that_is_no_utf8(vhost: Vhost, environment: dict[str, str], tmp_pat
 
 def test_file_nobody_takes(vhost: Vhost, submit: Submit, tmp_path: Path) -> None:
     """When no queue takes the tasks of a file, every line is reported, the first twenty with the reason."""
+    vhost.declare(words)
     (tmp_path / "jobs.jsonl").write_text((BOOK + "\n") * 30)
 
     ended = submit("wrods.count", "--file", str(tmp_path / "jobs.jsonl"))
@@ -192,25 +264,53 @@ def test_file_of_20000_lines(vhost: Vhost, submit: Submit, tmp_path: Path) -> No
         (["words.count", "--args", BOOK], ["--args must be an array"]),
         (["words.count", "--kwargs", '{"a": Infinity}'], ["--kwargs is not JSON: Infinity"]),
         (["wrods.count"], ["'tasks.topic'", "'wrods.count'", "nearest binding is 'words.#'"]),
-        (["words.count", "--queue", "wrods"], ["'tasks.direct'", "'wrods'", "nearest binding is 'words'"]),
-        (["words.count", "--exchange", "direct"], ["--exchange direct needs a queue"]),
+        (["words.count", "book=a", "--queue", "wrods"], ["'tasks.direct'", "'wrods'", "nearest binding is 'words'"]),
+        (["words.count"], ["'words.count' cannot be called like this", "missing a required argument: 'book'"]),
+        (["words.count", "bok=a"], ["'words.count' cannot be called like this", "called with bok=…"]),
+        (["jobs.wirte", "--tasks", JOBS], ["no task 'jobs.wirte' for queue 'jobs' in " + JOBS, "'jobs.write'?"]),
         (["words.count", "--file", "/no/such/file"], ["--file /no/such/file cannot be read: No such file"]),
         (["words.count", "--file", "/"], ["--file / cannot be read: Is a directory"]),
         (["words.count", "--tasks", "no_such_module"], ["there is no module 'no_such_module'"]),
-        (["words.count", "--routing-key", "ä" * 128], ["--routing-key 'ää", "longer than the 255 bytes of AMQP"]),
-        (["words.count", "--queue", "caf\udce9"], ["--queue 'caf\\udce9' is no text"]),
+        (["words.count", "--routing-key", "ä" * 128], ["routing key 'ää", "longer than the 255 bytes of AMQP"]),
+        (["words.count", "--queue", "caf\udce9"], ["queue 'caf\\udce9' is no text"]),
         (["x" * 256], ["cannot name a task"]),
     ],
 )
 def test_refused_options(vhost: Vhost, submit: Submit, options: list[str], texts: list[str]) -> None:
     """Options that cannot work are one line that says which and why, exit status 1, and no message."""
+    vhost.declare(words, treasure)
+
     line = only_line(submit(*options))
 
     assert [text for text in texts if text not in line] == []
     assert lies_nowhere(vhost)
 
 
-@pytest.mark.parametrize("declare", [[], ["--no-declare"]], ids=["", "--no-declare"])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["words.count", "--exchange", "direct"], "--exchange direct needs a queue"),
+        (["words.count", "book=a", "--queue", "words", "--exchange", "topic"], "give nothing beside it"),
+        (["words.count", "book=a", "--queue", ""], "it is empty"),
+        (["words.count", "book=a", "--no-declare"], "there is no option --no-declare"),
+        (["words.count", "book=a", "--timeout", "0"], "no number of seconds"),
+        (["words.count", "book"], "'book' is no KEY=VALUE"),
+        (["words.count", "book=a", "--file", "-"], "--file brings the arguments"),
+        (["--kwargs", BOOK], "name the task"),
+    ],
+)
+def test_wrong_usage(vhost: Vhost, submit: Submit, options: list[str], text: str) -> None:
+    """Options that nobody can mean are one line that ends in where to look, exit status 2, and no message."""
+    ended = submit(*options)
+
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert line.startswith("leveret submit: ")
+    assert line.endswith("; see leveret submit --help")
+    assert text in line
+    assert vhost.queues() == set()
+
+
 @pytest.mark.parametrize(
     ("make_url", "texts"),
     [
@@ -225,10 +325,10 @@ def test_refused_options(vhost: Vhost, submit: Submit, options: list[str], texts
     ids=["wrong password", "no vhost", "no broker", "no URL", "http", "no port", "no AMQP"],
 )
 def test_broker_that_cannot_be_used(
-    vhost: Vhost, submit: Submit, make_url: Callable[[Vhost], str], texts: list[str], declare: list[str]
+    vhost: Vhost, submit: Submit, make_url: Callable[[Vhost], str], texts: list[str]
 ) -> None:
     """A broker that cannot be used is one line that says why, and never shows a password."""
-    line = only_line(submit("words.count", "--kwargs", BOOK, *declare, AMQP_URL=make_url(vhost)))
+    line = only_line(submit("words.count", "--kwargs", BOOK, AMQP_URL=make_url(vhost)))
 
     assert [text for text in texts if text not in line] == []
     assert "secret" not in line
@@ -242,25 +342,35 @@ def test_no_texts(vhost: Vhost, submit: Submit, tmp_path: Path) -> None:
     assert lies_nowhere(vhost)
 
 
-def test_nothing_declared(vhost: Vhost, submit: Submit) -> None:
-    """With --no-declare on a fresh broker one line says what is missing and how to declare it; nothing is."""
-    line = only_line(submit("words.count", "--no-declare"))
-
-    assert "no exchange 'tasks.topic'" in line
-    assert "python -m topology.declare" in line
-    assert vhost.api("GET", f"queues/{vhost.name}") == []
-
-
-def test_account_without_the_configure_right(vhost: Vhost, submit: Submit) -> None:
-    """An account that may only write submits with --no-declare, and without it is told to use that."""
-    vhost.declare(words)
-
+def test_account_without_the_configure_right(vhost: Vhost, submit: Submit, tmp_path: Path) -> None:
+    """An account that may only write is told who is to declare; where somebody else declared, its messages arrive."""
+    (tmp_path / "jobs.jsonl").write_text((BOOK + "\n") * 3)
     with vhost.limited_user(write=r"^tasks\.") as url:
         refusal = only_line(submit("words.count", "--kwargs", BOOK, AMQP_URL=url))
-        ended = submit("words.count", "--kwargs", BOOK, "--no-declare", AMQP_URL=url)
+        refusals = submit("words.count", "--file", str(tmp_path / "jobs.jsonl"), AMQP_URL=url)
+        nothing = vhost.queues()
+        vhost.declare(words)
+        ended = submit("words.count", "--kwargs", BOOK, AMQP_URL=url)
 
-    assert "--no-declare" in refusal
+    cure = "this user may not declare it; let another declare it: leveret declare -a leveret.consumers.samples.words"
+    assert refusal.endswith(cure)
+    assert "secret" not in refusal
+    assert (refusals.returncode, refusals.stdout, refusals.stderr.count(cure)) == (1, "", 3)
+    assert nothing == set()
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert kwargs_by_id(vhost) == {ended.stdout.strip(): {"book": "a.txt"}}
+
+
+def test_a_queue_in_the_way(vhost: Vhost, submit: Submit) -> None:
+    """When the queue cannot be declared as the module has it, one line says why, and nothing is submitted."""
+    with vhost.connect() as connection:
+        connection.channel().queue_declare("words.dlq", durable=True)
+
+    line = only_line(submit("words.count", "--kwargs", BOOK))
+
+    assert "queue 'words.dlq' exists with another x-queue-type" in line
+    assert "rabbitmqctl delete_queue words.dlq" in line
+    assert lies_nowhere(vhost)
 
 
 @pytest.mark.parametrize("lines", [0, 5_000])

@@ -11,17 +11,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from producers import Publisher
+from leveret import BrokerUnreachable, ConfirmTimeout, Publisher, Settings, declare
+from leveret.topology.link.connection import check
+from leveret.topology.local.finding import Broker
+from leveret.topology.names import dlq_name
+from leveret.topology.settings import load
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, await_value, run
 from tests.certificates import Authority
-from topology.broker import Broker
-from topology.connection import check
-from topology.declare import declare
-from topology.errors import BrokerUnreachable, ConfirmTimeout
-from topology.names import dlq_name
-from topology.settings import Settings, load
 
 
 class Tls(NamedTuple):
@@ -76,10 +74,10 @@ def test_a_task_runs_from_end_to_end(tls: Tls, vhost: Vhost, workers: Workers, t
         failing = publisher.submit("jobs.reject")
         retried = publisher.submit("jobs.fail_once")
     worker = workers.drain(**environment)
-    assert worker.find("done", id=retried, attempt="2/3")
+    assert worker.find("done", id=retried, attempt=2, of=3)
     assert ran.read_text().split()[0] == submitted.stdout.strip()
     assert vhost.counts(jobs) == {dlq_name("jobs"): 1}
-    redriven = run("producers.redrive", "jobs", **environment)
+    redriven = run("producers.redrive", "jobs", "--quiet", **environment)
     assert redriven.stdout.split() == [failing], redriven.stderr
     assert vhost.ids_in("jobs") == [failing]
 
@@ -167,13 +165,20 @@ def test_ports_that_speak_the_other_language(tls: Tls, vhost: Vhost) -> None:
     assert_refused(to_tls, "use amqps:// if this is its TLS port")
 
 
-@pytest.mark.parametrize("command", ["consumers.run", "producers.submit", "topology.declare", "topology.broker"])
-def test_a_command_that_is_refused(tls: Tls, vhost: Vhost, command: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("consumers.run", "--queue", "jobs", "--tasks", JOBS),
+        ("producers.submit", "jobs.fail", "--tasks", JOBS),
+        ("topology.declare", "--tasks", JOBS),
+        ("leveret", "node", "find"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_refused(tls: Tls, vhost: Vhost, command: tuple[str, ...]) -> None:
     """Every command ends with one line that names the cause, without the password and without a traceback."""
-    options = {"consumers.run": ["--queue", "jobs"], "producers.submit": ["jobs.fail"], "topology.broker": []}
-    tasks = [] if command == "topology.broker" else ["--tasks", JOBS]
     environment = tls.environment(vhost, TLS_CA_FILE="", MANAGEMENT_URL=vhost.broker.management_url)
-    ended = run(command, *options.get(command, []), *tasks, **environment)
+    ended = run(*command, **environment)
 
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()

@@ -9,10 +9,11 @@ from pathlib import Path
 import pika
 import pytest
 
+from leveret import Route
+from leveret.topology.message import FAILURE_HEADERS, new_id
+from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
-from tests.broker.support import Dead, Vhost, Workers, await_value
-from topology.message import FAILURE_HEADERS, new_id
-from topology.names import Route, dlq_name
+from tests.broker.support import Dead, Vhost, Workers, attempt_of, await_value
 
 DLQ = dlq_name(jobs.name)
 ENTRIES: dict[str, Callable[[str], Route]] = {
@@ -44,7 +45,7 @@ def test_done_leaves_nothing_behind(vhost: Vhost, workers: Workers, tmp_path: Pa
     worker = workers.drain()
 
     assert len((tmp_path / "ran").read_text().splitlines()) == 1
-    assert len(worker.find("done", task="jobs.write", attempt="1/3")) == 1
+    assert len(worker.find("done", task="jobs.write", attempt=1, of=3)) == 1
     assert vhost.counts(jobs) == {}
 
 
@@ -82,7 +83,7 @@ def test_retry_succeeds_under_the_same_id(vhost: Vhost, workers: Workers, entry:
 
     worker = workers.drain()
 
-    assert [event["attempt"] for event in worker.find("done", id=task_id)] == ["2/3"]
+    assert [attempt_of(event) for event in worker.find("done", id=task_id)] == [(2, 3)]
     assert vhost.counts(jobs) == {}
 
 
@@ -95,7 +96,7 @@ def test_fanout_repeats_only_where_it_failed(vhost: Vhost, workers: Workers) -> 
 
     worker = workers.drain("--queue", "others", tasks=("tests.broker.jobs", "tests.broker.other_jobs"))
 
-    assert sorted((e["queue"], e["attempt"]) for e in worker.find("done")) == [("jobs", "2/3"), ("others", "2/2")]
+    assert sorted((e["queue"], attempt_of(e)) for e in worker.find("done")) == [("jobs", (2, 3)), ("others", (2, 2))]
     assert len(worker.find("retry")) == 2
     assert vhost.counts(jobs) == {}
     assert vhost.counts(other_jobs.others) == {}
@@ -139,7 +140,7 @@ def test_every_failure_is_one_attempt(
 
     worker = workers.drain("--prefetch", "20")
 
-    assert [event["attempt"] for event in worker.find("retry")] == ["1/3", "2/3"]
+    assert [attempt_of(event) for event in worker.find("retry")] == [(1, 3), (2, 3)]
     assert len(ran.read_text().splitlines()) == 10
     assert vhost.counts(jobs) == {DLQ: 1}
     told = reason(vhost.take_one(DLQ))

@@ -1,4 +1,4 @@
-"""A worker's life: start, drain, stop, being killed, losing its broker."""
+"""A worker's life: start, running until all is done, stop, being killed, losing its broker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from producers import Publisher
+from leveret import Publisher, Route, TaskMessage
+from leveret.topology.message import new_id
+from leveret.topology.names import dlq_name
+from leveret.topology.settings import CHECKOUT
 from tests.broker.jobs import jobs
+from tests.broker.other_jobs import others
 from tests.broker.support import (
     JOBS,
     Restart,
     Vhost,
     Worker,
     Workers,
+    attempt_of,
     await_value,
     child_that_runs,
     children_of,
@@ -26,9 +31,6 @@ from tests.broker.support import (
     run,
     start_waiting_task,
 )
-from topology.message import TaskMessage, new_id
-from topology.names import Route, dlq_name
-from topology.settings import CHECKOUT
 
 STOPPED, HANDED_BACK = 0, 3
 
@@ -47,7 +49,7 @@ def test_without_declaring_a_missing_queue_is_an_error(workers: Workers) -> None
 
     assert worker.wait() == 1
     assert "no queue 'jobs' in vhost" in worker.text
-    assert "python -m topology.declare" in worker.text
+    assert "leveret declare" in worker.text
     assert "Traceback" not in worker.text
 
 
@@ -67,7 +69,7 @@ def test_no_right_to_declare(vhost: Vhost, workers: Workers) -> None:
 
         vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "the-id")
         worker = workers.drain("--no-declare", AMQP_URL=limited)
-        assert [event["attempt"] for event in worker.find("done")] == ["2/3"]
+        assert [attempt_of(event) for event in worker.find("done")] == [(2, 3)]
     finally:
         vhost.api("DELETE", f"users/{user}")
 
@@ -152,20 +154,20 @@ def test_heartbeats_hold_while_a_task_holds_the_gil(vhost: Vhost, workers: Worke
 
     worker = workers.drain(HEARTBEAT_SECONDS="1")
 
-    assert [event["attempt"] for event in worker.find("done", id="the-id")] == ["1/3"]
+    assert [attempt_of(event) for event in worker.find("done", id="the-id")] == [(1, 3)]
     assert worker.find("lost the broker") == []
 
 
 def close_connections(vhost: Vhost, name: str) -> None:
-    """Close every connection of this name in the virtual host, as an operator can."""
+    """Close every connection whose name begins like this in the virtual host, as an operator can."""
     for connection in vhost.api("GET", f"vhosts/{vhost.name}/connections"):
-        if connection["client_properties"].get("connection_name", "") == name:
+        if connection["client_properties"].get("connection_name", "").startswith(name):
             vhost.api("DELETE", f"connections/{connection['name'].replace(' ', '%20').replace('>', '%3E')}")
 
 
 def lose_connection(vhost: Vhost, worker: Worker) -> None:
     def look() -> bool:
-        close_connections(vhost, "leveret worker")
+        close_connections(vhost, f"leveret worker of {jobs.name} at ")
         return bool(worker.find("lost the broker"))
 
     await_value(look, "the worker to notice")
@@ -277,6 +279,28 @@ def test_two_queues_at_once(vhost: Vhost, workers: Workers) -> None:
     assert [event["queue"] for event in worker.find("done")] == ["jobs"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["jobs", "others", "--until-empty"],
+        ["jobs,others", "--until-empty"],
+        ["jobs", "--queue", "others", "--until-empty"],
+        ["--until-empty"],
+        ["--queue", "others,jobs", "--drain"],
+    ],
+)
+def test_ways_to_name_queues(vhost: Vhost, workers: Workers, options: list[str]) -> None:
+    """As arguments, as options, or as all of the modules'; and ending when they are empty has a former name."""
+    vhost.declare(jobs, others)
+    for queue in (jobs, others):
+        vhost.publish_task(Route.direct(queue.name), "jobs.fail_once", f"in-{queue.name}")
+
+    ended = run("leveret", "run", *options, "-a", f"{JOBS},tests.broker.other_jobs", **workers.environment)
+
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert vhost.counts(jobs) == vhost.counts(others) == {}
+
+
 def test_coroutines_run(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """An `async def` task runs and knows its attempt."""
     vhost.declare(jobs)
@@ -294,7 +318,7 @@ def test_closed_standard_streams_are_no_reason_not_to_work(
     """As some service managers start a process; what is printed goes nowhere, and not into a connection."""
     vhost.declare(jobs)
     vhost.publish_task(Route.direct(jobs.name), "jobs.write", "the-id", path=str(tmp_path / "ran"))
-    command = f"{sys.executable} -m consumers.run --queue jobs --tasks {JOBS} --drain {closed}"
+    command = f"{sys.executable} -m consumers.run --queue jobs --tasks {JOBS} --until-empty {closed}"
 
     assert subprocess.call(command, shell=True, env=workers.environment, cwd=CHECKOUT) == STOPPED
     assert (tmp_path / "ran").read_text().startswith("the-id 1 ")
@@ -317,7 +341,7 @@ def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
     """What keeps a worker from starting is said in one line that names it, with exit status 1."""
     (tmp_path / "broken_tasks.py").write_text("raise RuntimeError('not today')")
     (tmp_path / "twice.py").write_text(
-        "from consumers import task\nfrom topology import WorkQueue\nq = WorkQueue('q')\n"
+        "from leveret import WorkQueue, task\nq = WorkQueue('q')\n"
         "@task('q.a', queue=q)\ndef one(): pass\n@task('q.a', queue=q)\ndef two(): pass\n"
     )
     path = {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}", "AMQP_URL": vhost.amqp_url}
@@ -326,7 +350,8 @@ def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
         (path, ["--queue", "words", "--tasks", "no_such_module"], "there is no module 'no_such_module'"),
         (path, ["--queue", "words", "--tasks", "broken_tasks"], "RuntimeError: not today"),
         (path, ["--queue", "q", "--tasks", "twice"], "task 'q.a' is defined twice"),
-        (path, ["--queue", "wrods"], "did you mean 'words'?"),
+        (path, ["--queue", "wrods"], "no task module is named"),
+        (path, ["wrods", "--tasks", "leveret.consumers.samples"], "did you mean 'words'?"),
         ({**path, "AMQP_URL": "amqp://localhost:1/"}, ["--queue", "words"], "does not answer"),
         ({**path, "AMQP_URL": wrong}, ["--queue", "words"], "refused user"),
         ({**path, "AMQP_URL": vhost.amqp_url + "-nope"}, ["--queue", "words"], "has no virtual host"),
@@ -336,7 +361,7 @@ def test_errors_before_work_are_one_line(vhost: Vhost, tmp_path: Path) -> None:
         ended = run("consumers.run", *options, **environment)
 
         assert ended.returncode == 1, (options, ended)
-        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("consumers.run: ")]
+        (line,) = [line for line in ended.stderr.splitlines() if line.startswith("leveret run: ")]
         assert text in line
         assert "Traceback" not in ended.stderr
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from leveret import LeveretError
 from tests.faults import results
 from tests.faults.brokers import PRIVATE, opened
 from tests.faults.row import Result, Row
 from tests.faults.rows import ROWS, find
 from tests.faults.running import run_all
-from topology.errors import LeveretError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from leveret import Settings
+from leveret.topology.access.management import Management
+from leveret.topology.local.finding import Broker
 from tests.faults.nodes import CommandNodes, Nodes, PrivateNodes
-from topology.broker import Broker
-from topology.management import Management
-from topology.settings import Settings
 
 PRIVATE = "private"
 # A cluster's side without a majority has to stop; RabbitMQ before 4.0 is told so, later ones know nothing else.

@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from consumers import Reject, current_attempt, task
+from leveret import Reject, WorkQueue, current_attempt, task
 from tests.faults.records import FINISHED, STARTED, append
-from topology import WorkQueue
 
 EXECUTIONS = "FAULTS_EXECUTIONS"
 """The environment variable that names the log of executions."""
@@ -27,7 +26,6 @@ faults = WorkQueue("faults", topics=("faults.#",), retry_delays=(0.3, 0.6, 1.2),
 def _logged() -> Iterator[int]:
     """Log that this attempt begins and, if nothing was raised, that it finished; yields its number."""
     attempt = current_attempt()
-    assert attempt
     path = Path(os.environ[EXECUTIONS])
     append(path, attempt.id, attempt.number, os.getpid(), STARTED)
     yield attempt.number

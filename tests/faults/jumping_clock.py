@@ -1,4 +1,4 @@
-"""A worker whose wall clock jumps: `time.time` is off by up to an hour, by another amount every moment."""
+"""A worker whose wall clock jumps: it is off by up to an hour, by another amount every moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import sys
 import time
 
-from consumers import run
+from leveret.__main__ import main
 
 _EVERY_SECONDS = 0.2
 _FARTHEST_SECONDS = 3600.0
@@ -23,8 +23,9 @@ def _jump() -> None:
         return now + dice.uniform(-_FARTHEST_SECONDS, _FARTHEST_SECONDS)
 
     time.time = jumping
+    time.time_ns = lambda: int(jumping() * 1e9)
 
 
 if __name__ == "__main__":
     _jump()
-    sys.exit(run.main())
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -12,13 +12,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from producers import Publisher
+from leveret import Publisher, TaskMessage
+from leveret.topology.link.outbox import Outbox
 from tests.faults import records
 from tests.faults.producing import submit_each
-from topology.message import TaskMessage
-from topology.outbox import Outbox
 
 PUBLISHED, CONFIRMED = "published", "confirmed"
 
@@ -39,15 +37,15 @@ def _kill_after_publish(last: int) -> None:
 
 def _kill_at_confirm(last: int) -> None:
     """Be killed when the broker's word on so many has arrived, before it is heeded."""
-    honest = Outbox._on_confirm
+    honest = Outbox.on_confirm
     confirms = itertools.count(1)
 
-    def on_confirm(outbox: Outbox, channel: Any, last_tag: int, multiple: bool, refused: bool) -> None:
+    def on_confirm(outbox: Outbox, last_tag: int, multiple: bool, refused: bool) -> None:
         if next(confirms) == last:
             os.kill(os.getpid(), signal.SIGKILL)
-        honest(outbox, channel, last_tag, multiple, refused)
+        honest(outbox, last_tag, multiple, refused)
 
-    Outbox._on_confirm = on_confirm  # type: ignore[method-assign, assignment]
+    Outbox.on_confirm = on_confirm  # type: ignore[method-assign, assignment]
 
 
 def main() -> int:

@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from consumers import run
-from topology.errors import LeveretError
-from topology.outbox import OnOutcome, Outbox, Outgoing
+from leveret import LeveretError
+from leveret.__main__ import main
+from leveret.topology.link.outbox import OnPublished, Outbox, Outgoing
 
 
 def _arm() -> None:
@@ -17,17 +17,19 @@ def _arm() -> None:
     confirms = itertools.count(1)
     last = int(os.environ["KILL_AT_CONFIRM"])
 
-    def send(outbox: Outbox, outgoing: Outgoing, on_outcome: OnOutcome) -> None:
+    def send(
+        outbox: Outbox, outgoing: Outgoing, on_published: OnPublished, timeout_seconds: float | None = None
+    ) -> None:
         def killed_or_told(error: LeveretError | None) -> None:
             if error is None and next(confirms) == last:
                 os.kill(os.getpid(), signal.SIGKILL)
-            on_outcome(error)
+            on_published(error)
 
-        honest(outbox, outgoing, killed_or_told)
+        honest(outbox, outgoing, killed_or_told, timeout_seconds)
 
     Outbox.send = send  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
     _arm()
-    sys.exit(run.main())
+    sys.exit(main(["run", *sys.argv[1:]]))

@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from leveret import BrokerError
+from leveret.topology.errors import NodeError
+from leveret.topology.link.connection import check
+from leveret.topology.local import process
+from leveret.topology.local.launch import Ports, environment, find_server, free_ports, launch, log_of
+from leveret.topology.local.process import Node
 from tests.broker.support import await_value
-from topology import node_process
-from topology.connection import check
-from topology.errors import BrokerError, NodeError
-from topology.node_launch import Ports, environment, find_server, free_ports, launch, log_of
-from topology.node_process import Node
 
 _COMMAND_SECONDS = 180.0
 _END_SECONDS = 60.0
@@ -129,7 +130,7 @@ class PrivateNodes(Nodes):
         node = self._nodes.get(number)
         if node is None or not node.is_alive():
             node = self._nodes[number] = self._launch(number)
-        missing = node_process.wait_until_ready(node)
+        missing = process.wait_until_ready(node)
         if missing:
             self._made = False  # the log stays, for whoever wants to know why
             raise NodeError(f"{node.name} did not start: {missing}; see {log_of(node.folder)}")
@@ -151,8 +152,8 @@ class PrivateNodes(Nodes):
 
     def _end(self, number: int, how: signal.Signals) -> None:
         node = self._nodes[number]
-        node_process.send(node, how)
-        node_process.until(lambda: not node.is_alive(), _END_SECONDS)
+        process.send(node, how)
+        process.until(lambda: not node.is_alive(), _END_SECONDS)
         if node.is_alive():
             raise NodeError(f"{node.name}, process {node.pid}, outlived {how.name}; see {log_of(node.folder)}")
 
@@ -176,7 +177,7 @@ class PrivateNodes(Nodes):
             if node.is_alive():
                 self.kill(number)
         for node in list(self._nodes.values())[:1]:
-            node_process.forget(node)  # ends the epmd of all
+            process.forget(node)  # ends the epmd of all
         if self._made:
             shutil.rmtree(self._folder)
 

@@ -8,11 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from producers import Publisher
+from leveret import LeveretError, Publisher, Route, TaskMessage
 from tests.faults.records import CONFIRMED, UNKNOWN, append
-from topology.errors import LeveretError
-from topology.message import TaskMessage
-from topology.names import Route
 
 
 def submit_each(

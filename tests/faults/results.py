@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from leveret.topology.settings import CHECKOUT
 from tests.faults.row import Result
 from tests.faults.rows import ROWS
-from topology.settings import CHECKOUT
 
 RESULTS = CHECKOUT / "tests" / "faults" / "results.json"
 DOCUMENT = CHECKOUT / "docs" / "faults.md"

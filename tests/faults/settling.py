@@ -12,11 +12,11 @@ from typing import Any
 
 import pika.exceptions
 
+from leveret.topology.names import dlq_name
+from leveret.topology.objects import objects_of
 from tests.broker.support import Worker
 from tests.faults.jobs import faults
 from tests.faults.stage import MARK, Stage
-from topology.names import dlq_name
-from topology.objects import objects_of
 
 _EXIT_SECONDS = 45.0
 _CLEAN_SECONDS = 45.0

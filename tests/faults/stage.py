@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from producers import Publisher
+from leveret import Publisher, Route, TaskMessage
 from tests.broker.support import Dead, Vhost, Worker, Workers, await_value
 from tests.faults import jobs, records
 from tests.faults.brokers import Place
@@ -24,8 +24,6 @@ from tests.faults.oracle import Account
 from tests.faults.producing import Load, submit_each
 from tests.faults.records import Execution
 from tests.faults.row import Row
-from topology.message import TaskMessage
-from topology.names import Route
 
 PREFETCH = 8
 """What a worker holds in rows in which it loses its connection, and so what may run twice at most."""
@@ -212,7 +210,7 @@ class Stage:
             known = [
                 (one["name"], one.get("connected_at"))  # a port, and so a name, may come again
                 for one in self.vhost.api("GET", f"vhosts/{self.vhost.name}/connections")
-                if one.get("client_properties", {}).get("connection_name") == "leveret worker"
+                if one.get("client_properties", {}).get("connection_name", "").startswith("leveret worker of ")
                 and user in ("", one.get("user"))
             ]
             known = [one for one in known if one not in self._closed]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from consumers import child_handle
-from consumers.child_handle import BEGIN_SECONDS, ChildHandle, _death
-from consumers.outcome import Ending
-from consumers.slots import Begun, Slots
+from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.outcome import Ending
+from leveret.consumers.running import child_handle
+from leveret.consumers.running.child_handle import BEGIN_SECONDS, ChildHandle
+from leveret.consumers.running.deaths import death_of
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from consumers.slots import Begun, Slots
 )
 def test_every_way_to_die_is_told(exit_status: int, told: str) -> None:
     """Each exit status is put into words, those of signals without a name too."""
-    outcome = _death(Begun(1, 0.0, math.inf, "mail.send"), "", exit_status)
+    outcome = death_of(Begun(1, 0.0, math.inf, 1, "mail.send"), "", exit_status)
 
     assert outcome.ending is Ending.PROCESS_DIED
     assert outcome.failure is not None
@@ -41,7 +42,7 @@ def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatc
     async def look() -> None:
         nonlocal now
         forkserver: Any = SimpleNamespace(fork=lambda _index, child_end, _tokens: child_end.close())
-        child = ChildHandle(0, forkserver, Slots(1), lambda _child: None)
+        child = ChildHandle(0, forkserver, Board(1), lambda _child: None)
         child.start()
         properties = SimpleNamespace(content_type=None, content_encoding=None)
         queue = SimpleNamespace(name="words")

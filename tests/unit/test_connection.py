@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
 import socket
 import threading
@@ -14,10 +15,21 @@ import pytest
 from pika import frame, spec
 from pika.channel import Channel
 
-from topology import connection
-from topology.connection import backoff_seconds, check, check_any, close, connect, declaring, open_channel, parameters
-from topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
-from topology.settings import Settings
+from leveret.topology.apply import connecting
+from leveret.topology.apply.connecting import declaring
+from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable, SettingsError
+from leveret.topology.link import connection
+from leveret.topology.link import parameters as parameters_module
+from leveret.topology.link.asking import open_channel
+from leveret.topology.link.connection import (
+    backoff_seconds,
+    check,
+    check_any,
+    close,
+    connect,
+)
+from leveret.topology.link.parameters import host_and_pid, parameters
+from leveret.topology.settings import Settings
 
 Answers = Mapping[Any, bytes | Callable[[int], bytes]]
 """What is sent when a method comes, perhaps made for the number of its channel."""
@@ -105,7 +117,8 @@ async def connect_and_close(urls: str) -> str:
 
 def test_a_silent_broker(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that accepts and says nothing is told as that, whoever asks, and passed over where there is another."""
-    monkeypatch.setattr(connection, "_CONNECT_TIMEOUT_SECONDS", 0.2)
+    for module in (parameters_module, connection, connecting):
+        monkeypatch.setattr(module, "CONNECT_TIMEOUT_SECONDS", 0.2)
     silent, good = play({}), play(HANDSHAKE)
     text = "127.0.0.1.* accepted the connection and then did not answer in time"
 
@@ -278,3 +291,9 @@ def test_many_do_not_try_at_the_same_moment() -> None:
 
     assert max(pauses) - min(pauses) > 0.3
     assert len(set(pauses)) > 900
+
+
+def test_a_process_is_named_by_host_and_number() -> None:
+    """Messages, logs and the management UI say which process on which host."""
+
+    assert host_and_pid() == f"{os.uname().nodename}:{os.getpid()}"

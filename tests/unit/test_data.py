@@ -18,10 +18,12 @@ import nltk
 import pytest
 from nltk.corpus.reader import WordListCorpusReader
 
-import data
-from data import fetch
+from leveret.command import fetch as command
+from leveret.data import fetch
+from leveret.topology.settings import CHECKOUT
+from tests.unit.commands import leveret
 
-FOLDER = Path(data.__file__).parent
+FOLDER = CHECKOUT / "data"
 SHIPPED = [
     "bakers-letters.txt",
     "dry-dock-nine-manual.txt",
@@ -62,16 +64,15 @@ def files_below(folder: Path) -> list[str]:
 
 @dataclass
 class Site:
-    """A web server's pages by path, the paths that were asked for, and the source that names them."""
+    """A web server's pages by path, and the paths that were asked for."""
 
     pages: dict[str, bytes]
     asked: list[str]
-    source: fetch.Source
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A server on this machine with all that is wanted; tests change its pages."""
+    """A server on this machine with all that is wanted, which the command fetches from; tests change its pages."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     pages = {
         f"/epub/{n}/pg{n}.txt": f"The eBook of {title.replace('-', ' ').title()}\n".encode()
@@ -98,7 +99,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
         source = fetch.Source(f"{address}/epub", f"{address}/stopwords.zip", 5, max_bytes=10_000)
-        yield Site(pages=pages, asked=asked, source=source)
+        monkeypatch.setattr(command, "Source", lambda: source)
+        yield Site(pages=pages, asked=asked)
         server.shutdown()
         thread.join()
 
@@ -145,7 +147,7 @@ def test_the_stop_words_are_in_order() -> None:
 
 def test_fetch_brings_everything(site: Site, tmp_path: Path, lines: Callable[[], list[str]]) -> None:
     """Four books and one member of the zip file arrive, and nothing else."""
-    status = fetch.main(["--to", str(tmp_path)], site.source)
+    status = leveret("fetch", "--to", str(tmp_path))
 
     assert status == 0
     assert files_below(tmp_path) == sorted([*BOOKS, STOP_WORDS])
@@ -158,7 +160,7 @@ def test_fetch_goes_where_the_setting_says(site: Site, tmp_path: Path, monkeypat
     """DATA_DIR is the folder if --to names none."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
 
-    assert fetch.main([], site.source) == 0
+    assert leveret("fetch") == 0
     assert (tmp_path / "dracula.txt").exists()
 
 
@@ -166,7 +168,7 @@ def test_fetch_skips_what_is_there(site: Site, tmp_path: Path) -> None:
     """A file that exists is neither asked for nor changed."""
     (tmp_path / "dracula.txt").write_text("my own copy", encoding="utf-8")
 
-    assert fetch.main(["--to", str(tmp_path)], site.source) == 0
+    assert leveret("fetch", "--to", str(tmp_path)) == 0
     assert (tmp_path / "dracula.txt").read_text(encoding="utf-8") == "my own copy"
     assert "/epub/345/pg345.txt" not in site.asked
 
@@ -175,7 +177,7 @@ def test_force_replaces_what_is_there(site: Site, tmp_path: Path) -> None:
     """With --force an existing file is replaced by a new download."""
     (tmp_path / "dracula.txt").write_text("my own copy", encoding="utf-8")
 
-    assert fetch.main(["--to", str(tmp_path), "--force"], site.source) == 0
+    assert leveret("fetch", "--to", str(tmp_path), "--force") == 0
     assert (tmp_path / "dracula.txt").read_bytes() == site.pages["/epub/345/pg345.txt"]
 
 
@@ -198,7 +200,7 @@ def test_a_wrong_answer_is_refused(
     if page is not None:
         site.pages["/epub/345/pg345.txt"] = page
 
-    status = fetch.main(["--to", str(tmp_path)], site.source)
+    status = leveret("fetch", "--to", str(tmp_path))
     [line] = [line for line in lines() if "could not fetch" in line]
 
     assert status == 1
@@ -223,7 +225,7 @@ def test_a_wrong_zip_file_is_refused(
     """A zip file without the English list is refused, and nothing of it reaches the disk."""
     site.pages["/stopwords.zip"] = archive
 
-    status = fetch.main(["--to", str(tmp_path)], site.source)
+    status = leveret("fetch", "--to", str(tmp_path))
 
     assert status == 1
     assert files_below(tmp_path) == sorted(BOOKS)
@@ -245,7 +247,7 @@ def test_a_failed_forced_fetch_keeps_the_old_file(site: Site, tmp_path: Path) ->
     (tmp_path / "dracula.txt").write_text("my own copy", encoding="utf-8")
     site.pages["/epub/345/pg345.txt"] = b"<title>Please log in</title>"
 
-    assert fetch.main(["--to", str(tmp_path), "--force"], site.source) == 1
+    assert leveret("fetch", "--to", str(tmp_path), "--force") == 1
     assert (tmp_path / "dracula.txt").read_text(encoding="utf-8") == "my own copy"
 
 
@@ -257,33 +259,58 @@ def test_no_network_is_one_line_a_file(
     with socket.socket() as bound:  # bound and not listening: a port at which connections are refused
         bound.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        status = fetch.main(["--to", str(tmp_path)], fetch.Source(f"{address}/epub", f"{address}/s.zip", 5))
+        monkeypatch.setattr(command, "Source", lambda: fetch.Source(f"{address}/epub", f"{address}/s.zip", 5))
+        status = leveret("fetch", "--to", str(tmp_path))
     told = lines()
 
     assert status == 1
     assert files_below(tmp_path) == []
     assert len(told) == 5
     for name, line in zip([*BOOKS, STOP_WORDS], told, strict=True):
-        assert line.startswith(f"data.fetch: could not fetch {name} from {address}/")
+        assert line.startswith(f"leveret fetch: could not fetch {name} from {address}/")
         assert "connect to a network, or " in line
     assert "refused" in told[0]
     assert all("did not answer before" in line for line in told[1:])
 
 
-def test_a_folder_that_cannot_be_written_is_named(site: Site, tmp_path: Path, lines: Callable[[], list[str]]) -> None:
+@pytest.mark.usefixtures("site")
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file in place of the folder ends the command with one line that names it."""
     blocked = tmp_path / "blocked"
     blocked.touch()
+    monkeypatch.setenv("DATA_DIR", str(blocked))
 
-    status = fetch.main(["--to", str(blocked)], site.source)
-
-    assert status == 1
-    assert lines() == [f"data.fetch: cannot write {blocked}: File exists; make room there, or name another with --to"]
+    assert leveret("fetch") == 1
+    assert lines() == [
+        f"leveret fetch: cannot write {blocked}: File exists; make room there, or name another with --to"
+    ]
+    assert leveret("fetch", "--to", str(blocked)) == 2
+    assert lines() == [
+        f"leveret fetch: invalid value for '--to': Directory '{blocked}' is a file; see leveret fetch --help"
+    ]
 
 
 def test_help_ends_in_examples(capsys: pytest.CaptureFixture[str]) -> None:
     """The last lines of --help can be pasted."""
-    with pytest.raises(SystemExit, match="0"):
-        fetch.main(["--help"])
+    assert leveret("fetch", "--help") == 0
+    *_, examples, statuses = capsys.readouterr().out.rstrip().split("\n\n")
 
-    assert capsys.readouterr().out.rstrip().endswith(fetch.EXAMPLES)
+    assert examples.splitlines()[0] == "Examples:"
+    assert [line.split("  ")[1] for line in examples.splitlines()[1:]] == [
+        "leveret fetch",
+        "leveret fetch --force",
+        "leveret fetch --to ~/books",
+        "DATA_DIR=~/books leveret fetch",
+    ]
+    assert statuses.startswith("Exit status: ")
+
+
+def test_a_tilde_is_the_users_folder(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example holds where no shell has put the folder in its place."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert leveret("fetch", "--to", "~/books") == 0
+    assert "/epub/345/pg345.txt" in site.asked
+    assert (tmp_path / "books" / "dracula.txt").exists()

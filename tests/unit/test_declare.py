@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from topology import broker, queues, samples
-from topology.declare import main, show
-from topology.queues import WorkQueue
-from topology.settings import Settings
+from leveret.command import declare
+from leveret.producers.examples import samples
+from leveret.topology import queues
+from leveret.topology.apply.table import rows, show
+from leveret.topology.link import default_broker
+from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.queues import WorkQueue
+from leveret.topology.settings import Settings
+from tests.unit.commands import leveret
+
+SAMPLES_ALONE = "no task module is named, so these are the sample queues; name yours: leveret declare -a my_app\n"
 
 
 @pytest.fixture(autouse=True)
 def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking for a broker fails the test."""
+    """Asking for a broker fails the test; the sample queues are known, and no others."""
 
     def asked(_configured: Settings) -> NoReturn:
         raise AssertionError("a broker was asked for")
 
-    monkeypatch.setattr(broker, "resolve", asked)
+    monkeypatch.setattr(default_broker, "resolve", asked)
+    monkeypatch.setattr(queues, "_known", {queue.name: queue for queue in (samples.treasure, samples.words)})
+    monkeypatch.delenv("LEVERET_TASKS", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize(("options", "expected"), [([], SAMPLES_ALONE), (["--quiet"], "")])
 def test_a_dry_run_shows_and_asks_no_broker(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sample queues are shown on one screen, and that is all."""
-    monkeypatch.setattr(queues, "_known", {queue.name: queue for queue in (samples.treasure, samples.words)})
-    status = main(["--dry-run"])
+    """The sample queues are shown on one screen, and that is all; beside it stands that they are the samples."""
+    status = leveret("declare", "--dry-run", *options)
     shown, said = capsys.readouterr()
 
-    assert (status, said) == (0, "")
+    assert (status, said) == (0, expected)
     assert re.findall(r"^(\w+): at most 4 attempts$", shown, re.MULTILINE) == ["treasure", "words"]
     assert max(map(len, shown.splitlines())) <= 100
     assert len(shown.splitlines()) <= 24
 
 
-def test_the_whole_life_of_a_failure_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_life_of_a_failure_is_shown() -> None:
     """Each queue stands with where its messages come from, and where they go when."""
-    monkeypatch.setattr(queues, "_known", {})
     shown = show([WorkQueue("mail", retry_delays=(30,))])
 
     assert shown.splitlines() == [
@@ -56,9 +66,60 @@ def test_the_whole_life_of_a_failure_is_shown(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_module_that_cannot_be_loaded_ends_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown module is one line that begins with the command's name."""
-    status = main(["--dry-run", "--tasks", "not_there"])
+    status = leveret("declare", "--dry-run", "--tasks", "not_there")
     shown, said = capsys.readouterr()
 
     assert (status, shown) == (1, "")
-    assert said.startswith("topology.declare: --tasks not_there cannot be imported: there is no module 'not_there'")
+    assert said.startswith("leveret declare: --tasks not_there cannot be imported: there is no module 'not_there'")
     assert len(said.splitlines()) == 1
+
+
+def test_rows_are_everything_that_is_declared() -> None:
+    """Each exchange, queue and binding of the table is a row of its own, with the arguments it is declared with."""
+    mail = WorkQueue("mail", retry_delays=(30,), fanout=True)
+    tables = [shared_exchanges(), objects_of(mail)]
+    made = list(rows([mail]))
+
+    assert [row for row in made if "exchange" in row] == [
+        {"exchange": one.name, "type": one.type, "internal": one.internal, "arguments": one.arguments}
+        for table in tables
+        for one in table.exchanges
+    ]
+    assert [row for row in made if "queue" in row] == [
+        {"queue": one.name, "arguments": one.arguments} for table in tables for one in table.queues
+    ]
+    assert [tuple(row.values()) for row in made if "bound" in row] == [
+        tuple(one) for table in tables for one in table.bindings
+    ]
+
+
+def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script reads the same rows, arguments as objects, and nothing else on stdout."""
+    assert leveret("declare", "--dry-run", "--json") == 0
+    read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert {"exchange": "tasks.direct", "type": "direct", "internal": False, "arguments": {}} in read
+    assert read == [
+        {name: dict(value) if name == "arguments" else value for name, value in row.items()}  # type: ignore[call-overload]
+        for row in rows([samples.treasure, samples.words])
+    ]
+
+
+def test_it_declares_what_is_known_and_says_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --dry-run the broker gets the queues that are shown, and its password is not told."""
+    declared: list[tuple[str, list[str]]] = []
+
+    def note(configured: Settings, made: Iterable[WorkQueue]) -> None:
+        declared.append((configured.amqp_url, [queue.name for queue in made]))
+
+    monkeypatch.setenv("AMQP_URL", "amqp://user:s3cret@host/team")
+    monkeypatch.setattr(default_broker, "resolve", lambda configured: configured)
+    monkeypatch.setattr(declare, "declare", note)
+    status = leveret("declare")
+    shown, said = capsys.readouterr()
+
+    assert (status, declared) == (0, [("amqp://user:s3cret@host/team", ["treasure", "words"])])
+    assert shown == f"{show(queues.known())}\n"
+    assert said == f"{SAMPLES_ALONE}declared on amqp://user:***@host/team\n"

@@ -7,9 +7,9 @@ from typing import Any
 import pika
 import pytest
 
-from consumers.delivery import Delivery
-from topology import queues
-from topology.queues import WorkQueue
+from leveret.consumers.settling.delivery import Delivery
+from leveret.topology import queues
+from leveret.topology.queues import WorkQueue
 
 
 @pytest.fixture

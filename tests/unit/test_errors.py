@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from topology import errors
-from topology.errors import LeveretError, MessageTooLarge, NotRouted, PartlySubmitted, PublishError
+from leveret.topology import errors
+from leveret.topology.errors import LeveretError, MessageTooLarge, NotRouted, PartlySubmitted, PublishError
 
 
 def drawn() -> dict[str, str]:

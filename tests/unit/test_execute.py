@@ -9,18 +9,19 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from consumers import attempt, registry
-from consumers.errors import Reject
-from consumers.execute import Executor
-from consumers.outcome import Ending, Failure, Outcome
-from consumers.task import task
-from consumers.wire import Order
-from topology import queues
-from topology.queues import WorkQueue
+from leveret.consumers.child.execute import Executor
+from leveret.consumers.child.outcome import Ending, Failure, Outcome
+from leveret.consumers.child.protocol import Order
+from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.errors import Reject
+from leveret.consumers.tasks.task import task
+from leveret.topology import queues, registry
+from leveret.topology.queues import WorkQueue
 
 LIMIT_BYTES = 1024 * 1024
 FAR_SECONDS = 1000.0
@@ -47,12 +48,12 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """A desk of its own; queues, tasks, the alarm's handler and the attempt are as before afterwards."""
     monkeypatch.setattr(queues, "_known", {})
     monkeypatch.setattr(registry, "_tasks", {})
+    monkeypatch.setattr(attempt, "_current", ContextVar("attempt"))
     handler = signal.getsignal(signal.SIGALRM)
     desk = Desk()
     yield desk
     desk.executor._runner.close()
     signal.signal(signal.SIGALRM, handler)
-    attempt._current.set(None)
 
 
 def reason(outcome: Outcome) -> Failure:
@@ -243,7 +244,7 @@ def test_a_failed_attempt_keeps_the_rejects_reason(desk: Desk) -> None:
         ),
         ({"args": [1, 2, 3]}, "too many positional arguments; .* was called with 3 positional"),
         ({"args": [1], "kwargs": {"to": 2}}, "multiple values for argument 'to'; .* with 1 positional, to=…"),
-        ({"kwargs": {"to": 1, "cc": 2}}, "got an unexpected keyword argument 'cc'; .* with to=…, cc=…"),
+        ({"kwargs": {"to": 1, "cc": 2}}, "unexpected argument 'cc'; .* with to=…, cc=…"),
     ],
 )
 def test_arguments_that_do_not_fit_are_told_without_running(call: dict[str, Any], said: str, desk: Desk) -> None:

@@ -6,19 +6,20 @@ import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from consumers import attempt, registry
-from consumers.attempt import Attempt, current_attempt
-from consumers.errors import SoftTimeLimitExceeded
-from consumers.execute import Executor
-from consumers.outcome import Ending, Outcome
-from consumers.task import task
-from consumers.wire import Order
-from topology import queues
-from topology.queues import WorkQueue
+from leveret.consumers.child.execute import Executor
+from leveret.consumers.child.outcome import Ending, Outcome
+from leveret.consumers.child.protocol import Order
+from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.attempt import Attempt, current_attempt
+from leveret.consumers.tasks.errors import OutsideTask, SoftTimeLimitExceeded
+from leveret.consumers.tasks.task import task
+from leveret.topology import queues, registry
+from leveret.topology.queues import WorkQueue
 
 AT_ONCE_SECONDS = 0.000_001
 FAR_SECONDS = 1000.0
@@ -33,14 +34,14 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
 
 
 @pytest.fixture
-def executor() -> Iterator[Executor]:
+def executor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """An executor; the alarm's handler and the current attempt are as before afterwards."""
+    monkeypatch.setattr(attempt, "_current", ContextVar("attempt"))
     handler = signal.getsignal(signal.SIGALRM)
     executor = Executor(1024 * 1024, lambda *_: None)
     yield executor
     executor._runner.close()
     signal.signal(signal.SIGALRM, handler)
-    attempt._current.set(None)
 
 
 def run(executor: Executor, name: str, number: int = 1, **kwargs: object) -> Outcome:
@@ -55,15 +56,16 @@ def failure_type(outcome: Outcome) -> str:
 
 
 def test_outside_a_worker_there_is_no_attempt(mail: WorkQueue) -> None:
-    """A task that is called directly, as in a test, runs in no attempt."""
+    """A task that is called directly, as in a test, runs in no attempt, and asking for it says so."""
     which = task("mail.which", queue=mail)(current_attempt)
 
-    assert which() is None
+    with pytest.raises(OutsideTask, match=r"where no worker runs a task; .* expect this error where .* directly"):
+        which()
 
 
 def test_a_plain_task_knows_its_attempt(mail: WorkQueue, executor: Executor) -> None:
     """Each order's id, number, queue and task are what the running task sees."""
-    seen: list[Attempt | None] = []
+    seen: list[Attempt] = []
 
     @task("mail.which", queue=mail)
     def which() -> None:
@@ -77,7 +79,7 @@ def test_a_plain_task_knows_its_attempt(mail: WorkQueue, executor: Executor) -> 
 
 def test_an_async_task_knows_its_attempt(mail: WorkQueue, executor: Executor) -> None:
     """An `async def` task sees the attempt it runs in too, not the first one of its process."""
-    seen: list[Attempt | None] = []
+    seen: list[Attempt] = []
 
     @task("mail.which", queue=mail)
     async def which() -> None:

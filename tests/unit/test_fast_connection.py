@@ -11,8 +11,8 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
 from pika.channel import ContentFrameAssembler
 
+from leveret.topology.link.fast_connection import FastConnection
 from tests.unit.test_frames import delivered
-from topology.fast_connection import FastConnection
 
 
 class Stream:

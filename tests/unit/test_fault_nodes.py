@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from leveret.topology.errors import NodeError
 from tests.faults import nodes
 from tests.faults.nodes import CommandNodes, at_vhost
-from topology.errors import NodeError
 
 _COMMAND = """#!/bin/sh
 echo "$@" >>"$0.told"

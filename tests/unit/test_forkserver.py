@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from consumers.forkserver import Forkserver
+from leveret.consumers.running.forkserver import Forkserver
 
 
 @pytest.fixture

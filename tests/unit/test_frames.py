@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import frame, spec
 
-from topology import frames
+from leveret.topology.link import frames
 
 _short = st.text(max_size=60).filter(lambda text: len(text.encode()) <= 255)
 _header_values = st.one_of(st.integers(-(2**31), 2**31 - 1), st.booleans(), st.text(max_size=20))
@@ -28,6 +28,7 @@ _common = st.builds(
     content_encoding=_short,
     delivery_mode=st.integers(1, 2),
     message_id=_short,
+    timestamp=st.integers(0, 2**63 - 1),
 )
 _bodies = st.binary(max_size=300)
 _channels = st.integers(1, 65_535)
@@ -156,7 +157,6 @@ def test_a_publish_is_written_as_pika_writes_it(
         {"correlation_id": ""},
         {"reply_to": ""},
         {"expiration": ""},
-        {"timestamp": 0},
         {"type": ""},
         {"user_id": ""},
         {"app_id": ""},
@@ -165,6 +165,11 @@ def test_a_publish_is_written_as_pika_writes_it(
         {"content_type": None},
         {"content_encoding": None},
         {"delivery_mode": None},
+        {"timestamp": None},
+        {"timestamp": -1},
+        {"timestamp": 2**63},
+        {"timestamp": 1.5},
+        {"timestamp": True},
         {"message_id": "x" * 256},
         {"message_id": b"\xff"},
         {"content_type": b"\xff"},
@@ -173,7 +178,7 @@ def test_a_publish_is_written_as_pika_writes_it(
 )
 def test_uncommon_properties_are_left_to_pika(uncommon: dict[str, object]) -> None:
     """Nothing of them may be lost on the short way."""
-    common = {"content_type": "a", "content_encoding": "b", "delivery_mode": 2, "message_id": "c"}
+    common = {"content_type": "a", "content_encoding": "b", "delivery_mode": 2, "message_id": "c", "timestamp": 0}
 
     assert frames.write_publish(1, "", "key", spec.BasicProperties(**common), b"", 10) is not None
     assert frames.write_publish(1, "", "key", spec.BasicProperties(**{**common, **uncommon}), b"", 10) is None
@@ -181,7 +186,7 @@ def test_uncommon_properties_are_left_to_pika(uncommon: dict[str, object]) -> No
 
 def test_a_body_beyond_one_frame_is_left_to_pika() -> None:
     """It splits it."""
-    properties = spec.BasicProperties("a", "b", None, 2, message_id="c")
+    properties = spec.BasicProperties("a", "b", None, 2, message_id="c", timestamp=0)
 
     assert frames.write_publish(1, "", "key", properties, b"x" * 10, 10) is not None
     assert frames.write_publish(1, "", "key", properties, b"x" * 11, 10) is None

@@ -1,4 +1,4 @@
-"""The layers: imports flow one way, and few files know the client libraries."""
+"""The layers: imports go down the lists that stand here, and few files know the client libraries."""
 
 from __future__ import annotations
 
@@ -8,76 +8,174 @@ from collections.abc import Iterator
 
 import pytest
 
-from topology.settings import CHECKOUT
+from leveret.topology.settings import CHECKOUT
 
-PACKAGES = ("topology", "producers", "consumers", "data")
-
-FORBIDDEN = {
-    "topology": {"producers", "consumers", "data"},
-    "producers": {"consumers", "data"},
-    "consumers": {"producers", "data"},
-    "data": {"topology", "producers", "consumers"},
+LAYERS = {
+    "leveret": ["data", "topology", "producers", "consumers", "command"],
+    "leveret.topology": [
+        "errors",
+        "names",
+        "printable",
+        "queues",
+        "registry",
+        "objects",
+        "settings",
+        "message",
+        "link",
+        "access",
+        "apply",
+        "local",
+    ],
+    "leveret.producers": [
+        "calls",
+        "batch",
+        "sender",
+        "not_routed",
+        "publisher",
+        "default",
+        "options",
+        "dead",
+        "examples",
+    ],
+    "leveret.consumers": [
+        "tasks",
+        "child",
+        "log",
+        "settling",
+        "running",
+        "observing",
+        "taking",
+        "worker",
+        "samples",
+    ],
 }
+"""What each package consists of. A part imports from itself and from those that stand before it."""
+
+DOORS = {
+    "consumers/run.py",
+    "producers/redrive.py",
+    "producers/submit.py",
+    "topology/declare.py",
+    "topology/node.py",
+    "topology/users.py",
+}
+"""What `python -m` runs in a checkout: nothing but the way to the command."""
 
 CLIENT_LIBRARIES = {
     "pika": {
-        "topology/connection.py",
-        "topology/fast_connection.py",
-        "topology/frames.py",
-        "topology/headers.py",
-        "topology/outbox.py",
-        "producers/handover.py",
-        "producers/redrive.py",
-        "consumers/consumer.py",
-        "consumers/resend.py",
+        "consumers/settling/products.py",
+        "consumers/taking/consumer.py",
+        "producers/batch.py",
+        "producers/dead/redrive.py",
+        "topology/link/asking.py",
+        "topology/link/confirm_link.py",
+        "topology/link/connection.py",
+        "topology/link/explaining.py",
+        "topology/link/fast_connection.py",
+        "topology/link/frames.py",
+        "topology/link/header_values.py",
+        "topology/link/outbox.py",
+        "topology/link/parameters.py",
     },
-    "kombu": {"topology/connection.py", "topology/objects.py"},
-    "amqp": {"topology/declare.py", "topology/objects.py"},
-    "nltk": {"consumers/samples/words.py"},
+    "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
+    "amqp": {"topology/apply/declare.py"},
+    "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py"},
+    "nltk": {"consumers/samples/counting.py"},
 }
 
 
-def sources(package: str) -> list[str]:
-    """The files of a package, as paths in the checkout."""
-    return sorted(path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / package).rglob("*.py"))
+def sources() -> list[str]:
+    """The files of the project, as paths in the checkout."""
+    folders = ("topology", "producers", "consumers", "data", "leveret/command")
+    found = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
+    return sorted(path.relative_to(CHECKOUT).as_posix() for path in (*found, *(CHECKOUT / "leveret").glob("*.py")))
+
+
+def module_of(source: str) -> str:
+    """The name by which a file is imported."""
+    name = source.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return name if name.startswith("leveret") else f"leveret.{name}"
 
 
 def imported(source: str) -> Iterator[str]:
-    """The top-level packages a file imports, wherever in the file."""
+    """What a file imports, wherever in the file, as full names."""
     for node in ast.walk(ast.parse((CHECKOUT / source).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield (node.module or "").partition(".")[0] if not node.level else source.partition("/")[0]
+            assert node.level == 0, f"{source} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_flow_one_way(package: str) -> None:
-    """Producers and consumers stand on the topology and never meet; the data stands alone."""
-    trespassers = [(source, name) for source in sources(package) for name in imported(source)]
+def part(name: str, package: str) -> str:
+    """The part of a package that a module belongs to; empty for the package itself and for anything else."""
+    return name.removeprefix(f"{package}.").partition(".")[0] if name.startswith(f"{package}.") else ""
 
-    assert [(source, name) for source, name in trespassers if name in FORBIDDEN[package]] == []
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_go_down_the_list(package: str) -> None:
+    """Nothing imports what stands behind it, and no part is missing from its list."""
+    order = LAYERS[package]
+    trespasses = []
+    for source in sources():
+        importer = part(module_of(source), package)
+        if source in DOORS or source == "data/fetch.py" or not importer or importer.startswith("__"):
+            continue
+        assert importer in order, f"{source} belongs to no layer of {package}"
+        for name in imported(source):
+            target = part(name, package)
+            if target in order and order.index(target) > order.index(importer):
+                trespasses.append((source, name))
+
+    assert trespasses == []
+
+
+def test_nothing_but_the_package_is_imported_by_its_folder_s_name() -> None:
+    """`topology` and its like are names of folders in a checkout; installed, there is only `leveret`."""
+    folders = {"topology", "producers", "consumers", "data"}
+
+    assert [(source, name) for source in sources() for name in imported(source) if name.split(".")[0] in folders] == []
+
+
+@pytest.mark.parametrize("source", sorted(DOORS))
+def test_a_door_only_leads_to_the_command(source: str) -> None:
+    """What is imported by its old name defines nothing, so that there is one of everything."""
+    docstring, door = ast.parse((CHECKOUT / source).read_text(encoding="utf-8")).body
+
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(door, ast.If)
+    assert ast.unparse(door.test) == "__name__ == '__main__'"
+
+
+def test_only_two_commands_know_the_local_node() -> None:
+    """The room that can install and start a broker is loaded by who asks for one, and can be left out elsewhere."""
+    room = "leveret.topology.local"
+    importers = {source for source in sources() if any(name.startswith(room) for name in imported(source))}
+
+    assert {source for source in importers if not source.startswith("topology/local/")} == {
+        "leveret/command/demo.py",
+        "leveret/command/node.py",
+    }
 
 
 @pytest.mark.parametrize("library", CLIENT_LIBRARIES)
 def test_few_files_know_a_client_library(library: str) -> None:
     """A client library is imported by exactly the files that are listed here."""
-    files = {source for package in PACKAGES for source in sources(package) if library in imported(source)}
+    files = {source for source in sources() if any(name.split(".")[0] == library for name in imported(source))}
 
     assert files == CLIENT_LIBRARIES[library]
 
 
 def test_only_the_declared_libraries_are_imported() -> None:
     """Whatever else is imported belongs to Python itself, so that installing brings all."""
-    allowed = {*sys.stdlib_module_names, *PACKAGES, *CLIENT_LIBRARIES, "tqdm"}
-    names = {name for package in PACKAGES for source in sources(package) for name in imported(source)}
+    allowed = {*sys.stdlib_module_names, *CLIENT_LIBRARIES, "leveret", "click", "tqdm"}
 
-    assert names - allowed == set()
+    assert {name.split(".")[0] for source in sources() for name in imported(source)} - allowed == set()
 
 
 def test_a_walk_finds_the_sources() -> None:
     """The other tests look at something."""
 
-    assert {"topology/message.py", "producers/submit.py", "consumers/samples/words.py", "data/fetch.py"} <= {
-        source for package in PACKAGES for source in sources(package)
+    assert {"topology/message/envelope.py", "producers/calls.py", "data/fetch.py", "leveret/command/run.py"} <= {
+        *sources()
     }

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from consumers import log
+from leveret.consumers import log
 
 
 @pytest.fixture(autouse=True)
@@ -142,9 +142,3 @@ def test_the_level_is_a_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     assert "loud" in said
     assert "quiet" not in said
     assert "noise" not in said
-
-
-def test_the_worker_is_named_by_host_and_process() -> None:
-    """Messages and logs say which process on which host."""
-
-    assert log.worker_name() == f"{os.uname().nodename}:{os.getpid()}"

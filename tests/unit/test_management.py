@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from producers.not_routed import advice
+from leveret.producers.not_routed import advice
+from leveret.topology.access.management import Management, bare_url
+from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable
+from leveret.topology.names import Route
+from leveret.topology.settings import Settings
 from tests.certificates import Authority
-from topology.errors import AccessRefused, BrokerError, BrokerUnreachable
-from topology.management import Management, bare_url
-from topology.names import Route
-from topology.settings import Settings
 
 
 class Answering:
@@ -166,7 +166,7 @@ def test_advice_needs_no_management_api(server: Answering, status: int, body: by
     """Whatever the management API or its URL is like, who could not route a message is told what to do."""
     server.status, server.body = status, body
     for url in (f"http://{server.place}/", "http://u:s3cret@localhost.invalid/", "https://127.0.0.1:9/"):
-        told = advice(Settings("amqp://h/", url), Route.topic("a"))
+        told = advice(Settings("amqp://h/", url), "a", Route.topic("a"))
 
         assert "declare" in told
         assert "s3cret" not in told

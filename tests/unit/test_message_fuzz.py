@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from topology.errors import MessageError, MessageTooLarge, UnreadableMessage
-from topology.message import CONTENT_TYPE, LONGEST_NAME_BYTES, Call, TaskMessage, decode
+from leveret.topology.errors import MessageError, MessageTooLarge, UnreadableMessage
+from leveret.topology.message import CONTENT_TYPE, Call, TaskMessage, decode
+from leveret.topology.names import LONGEST_NAME_BYTES
 
 LIMIT_BYTES = 2000
 ANY_VALUES = st.recursive(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology import names
-from topology.names import Route
+from leveret.topology import names
+from leveret.topology.names import Route
 
 WORDS = "words"
 

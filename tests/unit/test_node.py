@@ -1,16 +1,19 @@
-"""topology.node without a RabbitMQ: its files, its ports, its refusals."""
+"""The private node without a RabbitMQ: its files, its ports, its refusals, and the command `leveret node`."""
 
 import json
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from topology import node, node_launch, node_process
-from topology.errors import NodeError
+from leveret.topology.errors import NodeError
+from leveret.topology.link import default_broker
+from leveret.topology.local import finding, launch, node, process
+from tests.unit.commands import leveret
 
 
 @pytest.fixture
@@ -21,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
 
 def this_process(folder: Path) -> node.Node:
     """Return a node whose process is this one."""
-    start = node_process.process_start(os.getpid())
-    return node.Node(node_process.name_of(folder), os.getpid(), 21_001, 21_002, folder, str(start), 21_003, 21_004)
+    start = process.process_start(os.getpid())
+    return node.Node(process.name_of(folder), os.getpid(), 21_001, 21_002, folder, str(start), 21_003, 21_004)
 
 
 def write(running: node.Node, folder: Path, name: str = "node.json") -> None:
@@ -48,9 +51,19 @@ def test_urls() -> None:
     assert made.management_url == "http://localhost:15673/"
 
 
-def test_checkout() -> None:
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is that of the package's checkout, whatever the current folder is."""
-    assert node.checkout() == Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(tmp_path)
+
+    assert node.home() == Path(__file__).resolve().parents[2] / ".rabbitmq"
+
+
+def test_home_without_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is installed elsewhere it is the current folder."""
+    monkeypatch.setattr(default_broker, "CHECKOUT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+
+    assert node.home() == tmp_path.resolve() / ".rabbitmq"
 
 
 def test_never_started(folder: Path) -> None:
@@ -106,7 +119,7 @@ def test_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
     """The script itself is preferred to the wrapper that switches to another user."""
     script = "/usr/lib/rabbitmq/bin/rabbitmq-server"
     monkeypatch.setattr(
-        shutil, "which", lambda _name, path: script if path == node_launch._PACKAGED else "/usr/sbin/rabbitmq-server"
+        shutil, "which", lambda _name, path: script if path == launch._PACKAGED else "/usr/sbin/rabbitmq-server"
     )
 
     assert node.find_server() == script
@@ -163,32 +176,32 @@ def test_given_ports_and_cookie(folder: Path, tmp_path: Path, monkeypatch: pytes
     """A caller may choose the ports and the cookie, which the nodes of one cluster have in common."""
     install("env", tmp_path, monkeypatch)
     folder.mkdir(parents=True)
-    launched = node_launch.launch(folder, node_launch.Ports(21_001, 21_002, 21_003, 21_004), "SECRET")
-    node_process.until(lambda: not launched.is_alive(), 10)
+    launched = launch.launch(folder, launch.Ports(21_001, 21_002, 21_003, 21_004), "SECRET")
+    process.until(lambda: not launched.is_alive(), 10)
 
     assert (launched.amqp_port, launched.management_port) == (21_001, 21_002)
     assert (launched.distribution_port, launched.epmd_port) == (21_003, 21_004)
-    assert "ERL_EPMD_PORT=21004" in node_launch.log_of(folder).read_text()
+    assert "ERL_EPMD_PORT=21004" in launch.log_of(folder).read_text()
     assert (folder / ".erlang.cookie").read_text() == "SECRET"
 
 
 def test_free_ports() -> None:
     """So many ports as asked for, each another."""
-    assert len(set(node_launch.free_ports(20))) == 20
+    assert len(set(launch.free_ports(20))) == 20
 
 
 def test_standard_ports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The standard ports are taken when both are free."""
-    monkeypatch.setattr(node_launch, "is_free", lambda _port: True)
+    monkeypatch.setattr(launch, "is_free", lambda _port: True)
 
-    assert node_launch._choose_ports(folder)[:2] == (5672, 15672)
+    assert launch._choose_ports(folder)[:2] == (5672, 15672)
 
 
 @pytest.mark.parametrize("taken", [5672, 15672])
 def test_ports_move_together(taken: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When one standard port is taken, AMQP and management both move."""
-    monkeypatch.setattr(node_launch, "is_free", lambda port: port != taken)
-    ports = node_launch._choose_ports(folder)
+    monkeypatch.setattr(launch, "is_free", lambda port: port != taken)
+    ports = launch._choose_ports(folder)
 
     assert not {5672, 15672} & set(ports)
     assert len(set(ports)) == 4
@@ -196,10 +209,10 @@ def test_ports_move_together(taken: int, folder: Path, monkeypatch: pytest.Monke
 
 def test_last_ports(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node comes back on the ports it had."""
-    monkeypatch.setattr(node_launch, "is_free", lambda _port: True)
+    monkeypatch.setattr(launch, "is_free", lambda _port: True)
     write(this_process(folder), folder, "last-node.json")
 
-    assert node_launch._choose_ports(folder)[:2] == (21_001, 21_002)
+    assert launch._choose_ports(folder)[:2] == (21_001, 21_002)
 
 
 @pytest.mark.parametrize(
@@ -214,21 +227,21 @@ def test_taken_port(family: socket.AddressFamily, address: str) -> None:
     with listener:
         port = listener.getsockname()[1]
 
-        assert not node_launch.is_free(port)
-    assert node_launch.is_free(port)
+        assert not launch.is_free(port)
+    assert launch.is_free(port)
 
 
 def test_status_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The status command says that nothing runs, with exit status 3; and what runs, with 0."""
-    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(node, "home", lambda: tmp_path / ".rabbitmq")
 
-    assert node.main(["status"]) == 3
+    assert leveret("node", "status") == 3
     assert capsys.readouterr().out == "not running\n"
 
     running = this_process(tmp_path / ".rabbitmq")
     write(running, running.folder)
 
-    assert node.main(["status"]) == 0
+    assert leveret("node", "status") == 0
     shown = capsys.readouterr().out
     for part in (running.name, str(running.pid), running.amqp_url, running.management_url, str(tmp_path)):
         assert part in shown
@@ -236,24 +249,66 @@ def test_status_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_stop_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The stop command is content when nothing runs."""
-    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(node, "home", lambda: tmp_path / ".rabbitmq")
 
-    assert node.main(["stop"]) == 0
+    assert leveret("node", "stop") == 0
     assert capsys.readouterr().out == "not running\n"
 
 
 def test_error_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A command that fails says why, with exit status 1."""
     (tmp_path / ".rabbitmq").touch()
-    monkeypatch.setattr(node, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(node, "home", lambda: tmp_path / ".rabbitmq")
 
-    assert node.main(["start"]) == 1
-    assert capsys.readouterr().err.startswith(f"error: private node in {tmp_path}/.rabbitmq: ")
+    assert leveret("node", "start") == 1
+    assert capsys.readouterr().err.startswith(f"leveret node: private node in {tmp_path}/.rabbitmq: ")
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help ends in examples."""
-    with pytest.raises(SystemExit):
-        node.main(["--help"])
+    """The help ends in examples, and what the status says."""
+    assert leveret("node", "--help") == 0
+    *_, examples, statuses = capsys.readouterr().out.rstrip().split("\n\n")
 
-    assert capsys.readouterr().out.rstrip().endswith("python -m topology.node stop")
+    assert examples.endswith("leveret node stop")
+    assert statuses.startswith("Exit status: ")
+    assert "3 no node runs (status)" in " ".join(statuses.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["begin"], "'begin' is not one of 'start', 'stop', 'status', 'find'"),
+        (["start", "--start"], "--start goes with find; to start the private node say: leveret node start"),
+        (["status", "--start"], "--start goes with find"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no action, or asks to start where nothing is looked for, is refused with status 2."""
+    assert leveret("node", *arguments) == 2
+    said = capsys.readouterr().err
+
+    assert said.startswith("leveret node: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize(("options", "may_start"), [([], False), (["--start"], True)])
+def test_find_command(
+    options: list[str], may_start: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The broker that every command uses is shown without its password, and started only when asked for."""
+
+    def find(start: bool, say: Callable[[str], None]) -> finding.Broker:
+        assert start is may_start
+        say("a slow step")
+        return finding.Broker("amqp://user:s3cret@host/", "http://user:s3cret@host:15672/", "AMQP_URL, and so on")
+
+    monkeypatch.setattr(finding, "find", find)
+
+    assert leveret("node", "find", *options) == 0
+    shown, said = capsys.readouterr()
+    assert shown.splitlines() == [
+        "AMQP_URL, and so on",
+        "AMQP        amqp://user:***@host/",
+        "management  http://user:***@host:15672/",
+    ]
+    assert said == "a slow step\n"

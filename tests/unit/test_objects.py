@@ -6,11 +6,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import kombu
 import pytest
 
-from topology import names, queues
-from topology.objects import Binding, InternalExchange, Table, objects_of, shared_exchanges
-from topology.queues import WorkQueue
+from leveret.topology import names, queues
+from leveret.topology.apply.declare import _InternalExchange, _kombu_exchange, _kombu_queue
+from leveret.topology.objects import Binding, Exchange, Table, objects_of, shared_exchanges
+from leveret.topology.queues import WorkQueue
 
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 DEAD_LETTERING = {**QUORUM, "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
@@ -28,13 +30,18 @@ def words(retry_delays: tuple[float, ...] = (1, 5, 25), fanout: bool = False) ->
 
 
 def exchanges(table: Table) -> list[tuple[str, str, bool, bool, Any]]:
-    """Name, type, durable, internal and arguments of each exchange."""
-    return [(e.name, e.type, e.durable, isinstance(e, InternalExchange), e.arguments or {}) for e in table.exchanges]
+    """Name, type, durable, internal and arguments of each exchange, as it is declared."""
+    made = [_kombu_exchange(exchange) for exchange in table.exchanges]
+    assert [isinstance(e, _InternalExchange) for e in made] == [exchange.internal for exchange in table.exchanges]
+    assert not any(e.auto_delete for e in made)
+    return [(e.name, e.type, e.durable, isinstance(e, _InternalExchange), e.arguments or {}) for e in made]
 
 
 def arguments(table: Table) -> dict[str, dict[str, object]]:
-    """The arguments of each queue, by its name."""
-    return {queue.name: queue.queue_arguments for queue in table.queues}
+    """The arguments of each queue, by its name, as it is declared."""
+    made = [_kombu_queue(queue) for queue in table.queues]
+    assert [queue.arguments for queue in table.queues] == [queue.queue_arguments for queue in made]
+    return {queue.name: queue.queue_arguments for queue in made}
 
 
 def test_the_shared_exchanges_are_three() -> None:
@@ -78,7 +85,9 @@ def test_a_queue_with_three_delays_has_three_tiers_and_a_dlq() -> None:
 def test_every_queue_is_durable() -> None:
     """Nothing is lost with a restart of the broker, nor with the last consumer."""
 
-    assert {(q.durable, q.exclusive, q.auto_delete) for q in objects_of(words()).queues} == {(True, False, False)}
+    made = [_kombu_queue(queue) for queue in objects_of(words()).queues]
+
+    assert {(q.durable, q.exclusive, q.auto_delete) for q in made} == {(True, False, False)}
 
 
 def test_the_bindings_of_a_queue_with_three_delays() -> None:
@@ -156,8 +165,8 @@ def routed(table: Table, exchange_name: str, key: str) -> list[str]:
     }
     bound = [binding for binding in table.bindings if binding.exchange == exchange_name]
     targets = {binding.queue for binding in bound if fits[exchange.type](binding.routing_key)}
-    alternate = (exchange.arguments or {}).get("alternate-exchange")
-    return sorted(targets) if targets or not alternate else routed(table, alternate, key)
+    alternate = exchange.arguments.get("alternate-exchange")
+    return sorted(targets) if targets or not alternate else routed(table, str(alternate), key)
 
 
 def journey(table: Table, queue: str, key: str) -> list[str]:
@@ -206,10 +215,24 @@ def test_an_internal_exchange_says_so_to_the_broker() -> None:
     """The declaration has the durable and the internal bit set, and nothing of passive or auto-delete."""
     sent: list[tuple[Any, ...]] = []
     channel: Any = SimpleNamespace(send_method=lambda *given, wait: sent.append((*given, wait)))
-    InternalExchange("words.failed", "direct", arguments={"a": 1}).declare(channel=channel)
+    _kombu_exchange(Exchange("words.failed", "direct", internal=True, arguments={"a": 1})).declare(channel=channel)
     [(method, form, values, answer)] = sent
     _, name, kind, passive, durable, auto_delete, internal, nowait, given = values
 
     assert (method, form, answer) == ((40, 10), "BssbbbbbF", (40, 11))
     assert (name, kind, given) == ("words.failed", "direct", {"a": 1})
     assert (passive, durable, auto_delete, internal, nowait) == (False, True, False, True, False)
+
+
+def test_an_exchange_of_producers_is_kombus_own() -> None:
+    """Only an internal one is declared in another way."""
+    assert {type(_kombu_exchange(exchange)) for exchange in shared_exchanges().exchanges} == {kombu.Exchange}
+
+
+def test_a_table_cannot_be_changed_through_an_exchange() -> None:
+    """Exchanges without arguments share the one that is empty, and nobody can write to it."""
+    arguments: Any = Exchange("a", "direct").arguments
+
+    with pytest.raises(TypeError):
+        arguments["a"] = 1
+    assert _kombu_exchange(Exchange("a", "direct")).arguments is not arguments

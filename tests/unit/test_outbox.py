@@ -11,11 +11,11 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from topology import outbox
-from topology.errors import BrokerUnreachable, ConfirmTimeout, LeveretError, NotRouted
-from topology.names import Route
-from topology.outbox import Outbox, Outgoing
-from topology.settings import Settings
+from leveret.topology.errors import BrokerUnreachable, ConfirmTimeout, LeveretError, NotRouted
+from leveret.topology.link import confirm_link
+from leveret.topology.link.outbox import Outbox, Outgoing
+from leveret.topology.names import Route
+from leveret.topology.settings import Settings
 
 _TIMEOUT_SECONDS = 0.3
 
@@ -79,8 +79,8 @@ class Play:
             self.channels.append(Channel())
             return self.channels[-1]
 
-        monkeypatch.setattr(outbox, "connect", connect)
-        monkeypatch.setattr(outbox, "open_channel", open_channel)
+        monkeypatch.setattr(confirm_link, "connect", connect)
+        monkeypatch.setattr(confirm_link, "open_channel", open_channel)
         self.outbox = Outbox(Settings(publish_timeout_seconds=_TIMEOUT_SECONDS), "test")
 
     def send(self, message_id: str, key: str = "k") -> None:

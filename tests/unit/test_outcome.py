@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.outcome import Failure, failure_of
+from leveret.consumers.child.outcome import Failure, failure_of
 
 
 class Mute(Exception):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from topology import queues
-from topology.errors import TaskModuleError
-from topology.queues import WorkQueue
+from leveret.topology import queues
+from leveret.topology.errors import TaskModuleError
+from leveret.topology.queues import WorkQueue
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from consumers import registry
-from consumers.task import Task, task
-from topology import queues
-from topology.errors import TaskModuleError
-from topology.queues import WorkQueue
+from leveret.consumers.tasks.task import Task, task
+from leveret.topology import queues, registry
+from leveret.topology.errors import TaskModuleError
+from leveret.topology.queues import WorkQueue
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +88,33 @@ def test_the_longest_time_limit_of_some_queues() -> None:
     assert longest is not None
     assert longest.name == "first.b"
     assert registry.longest_time_limit(["third"]) is None
+
+
+def test_tasks_of_a_queue() -> None:
+    """Those of a queue that is equal by name, and of no other."""
+    mail, fax = WorkQueue("mail"), WorkQueue("fax")
+    made = [task(name, queue=mail)(first) for name in ("mail.send", "mail.stop")]
+    task("fax.send", queue=fax)(first)
+
+    assert registry.of_queue(mail) == made
+    assert registry.of_queue(WorkQueue("pdf")) == []
+
+
+def test_the_nearest_name() -> None:
+    """A slip of the keyboard is near; another word is not."""
+    for name in ("mail.send", "mail.stop", "fax.send"):
+        task(name, queue=WorkQueue(name.partition(".")[0]))(first)
+
+    assert registry.nearest("mail.sned") == "mail.send"
+    assert registry.nearest("fax.snd") == "fax.send"
+    assert registry.nearest("zzzz") is None
+
+
+def test_whether_any_task_is_loaded() -> None:
+    """Queues alone are none."""
+    WorkQueue("mail")
+    assert not registry.has_any()
+    define("a", first)
+    assert registry.has_any()
+    registry.forget()
+    assert not registry.has_any()

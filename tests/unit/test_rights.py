@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology import queues
-from topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
-from topology.objects import objects_of, shared_exchanges
-from topology.queues import WorkQueue
-from topology.rights import ROLES, Rights, rights_of, taken_away
+from leveret.topology import queues
+from leveret.topology.access.rights import ROLES, Rights, rights_of, taken_away
+from leveret.topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
+from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.queues import WorkQueue
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.:-]{0,5}", fullmatch=True)
 PLANS = st.lists(st.sampled_from([0.3, 1, 5, 60, 7200]), max_size=4)
@@ -29,7 +29,7 @@ def test_a_queues_family_is_all_it_consists_of(name: str, plan: list[float]) -> 
     """Whatever the name and the retry plan, the pattern matches every object, and no neighbour's."""
     queues.forget()
     table = objects_of(WorkQueue(name, retry_delays=tuple(plan)))
-    own = [made.name for made in (*table.exchanges, *table.queues)]
+    own = [exchange.name for exchange in table.exchanges] + [queue.name for queue in table.queues]
 
     assert all(re.fullmatch(family_pattern(name), each) for each in own)
     assert not any(re.fullmatch(family_pattern(other), each) for each in own for other in (f"{name}2", f"x{name}"))

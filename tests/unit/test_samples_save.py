@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from consumers.samples.save import save
+from leveret.consumers.samples.save import save
 
 
 def test_a_text_is_saved_where_it_belongs(tmp_path: Path) -> None:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consumers.errors import Reject
-from consumers.samples.treasure import search
-from producers.treasure import main
-from topology.samples import FOUND_FILE, TREASURE, hunt_folder
+from leveret.consumers.samples.treasure import search
+from leveret.consumers.tasks.errors import Reject
+from leveret.producers.examples.samples import FOUND_FILE, TREASURE, hunt_folder
+from leveret.producers.examples.treasure import hide, searches
+from leveret.topology import settings
+from tests.unit.commands import leveret
 
 HUNT = "0a4bd1b2-8b3c"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a hunt with sand in one file and the treasure in another."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a hunt with sand in one file and the treasure in another; settings are read anew for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OUTPUT_DIR", str(tmp_path))
+    settings.current.cache_clear()
     folder = tmp_path / "treasure" / HUNT
     folder.mkdir(parents=True)
     (folder / "sand.txt").write_text("sand sand\n", encoding="utf-8")
     (folder / "gold.txt").write_text(f"sand\n{TREASURE}\nsand\n", encoding="utf-8")
-    return folder
+    yield folder
+    settings.current.cache_clear()
 
 
 def test_the_treasure_is_found(folder: Path) -> None:
@@ -93,7 +98,38 @@ def test_a_hunt_has_its_folder_below_the_output() -> None:
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "-inf", "", "soon"])
 def test_a_hunt_that_would_never_end_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The time to wait is a number of seconds that pass."""
-    with pytest.raises(SystemExit, match="2"):
-        main([f"--timeout={seconds}"])
+    assert leveret("treasure", f"--timeout={seconds}") == 2
+    said = capsys.readouterr().err
 
-    assert f"argument --timeout: {seconds!r} is no number of seconds" in capsys.readouterr().err
+    assert said.startswith("leveret treasure: invalid value for '--timeout': ")
+    assert f"{seconds!r} is no number of seconds" in said
+
+
+@pytest.mark.parametrize("files", ["0", "-1", "1000001", "many"])
+def test_a_number_of_files_that_cannot_be_is_refused(files: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hunt has a file at least."""
+    assert leveret("treasure", f"--files={files}") == 2
+    assert capsys.readouterr().err.startswith("leveret treasure: invalid value for '--files': ")
+
+
+def test_the_treasure_is_hidden_in_one_file(tmp_path: Path) -> None:
+    """There are as many files as asked for, and the one that holds it is the one that is told."""
+    place = tmp_path / "new" / "hunt"
+    hidden = hide(place, 5)
+
+    assert sorted(path.name for path in place.iterdir()) == [f"{number:06d}.txt" for number in range(5)]
+    assert [path.name for path in place.iterdir() if TREASURE in path.read_text(encoding="utf-8")] == [hidden]
+
+
+def test_every_file_is_searched_until_it_is_found(folder: Path) -> None:
+    """There is a task a file, as the searching task takes it; once it is found the rest need no search."""
+    messages = [json.loads(message.body) for message in searches(HUNT, 150, folder / FOUND_FILE)]
+
+    assert {message["task"] for message in messages} == {search.name}
+    assert [message["kwargs"] for message in messages] == [
+        {"hunt": HUNT, "file": f"{number:06d}.txt"} for number in range(150)
+    ]
+    going = searches(HUNT, 1000, folder / FOUND_FILE)
+    next(going)
+    search(HUNT, "gold.txt")
+    assert len(list(going)) < 100

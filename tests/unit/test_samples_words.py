@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +18,13 @@ import pytest
 from nltk.corpus.reader import WordListCorpusReader
 from nltk.corpus.util import LazyCorpusLoader
 
-from consumers import attempt
-from consumers.attempt import Attempt
-from consumers.errors import Reject
-from consumers.samples import words
-from topology.settings import CHECKOUT
+from leveret.consumers.samples import counting, words
+from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.attempt import Attempt
+from leveret.consumers.tasks.errors import Reject
+from leveret.topology import settings
 
-SHARED = CHECKOUT.parent / "shared"
+SHARED = settings.CHECKOUT.parent / "shared"
 TOP_20 = SHARED / "books" / "top20-split.json"
 BOOKS = ["dracula.txt", "frankenstein.txt", "heart-of-darkness.txt", "pride-and-prejudice.txt"]
 STOP_WORDS = "nltk_data/corpora/stopwords/english"
@@ -27,26 +32,34 @@ STOP_WORDS = "nltk_data/corpora/stopwords/english"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """DATA_DIR and OUTPUT_DIR below a folder of this test; nltk has read no stop words yet, nor after it."""
+    """DATA_DIR and OUTPUT_DIR below a folder of this test; nothing was read of settings and stop words."""
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("OUTPUT_DIR", "output")
     monkeypatch.setattr(nltk.data, "path", [])
     fresh = LazyCorpusLoader("stopwords", WordListCorpusReader, r"(?!README|\.).*")
-    monkeypatch.setattr(words, "stopwords", fresh)
-    words._stop_words.cache_clear()
+    monkeypatch.setattr(counting, "stopwords", fresh)
+    monkeypatch.setattr(attempt, "_current", ContextVar("attempt"))
+    for cached in (counting.stop_words, settings.current):
+        cached.cache_clear()
     yield tmp_path
-    words._stop_words.cache_clear()
-    attempt._current.set(None)
+    for cached in (counting.stop_words, settings.current):
+        cached.cache_clear()
+
+
+def saved() -> dict[str, Any]:
+    """What is in the one file that was saved."""
+    [file] = Path("output").iterdir()
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return document
 
 
 def count(text: str, **options: Any) -> dict[str, int]:
-    """What counting this text saves."""
+    """The counts that counting this text saves."""
     Path("data/book.txt").write_text(text, encoding="utf-8")
     words.count("book.txt", **options)
-    [saved] = Path("output").iterdir()
-    counts: dict[str, int] = json.loads(saved.read_text(encoding="utf-8"))
+    counts: dict[str, int] = saved()["words"]
     return counts
 
 
@@ -83,18 +96,85 @@ def test_split_counts_the_real_books_exactly(book: str) -> None:
     Path("data/fetched", STOP_WORDS).parent.mkdir(parents=True)
     shutil.copy(SHARED / STOP_WORDS, Path("data/fetched", STOP_WORDS))
     words.count(book, tokenizer="split")
-    [saved] = Path("output").iterdir()
     expected = json.loads(TOP_20.read_text(encoding="utf-8"))[book]
 
-    assert list(json.loads(saved.read_text(encoding="utf-8")).items()) == list(expected.items())
+    assert list(saved()["words"].items()) == list(expected.items())
 
 
 def test_fetched_stop_words_win_over_the_shipped_ones() -> None:
     """Stop words that were fetched into DATA_DIR are the ones that count."""
-    Path("data/fetched", STOP_WORDS).parent.mkdir(parents=True)
-    Path("data/fetched", STOP_WORDS).write_text("hare\n", encoding="utf-8")
+    install(Path("data/fetched/nltk_data"), "hare")
 
     assert count("the hare") == {"the": 1}
+
+
+def install(folder: Path, *stop_words: str) -> None:
+    """Make a folder of nltk's data with these stop words."""
+    file = folder / "corpora" / "stopwords" / "english"
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(f"{word}\n" for word in stop_words), encoding="utf-8")
+
+
+def test_stop_words_of_this_machine_win_over_all_others(folder: Path) -> None:
+    """Where nltk looks comes first, in its own order; then what was fetched; then the shipped list."""
+    install(folder / "first", "hare")
+    install(folder / "second", "fox")
+    install(Path("data/fetched/nltk_data"), "the")
+    nltk.data.path[:] = [str(folder / "none"), str(folder / "first"), str(folder / "second")]
+
+    assert count("the hare, the fox") == {"the": 2, "fox": 1}
+    assert saved()["stop_words"] == str(folder / "first/corpora/stopwords")
+
+
+def test_an_archive_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nltk reads what was downloaded and not unpacked, where there is no other list."""
+    monkeypatch.setattr(counting, "CHECKOUT", folder / "elsewhere")
+    (folder / "usual/corpora").mkdir(parents=True)
+    with zipfile.ZipFile(folder / "usual/corpora/stopwords.zip", "w") as archive:
+        archive.writestr("stopwords/english", "hare\n")
+    nltk.data.path[:] = [str(folder / "usual")]
+
+    assert count("the hare") == {"the": 1}
+    assert saved()["stop_words"].startswith(str(folder / "usual/corpora/stopwords.zip"))
+
+
+def test_the_environment_says_where_nltk_looks_first(folder: Path) -> None:
+    """NLTK_DATA holds for a worker as for every program that uses nltk."""
+    install(folder / "own", "hare")
+    install(Path("data/fetched/nltk_data"), "the")
+    code = "from leveret.consumers.samples.words import count; count('book.txt')"
+    Path("data/book.txt").write_text("the hare", encoding="utf-8")
+    environment = {**os.environ, "NLTK_DATA": str(folder / "own"), "PYTHONPATH": str(settings.CHECKOUT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+    assert saved()["words"] == {"the": 1}
+    assert saved()["stop_words"] == str(folder / "own/corpora/stopwords")
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_the_result_says_what_was_counted_and_without_which_words(fetched: bool, folder: Path) -> None:
+    """Book, list of stop words and counts, so that two results that differ explain themselves."""
+    data = folder / "data" / "fetched" if fetched else settings.CHECKOUT / "data"
+    if fetched:
+        install(data / "nltk_data", "the")
+    count("the hare")
+
+    assert saved() == {
+        "book": "book.txt",
+        "stop_words": str(data / "nltk_data/corpora/stopwords/english"),
+        "words": {"hare": 1},
+    }
+
+
+def test_without_any_stop_words_the_attempt_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting every word is not what was asked for; somebody may bring the list until the next attempt."""
+    monkeypatch.setattr(counting, "CHECKOUT", folder / "elsewhere")
+
+    with pytest.raises(FileNotFoundError, match="stopwords"):
+        count("the hare")
+    assert not Path("output").exists()
+    install(Path("data/fetched/nltk_data"), "the")
+    assert count("the hare") == {"hare": 1}
 
 
 def test_the_file_is_named_after_book_and_task() -> None:
@@ -102,10 +182,10 @@ def test_the_file_is_named_after_book_and_task() -> None:
     attempt.begin(Attempt("id/1 é", 1, "words", "words.count"))
     count("hare")
     assert count("hare hare") == {"hare": 2}
-    [saved] = Path("output").iterdir()
+    [file] = Path("output").iterdir()
 
-    assert saved.name == "book.txt_id%2F1%20%C3%A9.json"
-    assert saved.stat().st_mode & 0o777 == 0o644
+    assert file.name == "book.txt_id%2F1%20%C3%A9.json"
+    assert file.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_text_in_a_folder_of_data_dir_is_fine() -> None:

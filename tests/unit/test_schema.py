@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-import topology
-from topology.errors import UnreadableMessage
-from topology.message import TaskMessage, decode
+from leveret.topology.errors import UnreadableMessage
+from leveret.topology.message import TaskMessage, decode
+from leveret.topology.settings import CHECKOUT
 
-SCHEMA = json.loads((Path(topology.__file__).parent / "task-message.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((CHECKOUT / "topology/message/task-message.schema.json").read_text(encoding="utf-8"))
 
 
 def fits_schema(document: object) -> bool:

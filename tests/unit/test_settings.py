@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from topology import settings
-from topology.errors import SettingsError
-from topology.settings import Settings, load, vhost_of
+from leveret.topology import settings
+from leveret.topology.errors import SettingsError
+from leveret.topology.settings import Settings, load, vhost_of
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_the_environment_sets_every_field() -> None:
-    """Each variable is the field's name in capitals and is read as the field's type."""
+    """Each variable is the field's name in capitals, but for LEVERET_TASKS, and is read as the field's type."""
     environment = {
         "AMQP_URL": "amqp://rabbit:5672/",
         "MANAGEMENT_URL": "http://rabbit:15672/",
@@ -37,10 +37,21 @@ def test_the_environment_sets_every_field() -> None:
         "PUBLISH_TIMEOUT_SECONDS": "2.5",
         "SHUTDOWN_TIMEOUT_SECONDS": "0",
         "HEARTBEAT_SECONDS": "60",
+        "CONSUMER_TIMEOUT_SECONDS": "600",
+        "LEVERET_TASKS": "my_app,other.tasks",
     }
 
     assert load(environment) == Settings(
-        "amqp://rabbit:5672/", "http://rabbit:15672/", Path("/texts"), Path("there"), 1000, 2.5, 0.0, 60
+        "amqp://rabbit:5672/",
+        "http://rabbit:15672/",
+        Path("/texts"),
+        Path("there"),
+        1000,
+        2.5,
+        0.0,
+        60,
+        consumer_timeout_seconds=600.0,
+        tasks=("my_app", "other.tasks"),
     )
 
 
@@ -81,10 +92,13 @@ def test_the_file_can_be_named(tmp_path: Path) -> None:
         (None, "other.toml, named by LEVERET_CONFIG, does not exist"),
         (b"heartbeat_seconds = ", "other.toml cannot be read"),
         (b"# \xff", "other.toml cannot be read"),
-        (b'hartbeat_seconds = "7"', "other.toml: there is no setting 'hartbeat_seconds'; did you mean 'heartbeat_s"),
+        (
+            b'hartbeat_seconds = "7"',
+            "^settings file other.toml, line 1: there is no setting 'hartbeat_seconds'; did you mean 'heartbeat_s",
+        ),
         (b"zzz = 1", "there is no setting 'zzz'; known are: amqp_url, management_url, data_dir"),
         (b"[broker]\namqp_url = 'amqp://a/'", "there is no setting 'broker'"),
-        (b"heartbeat_seconds = 'often'", "other.toml: heartbeat_seconds is 'often', not an int"),
+        (b"heartbeat_seconds = 'often'", "^settings file other.toml, line 1: heartbeat_seconds is 'often', not an int"),
         (b"heartbeat_seconds = true", "a bool does not fit"),
         (b"heartbeat_seconds = 1.5", "heartbeat_seconds is an int; a float does not fit"),
         (b"data_dir = ['a']", "a list does not fit"),
@@ -99,6 +113,25 @@ def test_a_bad_file_is_named(content: bytes | None, reason: str, tmp_path: Path)
 
     with pytest.raises(SettingsError, match=reason):
         load({"LEVERET_CONFIG": "other.toml"})
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("# heartbeat_seconds = 1\n\n  wrong = 1\n", 3),
+        ("heartbeat_seconds = 7\n'wrong' = 1\n", 2),
+        ('"wrong"=1\n', 1),
+        ("output_dir = 'wrong = 1'\nwrong.deeper = 1\n", 2),
+        ("heartbeat_seconds = 7\n[wrong]\nheartbeat_seconds = 8\n", 2),
+        ("heartbeat_seconds = 7\n\n\n[[ wrong ]]\n", 4),
+    ],
+)
+def test_a_bad_key_is_found_in_its_line(content: str, line: int, tmp_path: Path) -> None:
+    """However it is written, it is told where it stands, and not where something only looks like it."""
+    (tmp_path / "leveret.toml").write_text(content, encoding="utf-8")
+
+    with pytest.raises(SettingsError, match=f"^settings file leveret.toml, line {line}: there is no setting 'wrong'; "):
+        load({})
 
 
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
@@ -190,3 +223,72 @@ def test_an_unknown_keyword_is_the_callers_mistake() -> None:
 
     with pytest.raises(TypeError, match="hartbeat_seconds"):
         load({}, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("my_app", ("my_app",)),
+        ("my_app,other.tasks", ("my_app", "other.tasks")),
+        (" my_app , , other ,", ("my_app", "other")),
+        (",", ()),
+        ("", ()),
+    ],
+)
+def test_tasks_of_the_environment_are_separated_by_commas(text: str, expected: tuple[str, ...]) -> None:
+    """Spaces around them and commas with nothing between do no harm."""
+
+    assert load({"LEVERET_TASKS": text}).tasks == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('["my_app", "other.tasks"]', ("my_app", "other.tasks")),
+        ('[ " my_app ", "" ]', ("my_app",)),
+        ("[]", ()),
+        ('"my_app"', ("my_app",)),
+        ('"my_app, other"', ("my_app", "other")),
+    ],
+)
+def test_tasks_of_the_file_are_a_list_or_a_text(written: str, expected: tuple[str, ...], tmp_path: Path) -> None:
+    """A single module needs no list, and the text that a variable takes is taken, too."""
+    (tmp_path / "leveret.toml").write_text(f"tasks = {written}\n", encoding="utf-8")
+
+    assert load({}).tasks == expected
+    assert load({"LEVERET_TASKS": "mine"}).tasks == ("mine",)
+    assert load({"LEVERET_TASKS": "mine"}, tasks=("given",)).tasks == ("given",)
+
+
+@pytest.mark.parametrize("written", ["5", "true", "1.5", "[5]", '["my_app", 5]', "[[1]]", "{ a = 1 }", "2026-11-28"])
+def test_tasks_that_are_no_names_are_refused(written: str, tmp_path: Path) -> None:
+    """With file, line and key, and what to write instead."""
+    (tmp_path / "leveret.toml").write_text(f"heartbeat_seconds = 7\ntasks = {written}\n", encoding="utf-8")
+    reason = r'tasks is a list of names, as in tasks = \["my_app"\]; .* does not fit'
+
+    with pytest.raises(SettingsError, match=f"^settings file leveret.toml, line 2: {reason}$"):
+        load({})
+
+
+def test_a_variable_named_tasks_is_anybodys() -> None:
+    """Only LEVERET_TASKS counts."""
+
+    assert load({"TASKS": "theirs", "tasks": "theirs"}) == Settings()
+
+
+def test_the_settings_of_the_process_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that asks for them with each message costs no file each time; a mistake is found each time."""
+    settings.current.cache_clear()
+    try:
+        monkeypatch.setenv("HEARTBEAT_SECONDS", "often")
+        for _ in range(2):
+            with pytest.raises(SettingsError, match="variable HEARTBEAT_SECONDS: heartbeat_seconds is 'often'"):
+                settings.current()
+        monkeypatch.setenv("HEARTBEAT_SECONDS", "77")
+        first = settings.current()
+        monkeypatch.setenv("HEARTBEAT_SECONDS", "78")
+
+        assert first.heartbeat_seconds == 77
+        assert settings.current() is first
+    finally:
+        settings.current.cache_clear()

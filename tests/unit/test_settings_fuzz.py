@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from topology.errors import SettingsError
-from topology.settings import Settings, load
+from leveret.topology.errors import SettingsError
+from leveret.topology.settings import Settings, load
 
 NAMES = sorted(field.upper() for field in Settings.__dataclass_fields__)
+VARIABLES = ["LEVERET_TASKS" if name == "TASKS" else name for name in NAMES]
 VALUES = (
     st.text(st.characters(exclude_characters="\0"), max_size=30)
     | st.sampled_from(
@@ -39,7 +40,7 @@ def check(environment: dict[str, str]) -> None:
 
 
 @in_one_folder
-@given(environment=st.dictionaries(st.sampled_from(NAMES), VALUES))
+@given(environment=st.dictionaries(st.sampled_from(VARIABLES), VALUES))
 def test_any_environment(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables of any text."""
     monkeypatch.chdir(tmp_path)
@@ -64,7 +65,10 @@ def test_any_file(content: bytes, tmp_path: Path) -> None:
 @in_one_folder
 @given(
     name=st.sampled_from(NAMES),
-    value=st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    value=st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=9)
+    | st.lists(st.integers() | st.text(max_size=9), max_size=3),
 )
 def test_any_value_in_a_file(name: str, value: object, tmp_path: Path) -> None:
     """A value of any type for any setting."""

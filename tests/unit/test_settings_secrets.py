@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from topology.errors import SettingsError
-from topology.settings import Settings, load, mask
+from leveret.topology.errors import SettingsError
+from leveret.topology.settings import Settings, load, mask
 
 SECRET = "s3cret"
 

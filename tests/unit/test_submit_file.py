@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producers.submit import main
+from leveret.command import submit as command
+from tests.unit.commands import leveret
 from tests.unit.test_submit import REFUSED, SENT, no_broker, routes, sent
 
 __all__ = ["no_broker"]
@@ -26,7 +27,7 @@ PIECES = [b'{"n":1}', b"{", b"\n", b"\r", b"\xff", b"[]", b"NaN"]
 def submit(lines: str) -> int:
     """Submit a file with these lines; returns the status."""
     Path("jobs.jsonl").write_text(lines, encoding="utf-8")
-    return main(["a.b", "--file", "jobs.jsonl"])
+    return leveret("submit", "a.b", "--file", "jobs.jsonl")
 
 
 def test_each_line_is_a_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +56,7 @@ def test_a_line_that_is_no_text_is_one_failure(capsys: pytest.CaptureFixture[str
     """Bytes that are no UTF-8 fail their own line, not the file."""
     Path("jobs.jsonl").write_bytes(b'{"n": 1}\n{"n": "\xff"}\n{"n": 2}\n')
 
-    assert main(["a.b", "--file", "jobs.jsonl"]) == 1
+    assert leveret("submit", "a.b", "--file", "jobs.jsonl") == 1
     assert len(SENT) == 2
     assert "  line 2: " in capsys.readouterr().err
 
@@ -75,7 +76,7 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Lines may come through a pipe, and the route holds for all of them."""
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"n": 1}\n{"n": 2}\n'))
 
-    assert main(["a.b", "--file", "-", "--queue", "q"]) == 0
+    assert leveret("submit", "a.b", "--file", "-", "--queue", "q") == 0
     assert [json.loads(message.body)["kwargs"] for message, _ in SENT] == [{"n": 1}, {"n": 2}]
     assert routes() == [("tasks.direct", "q")] * 2
     assert capsys.readouterr().err == "2 tasks submitted, 0 lines of - failed\n"
@@ -90,9 +91,9 @@ def test_what_was_read_before_an_error_is_submitted(
         yield '{"n": 1}\n'
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(sys.modules["producers.submit"], "_open", lambda _file: contextlib.nullcontext(fail_later()))
+    monkeypatch.setattr(command, "_open", lambda _file: contextlib.nullcontext(fail_later()))
 
-    assert main(["a.b", "--file", "-"]) == 1
+    assert leveret("submit", "a.b", "--file", "-") == 1
     said = capsys.readouterr()
     assert said.out.split() == [message.id for message, _ in SENT]
     assert said.err.splitlines() == [
@@ -133,9 +134,25 @@ def test_any_file_is_submitted_or_reported(content: bytes, capsys: pytest.Captur
     """Bytes of any kind end with a status and a report, and every id printed is a task sent."""
     SENT.clear()
     Path("jobs.jsonl").write_bytes(content)
-    status = main(["a.b", "--file", "jobs.jsonl"])
+    status = leveret("submit", "a.b", "--file", "jobs.jsonl")
     said = capsys.readouterr()
 
     assert said.out.split() == [message.id for message, _ in SENT]
     assert f"{len(SENT)} tasks submitted, " in said.err
     assert (status == 0) == (", 0 lines of jobs.jsonl failed" in said.err)
+
+
+def test_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each id is in an object of its own; where nothing failed the report is left out, and where something did not."""
+    Path("jobs.jsonl").write_text('{"n": 1}\n{"n": 2}\n', encoding="utf-8")
+    assert leveret("submit", "a.b", "--file", "jobs.jsonl", "--json", "--quiet") == 0
+    said = capsys.readouterr()
+
+    assert [json.loads(line) for line in said.out.splitlines()] == [
+        {"id": message.id, "task": "a.b"} for message, _ in SENT
+    ]
+    assert said.err == ""
+
+    Path("jobs.jsonl").write_text("bad\n", encoding="utf-8")
+    assert leveret("submit", "a.b", "--file", "jobs.jsonl", "--quiet") == 1
+    assert capsys.readouterr().err.startswith("0 tasks submitted, 1 lines of jobs.jsonl failed\n  line 1: ")

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from consumers import registry
-from consumers.task import DEFAULT_TIME_LIMIT_SECONDS, Task, task
-from topology import queues
-from topology.errors import TaskModuleError
-from topology.queues import WorkQueue
+from leveret.consumers.tasks.task import DEFAULT_TIME_LIMIT_SECONDS, Task, task
+from leveret.topology import queues, registry
+from leveret.topology.errors import MessageError, TaskModuleError
+from leveret.topology.queues import WorkQueue
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ def test_a_task_is_still_its_function(mail: WorkQueue) -> None:
 
     assert (add(1), add(1, b=5)) == (3, 6)
     assert (vars(add)["__name__"], add.__doc__, add.__module__) == ("add", "Add two numbers.", __name__)
-    assert inspect.signature(add) == add.signature == inspect.signature(add.function)
+    assert inspect.signature(add) == add.arguments.signature == inspect.signature(add.function)
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         add()  # type: ignore[call-arg]
 
@@ -138,3 +137,51 @@ def test_the_type_of_a_task_is_public(mail: WorkQueue) -> None:
     """The decorator makes a `Task`."""
 
     assert isinstance(task("mail.send", queue=mail)(print), Task)
+
+
+@pytest.mark.parametrize("args", [(), ("a",)])
+@pytest.mark.parametrize("kwargs", [{}, {"to": "a"}, {"subject": "b"}, {"to": "a", "subject": "b"}, {"cc": "c"}])
+@pytest.mark.parametrize("kind", ["plain", "keyword only", "positional only", "anything"])
+def test_a_call_is_checked_as_python_would(
+    kind: str, args: tuple[str, ...], kwargs: dict[str, str], mail: WorkQueue
+) -> None:
+    """What can be called passes, and what cannot is told with signature and call; the quick way decides the same."""
+
+    def plain(to: str, subject: str = "") -> None: ...
+
+    def keyword_only(*, to: str, subject: str = "") -> None: ...
+
+    def positional_only(to: str, /, subject: str = "") -> None: ...
+
+    def anything(*args: str, **kwargs: str) -> None: ...
+
+    functions: dict[str, Any] = {
+        "plain": plain,
+        "keyword only": keyword_only,
+        "positional only": positional_only,
+        "anything": anything,
+    }
+    function = functions[kind]
+    made = task("mail.send", queue=mail)(function)
+    try:
+        function(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(
+            MessageError, match=r"^task 'mail\.send' cannot be called like this: .*; mail\.send.* was called"
+        ):
+            made.check(list(args), kwargs)
+    else:
+        made.check(list(args), kwargs)
+
+
+def test_a_refused_call_shows_names_and_no_values(mail: WorkQueue) -> None:
+    """Values may be secret, and names may be a client's."""
+
+    @task("mail.send", queue=mail)
+    def send(to: str) -> None: ...
+
+    with pytest.raises(MessageError) as caught:
+        send.check(["s3cret"], {"pass\nword": "s3cret"})
+
+    assert "s3cret" not in str(caught.value)
+    assert r"with 1 positional, pass\nword=…" in str(caught.value)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from leveret.topology.errors import SettingsError
+from leveret.topology.link.parameters import parameters
+from leveret.topology.settings import Settings, load
+from leveret.topology.settings.tls import TlsFiles
 from tests.certificates import Authority
-from topology.connection import parameters
-from topology.errors import SettingsError
-from topology.settings import Settings, load
-from topology.tls import TlsFiles
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,13 @@ def test_options_hidden_in_the_url_change_nothing() -> None:
 
     assert made.ssl_options.context.verify_mode == ssl.CERT_REQUIRED
     assert made.ssl_options.context.check_hostname
+
+
+def test_files_are_read_when_settings_are_loaded_and_used_not_when_they_are_made(folder: Path) -> None:
+    """A value reads no files; a renewed certificate counts from the next connection on."""
+    made = Settings("amqps://host/", tls_ca_file=str(folder / "late.pem"))
+
+    with pytest.raises(SettingsError, match=r"TLS_CA_FILE '.*late.pem' cannot be read"):
+        parameters(made.amqp_url, "test", made)
+    (folder / "late.pem").write_bytes((folder / "ca.pem").read_bytes())
+    assert parameters(made.amqp_url, "test", made).ssl_options.context.get_ca_certs()

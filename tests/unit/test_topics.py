@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.queues import topic_matches
+from leveret.topology.queues import topic_matches
 
 KEYS = st.lists(st.sampled_from(["words", "count", "", "a"]), max_size=5).map(".".join)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from topology.settings import Settings, mask
-from topology.users import main, url_of
+from leveret.topology.access.rights import ROLES
+from leveret.topology.access.users import url_of
+from leveret.topology.link import default_broker
+from leveret.topology.settings import Settings, mask
+from tests.unit.commands import leveret
 
 
 @pytest.mark.parametrize(
@@ -28,9 +33,61 @@ def test_another_user_of_the_same_broker(amqp_url: str, expected: str) -> None:
     assert "p%3A%2F" not in mask(url)
 
 
+@pytest.fixture
+def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking for a broker fails the test."""
+
+    def asked(_configured: Settings) -> NoReturn:
+        raise AssertionError("a broker was asked for")
+
+    monkeypatch.setattr(default_broker, "resolve", asked)
+    monkeypatch.delenv("LEVERET_TASKS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("no_broker")
 def test_a_closed_stdin_gives_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It is told before any broker is asked."""
     monkeypatch.setattr(sys, "stdin", None)
 
-    assert main(["--role", "worker", "--password-stdin"]) == 1
-    assert "--password-stdin: standard input is closed" in capsys.readouterr().err
+    assert leveret("users", "--role", "worker", "--password-stdin") == 1
+    assert "leveret users: --password-stdin: standard input is closed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_broker")
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--password-stdin"], "--password-stdin gives one password: name one --role with it"),
+        (["--role", "worker,producer", "--password-stdin"], "--password-stdin gives one password"),
+        (["--role", "worker", "--password-stdin", "--new-passwords"], "and no --new-passwords"),
+        (["--role", "nobody"], "there is no role 'nobody'; there are: producer, worker, topology"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What contradicts itself is refused before a password is read or a broker is asked."""
+    assert leveret("users", *arguments) == 2
+    said = capsys.readouterr().err
+
+    assert said.startswith("leveret users: ")
+    assert reason in said
+
+
+@pytest.mark.usefixtures("no_broker")
+@pytest.mark.parametrize(
+    ("options", "roles"),
+    [
+        ([], ROLES),
+        (["--role", "worker"], ("worker",)),
+        (["--role", "worker,producer", "--role", "worker"], ("worker", "producer")),
+    ],
+)
+def test_a_dry_run_shows_the_users_and_asks_no_broker(
+    options: list[str], roles: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each user stands with its three rights, a role that is named twice once."""
+    assert leveret("users", "--dry-run", "--prefix", "team", *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert [line for line in lines if not line.startswith(" ")] == [f"team-{role}" for role in roles]
+    assert [line.split()[0] for line in lines if line.startswith(" ")] == ["configure", "write", "read"] * len(roles)

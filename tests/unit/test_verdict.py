@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consumers.outcome import Ending
-from consumers.verdict import Verdict, decide
+from leveret.consumers.child.outcome import Ending
+from leveret.consumers.settling.verdict import Verdict, decide
 
 DONE, RETRY, BURY = Verdict.DONE, Verdict.RETRY, Verdict.BURY
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from producers import Publisher
+from leveret import Publisher
 from tests.broker.support import await_value
 from tests.faults import jobs
 from tests.faults.nodes import Nodes, at_vhost

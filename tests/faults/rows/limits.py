@@ -9,9 +9,9 @@ from typing import Any
 
 import pika.exceptions
 
+from leveret import Route
 from tests.faults.row import Need, Row
 from tests.faults.stage import HELD, PREFETCH, Stage
-from topology.names import Route
 
 _CONSUMER_TIMEOUT_SECONDS = 10
 _DEFAULT_CONSUMER_TIMEOUT_SECONDS = 1800

@@ -8,15 +8,13 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from producers import Publisher
+from leveret import ConfirmTimeout, LeveretError, Publisher, TaskMessage
 from tests.broker.support import Worker
 from tests.faults import records
 from tests.faults.producing import Load
 from tests.faults.proxy import Direction, Proxy
 from tests.faults.row import Row
 from tests.faults.stage import HELD, PREFETCH, Stage
-from topology.errors import ConfirmTimeout, LeveretError
-from topology.message import TaskMessage
 
 HEARTBEAT_SECONDS = 2
 _DETECTED_SECONDS = 2 * (HEARTBEAT_SECONDS + 5) + 5

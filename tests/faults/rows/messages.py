@@ -9,14 +9,14 @@ from typing import Any
 
 import pika.exceptions
 
+from leveret import MessageTooLarge
+from leveret.topology.message import FAILURE_HEADERS
+from leveret.topology.names import dlq_name
 from tests.broker.support import await_value
 from tests.faults import records
 from tests.faults.jobs import faults
 from tests.faults.row import Row
 from tests.faults.stage import Stage
-from topology.errors import MessageTooLarge
-from topology.message import FAILURE_HEADERS
-from topology.names import dlq_name
 
 _MEBIBYTE = 1024 * 1024
 _BAD = "bad-"

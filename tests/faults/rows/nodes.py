@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from producers import Publisher
+from leveret import Publisher
+from leveret.topology.names import dlq_name
 from tests.broker.support import await_value
 from tests.faults import jobs
 from tests.faults.proxy import Proxy
 from tests.faults.row import Need, Row
 from tests.faults.rows.link import publisher_at
 from tests.faults.stage import HELD, PREFETCH, Stage
-from topology.names import dlq_name
 
 SETTLED_SECONDS = 3.5
 """A quorum queue that was declared a moment ago may come back empty after kill -9."""

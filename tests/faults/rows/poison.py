@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from leveret.topology.names import dlq_name
 from tests.faults.jobs import faults
 from tests.faults.memory import little_memory
 from tests.faults.records import STARTED
 from tests.faults.row import Row
 from tests.faults.stage import Stage
-from topology.names import dlq_name
 
 _MOST_DELIVERIES = 21
 _CLOCK_SLACK_SECONDS = 0.05

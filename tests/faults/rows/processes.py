@@ -8,10 +8,10 @@ import signal
 import time
 from pathlib import Path
 
+from leveret import TaskMessage
 from tests.broker.support import Worker
 from tests.faults.row import Row
 from tests.faults.stage import HELD, PREFETCH, Stage
-from topology.message import TaskMessage
 
 HANDED_BACK = 3
 _LONG_SECONDS = 20.0

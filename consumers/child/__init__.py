@@ -1,0 +1,1 @@
+"""The child process: reads orders, runs tasks, reports how each ended."""

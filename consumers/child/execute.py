@@ -1,0 +1,165 @@
+"""The life of one attempt inside a child process: decode, find, fit, run, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
+from leveret.consumers.child.protocol import Order
+from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.errors import Reject, SoftTimeLimitExceeded
+from leveret.consumers.tasks.reading import Misfit
+from leveret.consumers.tasks.task import AnyTask
+from leveret.topology import registry
+from leveret.topology.errors import MessageError
+from leveret.topology.message import decode
+
+_OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
+
+Args = Sequence[Any]
+Kwargs = Mapping[str, Any]
+Begin = Callable[[int, float, float, str], None]
+
+
+class Executor:
+    """Runs orders one after the other; `begin` is told the number, start, deadline and task of each."""
+
+    def __init__(self, limit_bytes: int, begin: Begin) -> None:
+        self._limit_bytes = limit_bytes
+        self._begin = begin
+        self._pid = os.getpid()
+        self._runner = _runner()
+        self._soft_limit_armed = False
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def execute(self, order: Order) -> Outcome:
+        """Run one order to its end, whatever that is."""
+        started = time.monotonic()
+        try:
+            call = decode(order.body, order.content_type, order.content_encoding, self._limit_bytes)
+        except MessageError as error:
+            return _outcome(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99))
+        task = registry.get(call.task)
+        if task is None:
+            reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
+            return _outcome(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
+        try:
+            args, kwargs = task.arguments.fit(call.args, call.kwargs)
+        except Misfit as misfit:
+            return _outcome(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(str(misfit))))
+        attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        self._begin(order.number, started, started + task.time_limit, task.name)
+        return self._run(task, args, kwargs, started)
+
+    def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Outcome:
+        try:
+            self._call(task, args, kwargs)
+        except Reject as error:
+            return _outcome(Ending.REJECTED, task.name, started, failure_of(error, _OWN_FRAMES))
+        except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
+            return _outcome(Ending.RAISED, task.name, started, failure_of(error, _OWN_FRAMES))
+        return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
+
+    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> None:
+        try:
+            returned = self._call_function(task, args, kwargs)
+            if returned is not None:
+                self._finish(task, returned)
+        finally:
+            if os.getpid() != self._pid:
+                _end_copy(sys.exception())
+
+    def _call_function(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+        if task.soft_time_limit is None:
+            return task.function(*args, **kwargs)
+        try:
+            signal.signal(signal.SIGALRM, self._on_alarm)  # again: a task may have put its own there
+            self._soft_limit_armed = True
+            signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
+            return task.function(*args, **kwargs)
+        finally:
+            self._soft_limit_armed = False  # first: an alarm from here on must not raise
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _finish(self, task: AnyTask, returned: Any) -> None:
+        """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
+        if inspect.isawaitable(returned):
+            returned = self._run_async(_within(task.soft_time_limit, returned))
+        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+            raise TypeError(
+                f"task {task.name!r} returned a generator, whose body nobody runs; let it run to its end in the task, "
+                "and return instead of yield"
+            )
+
+    def _run_async(self, running: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine in the loop that all attempts share, and cancel what it leaves behind, as `asyncio.run` does.
+
+        What was left would go on in the middle of a later attempt, which it could fail.
+        """
+        if self._runner.get_loop().is_closed():
+            self._runner = _runner()
+        loop = self._runner.get_loop()
+        try:
+            return self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
+        finally:
+            if left := asyncio.all_tasks(loop):
+                for one in left:
+                    one.cancel()
+                loop.run_until_complete(asyncio.wait(left))
+
+    def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
+        if self._soft_limit_armed:
+            self._soft_limit_armed = False
+            raise SoftTimeLimitExceeded("the task overran its soft time limit")
+
+
+def _runner() -> asyncio.Runner:
+    """Make a runner whose loop plain tasks do not find, for they may close the current loop."""
+    return asyncio.Runner(loop_factory=asyncio.new_event_loop)
+
+
+async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
+    timeout = asyncio.timeout(soft_time_limit)
+    try:
+        async with timeout:
+            returned = await running
+            while inspect.iscoroutine(returned):  # an `async def` around another that does not await it
+                returned = await returned
+            return returned
+    except TimeoutError as error:
+        if timeout.expired():
+            raise SoftTimeLimitExceeded("the task overran its soft time limit") from error
+        raise
+
+
+def _end_copy(error: BaseException | None) -> NoReturn:
+    """End a process that a task forked and that left the task as well, with the status a script would end with.
+
+    The task's own process goes on and reports. Nothing is flushed here: what was buffered at the fork, it writes.
+    """
+    status = 1
+    try:
+        if error is None:
+            status = 0
+        elif not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        elif error.code is None or isinstance(error.code, int):
+            status = (error.code or 0) & 0xFF
+        else:
+            print(error.code, file=sys.stderr)
+    finally:
+        os._exit(status)
+
+
+def _outcome(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:
+    return Outcome(ending, task, time.monotonic() - started, failure)

@@ -1,0 +1,109 @@
+"""What parent and child processes say to each other: orders one way, outcomes the other, over a socket.
+
+Each frame is a 4-byte length and that many bytes, and carries a batch. Orders are marshalled, for only the trusted
+parent writes them; outcomes are JSON, so that a child gone wild cannot hurt the parent that reads them.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import math
+import struct
+from typing import NamedTuple, Protocol
+
+from leveret.consumers.child.outcome import Ending, Failure, Outcome
+
+_LENGTH = struct.Struct("!I")
+_LARGEST_REPORT_BYTES = 4 * 1024 * 1024
+_ENDINGS = tuple(Ending)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Order(NamedTuple):
+    """One attempt to run, as the parent hands it to a child. `number` tells orders of one child apart."""
+
+    number: int
+    queue: str
+    attempt: int
+    id: str
+    content_type: str | None
+    content_encoding: str | None
+    body: bytes
+
+
+OrderFields = tuple[int, str, int, str, str | None, str | None, bytes]
+
+
+class Report(NamedTuple):
+    """Outcomes of consecutive orders, the first of which has this number; `is_last` when the child is free again."""
+
+    first: int
+    outcomes: list[Outcome]
+    is_last: bool
+
+
+def pack_orders(orders: list[OrderFields]) -> bytes:
+    """Return a batch of orders, as plain tuples of `Order`'s fields, as a frame."""
+    payload = marshal.dumps(orders)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def read_orders(stream: _Readable) -> list[Order] | None:
+    """Read the next batch, waiting for it; None when the parent is gone."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    payload = stream.read(length)
+    return list(map(Order._make, marshal.loads(payload))) if len(payload) == length else None  # noqa: S302
+
+
+def pack_report(report: Report) -> bytes:
+    """Return a report as a frame."""
+    payload = _encode(report).encode()
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def unpack_reports(received: bytearray) -> list[Report]:
+    """Take the complete reports off the front of what was received.
+
+    Raises `ValueError` for bytes that are no report: the child is not to be trusted any more.
+    """
+    reports = []
+    while len(received) >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(received)
+        if length > _LARGEST_REPORT_BYTES:
+            raise ValueError(f"a frame of {length} bytes is no report")
+        end = _LENGTH.size + length
+        if len(received) < end:
+            break
+        reports.append(_read_report(received[_LENGTH.size : end]))
+        del received[:end]
+    return reports
+
+
+def _read_report(payload: bytearray) -> Report:
+    try:
+        match json.loads(payload):
+            case [int(first), list(outcomes), bool(is_last)]:
+                return Report(first, [_read_outcome(*outcome) for outcome in outcomes], is_last)
+    except (RecursionError, TypeError, IndexError) as error:
+        raise ValueError("JSON that is no report") from error
+    raise ValueError("JSON that is no report")
+
+
+def _read_outcome(ending: int, task: str, seconds: float, failure: list[str] | None) -> Outcome:
+    if type(task) is not str or type(seconds) is not float or not 0 <= seconds < math.inf or ending < 0:
+        raise TypeError("no outcome")
+    if failure is None:
+        return Outcome(_ENDINGS[ending], task, seconds)
+    if not all(type(text) is str for text in failure):
+        raise TypeError("no failure")
+    return Outcome(_ENDINGS[ending], task, seconds, Failure(*failure))
+
+
+class _Readable(Protocol):
+    """The part of a buffered stream that reading needs."""
+
+    def read(self, size: int, /) -> bytes: ...

@@ -1,0 +1,203 @@
+"""The parent's side of one child process: what it holds, what it has begun, and how it ended.
+
+Orders are numbered. Reports name the first number they tell of; the child's slot names the last it began; the
+tokens left in its pipe are for those it has not. From these three it is known for each order how far it came.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Collection
+
+from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.outcome import Outcome
+from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
+from leveret.consumers.running.child_pipe import ChildPipe
+from leveret.consumers.running.deaths import TIME_LIMIT, death_of, success_of
+from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.settling.delivery import Delivery
+
+BEGIN_SECONDS = 10.0
+"""A child that begins nothing of what it was given for so long cannot any more: even a thrashing machine is faster."""
+_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
+_NEWBORN_SECONDS = 5.0
+
+Ended = list[tuple[Delivery, Outcome]]
+
+
+class ChildHandle:
+    """One child of the pool. `start` it before anything else, and again after `reap`."""
+
+    def __init__(
+        self, index: int, forkserver: Forkserver, board: Board, on_readable: Callable[[ChildHandle], None]
+    ) -> None:
+        self._index = index
+        self._forkserver = forkserver
+        self._board = board
+        self._on_readable = on_readable
+        self._pipe: ChildPipe | None = None
+        self._numbers = itertools.count(1)
+        self._held: dict[int, Delivery] = {}  # by number, so in the order of running
+        self._seen_begun = self._told_running = 0
+        self._killed_because = ""
+        self._received = bytearray()
+        self._born = 0.0
+        self._has_reported = False
+        self._looked = self._unbegun_seconds = 0.0
+
+    @property
+    def is_newborn(self) -> bool:
+        """Whether it was started a moment ago and has not reported anything yet."""
+        return not self._has_reported and time.monotonic() - self._born < _NEWBORN_SECONDS
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it was killed from here."""
+        return bool(self._killed_because)
+
+    @property
+    def held(self) -> Collection[Delivery]:
+        """The deliveries whose outcome it still owes."""
+        return self._held.values()
+
+    def start(self) -> None:
+        """Have the process forked."""
+        self._pipe = pipe = ChildPipe(functools.partial(self._on_readable, self), self._note_reading)
+        self._killed_because = ""
+        self._received.clear()
+        self._born, self._has_reported = time.monotonic(), False
+        self._board.write(self._index, 0, 0.0, math.inf, "")
+        self._forkserver.fork(self._index, pipe.child_socket, pipe.child_tokens)
+
+    def send(self, batch: list[Delivery]) -> None:
+        """Hand it a batch; it must be free."""
+        orders: list[OrderFields] = []
+        for delivery in batch:
+            number = next(self._numbers)
+            self._held[number] = delivery
+            properties = delivery.properties
+            orders.append(
+                (
+                    number,
+                    delivery.queue.name,
+                    delivery.attempt,
+                    delivery.id,
+                    properties.content_type,
+                    properties.content_encoding,
+                    delivery.body,
+                )
+            )
+        self._looked, self._unbegun_seconds = time.monotonic(), 0.0
+        assert self._pipe is not None
+        self._pipe.put_tokens(len(orders))
+        self._pipe.send(pack_orders(orders))
+
+    def receive(self) -> tuple[Ended, bool]:
+        """Take in what it has written; returns what ended, and whether it is free again."""
+        assert self._pipe is not None
+        self._received += self._pipe.receive()
+        ended: Ended = []
+        is_free = False
+        try:
+            for report in unpack_reports(self._received):
+                self._has_reported, self._unbegun_seconds = True, 0.0
+                for number, outcome in enumerate(report.outcomes, start=report.first):
+                    if number in self._held:
+                        ended.append((self._held.pop(number), outcome))
+                is_free = report.is_last and not self._killed_because
+        except ValueError as error:
+            self._received.clear()
+            self._kill(f"it wrote garbage to its parent ({error})")
+        return ended, is_free
+
+    def has_unread(self) -> bool:
+        """Whether it has written what was not received yet."""
+        return self._pipe is not None and self._pipe.has_unread()
+
+    def take_back(self) -> list[Delivery]:
+        """Take back what it has not begun, by taking the tokens for it."""
+        tokens = self._pipe.take_tokens(len(self._held)) if self._pipe else 0
+        numbers = list(self._held)[len(self._held) - tokens :]
+        return [self._held.pop(number) for number in numbers]
+
+    def begun(self) -> Begun:
+        """Return what it began last. Read its reports after that, and `finished_before` tells the rest."""
+        return self._board.read(self._index)
+
+    def finished_before(self, begun: Begun) -> Ended:
+        """Return what it finished before that and keeps in its next report; failures are reported at once."""
+        numbers = [number for number in self._held if number < begun.number]
+        return [(delivery := self._held.pop(number), success_of(delivery)) for number in numbers]
+
+    def is_stalled(self, begun: Begun) -> bool:
+        """Whether it is still at the same order as when this was asked last, with others behind it."""
+        still, self._seen_begun = begun.number == self._seen_begun, begun.number
+        return still and begun.number in self._held and len(self._held) > 1
+
+    def has_begun(self, begun: Begun) -> Delivery | None:
+        """Return what it runs, the first time that this is seen of it."""
+        delivery = self._held.get(begun.number)
+        if delivery is None or delivery.is_started:
+            return None
+        delivery.is_started = True
+        return delivery
+
+    def runs_long(self, begun: Begun, seconds: float) -> Delivery | None:
+        """Return what it has been running for so long, once of each."""
+        is_long = begun.number in self._held and time.monotonic() - begun.started >= seconds
+        if not is_long or begun.number == self._told_running:
+            return None
+        self._told_running = begun.number
+        return self._held[begun.number]
+
+    def kill_if_overdue(self, begun: Begun) -> None:
+        """Kill it when the attempt it runs is past its time limit."""
+        if begun.number in self._held and begun.deadline <= time.monotonic() and not self._killed_because:
+            self._kill(TIME_LIMIT)
+
+    def is_stuck(self, begun: Begun) -> bool:
+        """Whether it has begun nothing of what it holds for too long, of the time in which this is asked regularly."""
+        now = time.monotonic()
+        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
+        self._unbegun_seconds = 0.0 if begun.number in self._held else self._unbegun_seconds + step
+        return self._unbegun_seconds > BEGIN_SECONDS and not self._killed_because
+
+    def kill_stuck(self) -> list[Delivery]:
+        """Take back what it has not begun; kill it, unless it has just taken the token for the rest after all."""
+        self._unbegun_seconds = 0.0
+        taken_back = self.take_back()
+        if not (self._held and taken_back):
+            self._kill("it began nothing of what it was given")
+        return taken_back
+
+    def reap(self, exit_status: int) -> tuple[Ended, list[Delivery]]:
+        """Tell, of what a dead child held, what ended and what it never began.
+
+        It took one token after the other, so all but the last it took one for had succeeded, and that one killed it.
+        """
+        not_begun = self.take_back()
+        begun = self.begun()
+        ended: Ended = [(delivery, success_of(delivery)) for delivery in self._held.values()]
+        if ended:
+            number, culprit = self._held.popitem()
+            known = begun if number == begun.number else Begun(number, time.monotonic(), math.inf, 0, "")
+            ended[-1] = (culprit, death_of(known, self._killed_because, exit_status))
+        self._held.clear()
+        self.disconnect()
+        return ended, not_begun
+
+    def disconnect(self) -> None:
+        """Close everything that leads to it."""
+        if self._pipe:
+            self._pipe.close()
+            self._pipe = None
+
+    def _note_reading(self) -> None:
+        self._unbegun_seconds = 0.0
+
+    def _kill(self, reason: str) -> None:
+        self._killed_because = reason
+        self._forkserver.kill(self._index)

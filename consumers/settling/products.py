@@ -1,0 +1,105 @@
+"""The products of a delivery: messages that have to be confirmed before it is acknowledged."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+from pika import data as pika_data
+
+from leveret.consumers.child.outcome import Outcome
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.verdict import Verdict
+from leveret.topology.link.outbox import Outgoing
+from leveret.topology.message import FAILURE_HEADERS, PERSISTENT, new_id, own_headers
+from leveret.topology.names import Route, dlq_name
+
+FRAME_BYTES = 128 * 1024
+"""The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
+_ROOM_FOR_HEADERS_BYTES = 100_000  # the publisher's own; the reason takes the rest
+
+
+def products_of(delivery: Delivery, outcome: Outcome, verdict: Verdict, worker: str) -> list[Outgoing]:
+    """Return what follows from a delivery that ended like this. Nothing does from most, and a nack needs nothing."""
+    return [dead_copy(delivery, outcome, worker)] if verdict is Verdict.BURY else []
+
+
+def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
+    """Return the message as it goes to its DLQ, with the reason in headers that the management UI shows."""
+    failure = outcome.failure
+    headers = _fitting_headers(delivery)
+    reason = {
+        "type": failure.type if failure else outcome.ending.name,
+        "message": failure.message if failure else "",
+        "traceback": failure.traceback if failure else "",
+        "fingerprint": failure.fingerprint if failure else "",
+        "task": outcome.task,
+        "queue": delivery.queue.name,
+        "attempts": delivery.attempt,
+        "worker": worker,
+        "first-time": _first_failure(delivery) or _now(),
+        "time": _now(),
+    }
+    reasons = {FAILURE_HEADERS + name: value for name, value in reason.items()}
+    return Outgoing(
+        Route.direct(dlq_name(delivery.queue.name)),
+        delivery.body,
+        _properties(delivery, delivery.properties.message_id or new_id(), {**headers, **reasons}),
+    )
+
+
+def stamped_copy(delivery: Delivery) -> Outgoing:
+    """Return the message with an id, by the route it came back by, for it to be one task over all its attempts."""
+    by = delivery.routing_key if delivery.attempt > 1 else delivery.queue.name
+    headers = _fitting_headers(delivery)
+    return Outgoing(
+        Route.direct(by), delivery.body, _properties(delivery, delivery.properties.message_id or new_id(), headers)
+    )
+
+
+def _properties(delivery: Delivery, task_id: str | bytes, headers: dict[str, Any]) -> pika.BasicProperties:
+    """Return the properties of a copy: the publisher's, but none of them where they cannot be written again."""
+    kept = delivery.properties
+    properties = pika.BasicProperties(
+        message_id=task_id,
+        headers=headers or None,
+        delivery_mode=PERSISTENT,
+        content_type=kept.content_type,
+        content_encoding=kept.content_encoding,
+        correlation_id=kept.correlation_id,
+        reply_to=kept.reply_to,
+        priority=kept.priority,
+        timestamp=kept.timestamp,
+        type=kept.type,
+        app_id=kept.app_id,
+    )  # not expiration, which would let it vanish, nor user_id, which names another connection's user
+    try:
+        properties.encode()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be kept for ever for it
+        note = {"properties-dropped": f"they could not be written again: {type(error).__name__}"}
+        return pika.BasicProperties(message_id=new_id(), headers={**headers, **note}, delivery_mode=PERSISTENT)
+    return properties
+
+
+def _first_failure(delivery: Delivery) -> str:
+    deaths = (delivery.properties.headers or {}).get("x-death")
+    times = [death.get("time") for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    known = [time for time in times if isinstance(time, datetime)]
+    return min(known).replace(tzinfo=UTC).isoformat() if known else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _fitting_headers(delivery: Delivery) -> dict[str, Any]:
+    """Return the publisher's headers, or a note in their place where they leave no room or cannot be written."""
+    headers = own_headers(delivery.properties.headers)
+    try:
+        if int(pika_data.encode_table([], headers)) <= _ROOM_FOR_HEADERS_BYTES:
+            return headers
+        why = "were too large to stay beside the reason"
+    except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be lost for it
+        why = f"could not be written again: {type(error).__name__}"
+    return {"headers-dropped": f"{len(headers)} headers {why}"}

@@ -1,0 +1,131 @@
+"""Settling: what becomes of a delivery is decided and carried out here, and nowhere else.
+
+outcome → verdict → products, which have to be confirmed → ack or nack. A delivery that can be settled without running
+is settled when it comes; the others are let through to the backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from leveret.consumers.child.outcome import Ending, Failure, Outcome
+from leveret.consumers.log import event
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.gate import Answer
+from leveret.consumers.settling.products import products_of, stamped_copy
+from leveret.consumers.settling.settled import Observer, Settled
+from leveret.consumers.settling.verdict import Verdict, decide
+from leveret.topology.errors import LeveretError
+from leveret.topology.link.outbox import Outbox, Outgoing
+
+MOST_RETURNS = 20
+"""How often a message may come back without a verdict, its worker having died each time, before it is buried."""
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+
+class Settlement:
+    """Settles the deliveries of a worker. `returns_excused` are returns of a message that say nothing against it."""
+
+    def __init__(
+        self, outbox: Outbox, worker: str, returns_excused: Callable[[Delivery], int], observers: Iterable[Observer]
+    ) -> None:
+        self._outbox = outbox
+        self._worker = worker
+        self._returns_excused = returns_excused
+        self._observers = tuple(observers)
+        self._loop = asyncio.get_running_loop()
+        self._products: dict[Delivery, int] = {}  # how many have to be confirmed before the delivery is acknowledged
+        self._settled: list[Settled] = []
+        self._tell_soon: asyncio.Handle | None = None
+        self.is_stopping = False
+        """Whether what comes is handed back, for the worker is about to leave."""
+        self.last_nack = 0.0
+        """When a message was last rejected, by `time.monotonic`."""
+        self.outcome_known = asyncio.Event()
+
+    @property
+    def unconfirmed(self) -> list[Delivery]:
+        """The deliveries that wait for their products to be confirmed, and can still be settled."""
+        return [delivery for delivery in self._products if delivery.settler.is_open]
+
+    def admit(self, delivery: Delivery) -> Answer:
+        """Settle a delivery that has come and is not to run; the gate that all of them pass first."""
+        if delivery.returns:
+            delivery.returns -= self._returns_excused(delivery)
+        if self.is_stopping:
+            delivery.settler.nack(delivery.tag, requeue=True)
+        elif delivery.returns > MOST_RETURNS:
+            text = (
+                f"delivered {delivery.returns + 1} times without a verdict; its worker died or lost its link each time"
+            )
+            failure = Failure("DeliveredTooOften", text, "", "DeliveredTooOften")
+            self.settle(delivery, Outcome(Ending.DELIVERED_TOO_OFTEN, "", 0.0, failure))
+        elif not delivery.id or delivery.is_forged:
+            self._acknowledge_after(delivery, [stamped_copy(delivery)])
+        else:
+            return Answer.BEGIN
+        return Answer.NEVER
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Carry out what follows from an outcome."""
+        self.outcome_known.set()
+        verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
+        if not delivery.settler.is_open:
+            self._note(Settled(delivery, outcome, None))
+            return
+        if products := products_of(delivery, outcome, verdict, self._worker):
+            self._acknowledge_after(delivery, products)
+        elif verdict is Verdict.RETRY:
+            self.last_nack = time.monotonic()
+            delivery.settler.nack(delivery.tag, requeue=False)
+        else:
+            delivery.settler.ack(delivery.tag)
+        self._note(Settled(delivery, outcome, verdict))
+
+    def give_up(self) -> None:
+        """Wait for no confirm any more; what comes out of it is not acknowledged."""
+        self._products.clear()
+
+    def tell_observers(self) -> None:
+        """Tell what was settled since the last time, now."""
+        self._tell_soon = None
+        settled, self._settled = self._settled, []
+        for observer in self._observers if settled else ():
+            try:
+                observer(settled)
+            except Exception as error:  # noqa: BLE001 - it only looks on, and the work goes on without it
+                event(logging.ERROR, f"an observer failed: {type(error).__name__}: {error}")
+
+    def _note(self, settled: Settled) -> None:
+        self._settled.append(settled)
+        if self._tell_soon is None:
+            self._tell_soon = self._loop.call_soon(self.tell_observers)
+
+    def _acknowledge_after(self, delivery: Delivery, products: Sequence[Outgoing]) -> None:
+        """Publish the products, then acknowledge the delivery; without a confirm of each it stays ours."""
+        self._products[delivery] = len(products)
+        for product in products:
+            self._publish(delivery, product)
+
+    def _publish(self, delivery: Delivery, product: Outgoing, failed_tries: int = 0) -> None:
+        if delivery not in self._products:
+            return  # it was handed back
+
+        def on_outcome(error: LeveretError | None) -> None:
+            if delivery not in self._products:
+                return  # it was handed back
+            if error is None or not delivery.settler.is_open:
+                self._products[delivery] -= 1
+                if not self._products[delivery]:
+                    del self._products[delivery]
+                    delivery.settler.ack(delivery.tag)
+                return
+            if failed_tries == 0:
+                event(logging.ERROR, f"keeping {product.id} until {product.route.routing_key!r} takes it: {error}")
+            pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**failed_tries)
+            self._loop.call_later(pause, self._publish, delivery, product, failed_tries + 1)
+
+        self._outbox.send(product, on_outcome)

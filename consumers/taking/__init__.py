@@ -1,0 +1,1 @@
+"""Taking deliveries from the broker: consumers, and how many messages to hold."""

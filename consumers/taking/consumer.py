@@ -1,0 +1,175 @@
+"""One connection that consumes and settles: a subscription for each queue.
+
+It lives until the broker or the network ends any part of it; then `lost` says why, and the worker makes a new
+one. A half-alive consumer is worse than none: a cancel or a closed channel ends the whole connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pika import exceptions as pika_errors
+
+from leveret.consumers.settling.products import FRAME_BYTES
+from leveret.consumers.settling.settler import Settler
+from leveret.consumers.taking.old_brokers import CANCELS_RELIABLY, Renewal
+from leveret.consumers.taking.subscription import OnDelivery, Subscription
+from leveret.topology.errors import BrokerUnreachable, LeveretError, SettingsError
+from leveret.topology.link.asking import Answer, Asking, open_channel
+from leveret.topology.link.connection import close, connect, server_version
+from leveret.topology.link.explaining import explain, explain_channel
+from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.queues import WorkQueue
+from leveret.topology.settings import Settings, mask
+
+
+class Consumer:
+    """Consumes from queues until `lost`. Open it before anything else."""
+
+    def __init__(self, settings: Settings, queues: Sequence[WorkQueue], prefetch: int, on_delivery: OnDelivery) -> None:
+        self._settings = settings
+        self._queues = {queue.name: queue for queue in queues}
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._connection: Any = None
+        self._subscriptions: dict[str, Subscription] = {}
+        self._settlers: list[Settler] = []
+        self._renewal = Renewal(self._subscriptions, self._subscribe, self._retire)
+        self._renewing: asyncio.Task[None] | None = None
+        self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
+        self.all_settled = asyncio.Event()
+        self.all_settled.set()
+
+    async def open(self) -> None:
+        """Connect and consume.
+
+        Raises `BrokerUnreachable`, `AccessRefused`, `TopologyError` for a queue that is not there, or `SettingsError`
+        for a connection whose frames are too small for what a failed message takes along.
+        """
+        role = f"leveret worker of {','.join(self._queues)} at"
+        self._connection = await connect(self._settings, role, self._on_connection_closed)
+        try:
+            self._check_frame_size()
+            for name in self._queues:
+                await self._subscribe(name)
+        except BaseException:
+            await close(self._connection)
+            raise
+        if server_version(self._connection) < CANCELS_RELIABLY:
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    def _check_frame_size(self) -> None:
+        largest = self._connection.params.frame_max
+        if largest < FRAME_BYTES:
+            raise SettingsError(
+                f"the broker at {mask(self._connection.url)} and AMQP_URL allow frames of at most {largest} bytes; the "
+                f"headers of a dead message need {FRAME_BYTES}. Set frame_max to that, RabbitMQ's default, or nowhere"
+            )
+
+    async def close(self) -> None:
+        """Send what is settled and close; the broker takes the rest back."""
+        if self._renewing:
+            self._renewing.cancel()
+        for settler in self._settlers:
+            settler.flush()
+        if self._connection:
+            await close(self._connection)
+
+    def stop_taking(self) -> None:
+        """Ask for no more deliveries; a few may still be on their way."""
+        self._renewal.is_stopped = True
+        for subscription in self._subscriptions.values():
+            subscription.stop()
+
+    async def ready_messages(self, names: Sequence[str]) -> dict[str, int]:
+        """Return how many messages wait in each queue.
+
+        Raises `TopologyError` for one that is not there, `BrokerUnreachable` when the connection ends meanwhile.
+        """
+        channel = await self._open_channel()
+        counts: dict[str, int] = {}
+        for name in names:
+            asking = Asking(channel, f"queue {name!r}", self._end)
+            answer = await asking.ask(functools.partial(_declare_passively, channel, name))
+            counts[name] = answer.method.message_count
+        if channel.is_open:
+            channel.close()
+        return counts
+
+    def prefetch_of(self, queue: WorkQueue) -> int:
+        """Return how many unacknowledged messages of a queue are held at most."""
+        return self._subscriptions[queue.name].prefetch
+
+    def change_prefetch(self, queue: WorkQueue, prefetch: int, then: Callable[[], None]) -> None:
+        """Hold so many of a queue from now on; see `Subscription.change_prefetch`."""
+        self._subscriptions[queue.name].change_prefetch(prefetch, then)
+
+    def take_only(self, queue: WorkQueue, places: Callable[[], int], first: Callable[[], None]) -> bool:
+        """Take no more of a queue than there are places; see `Subscription.take_only`."""
+        return self._subscriptions[queue.name].take_only(places, first)
+
+    async def _subscribe(self, name: str) -> None:
+        """Open a channel for a queue and consume on it."""
+        channel = await self._open_channel()
+        # before the broker can say so: what comes together with its answer would be missed
+        channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(name)))
+        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(name, reason))
+        former = self._subscriptions.get(name)
+        subscription = Subscription(
+            self._queues[name],
+            channel,
+            former.prefetch if former else self._prefetch,
+            self._on_delivery,
+            self.all_settled,
+            self._on_settled,
+            self._end,
+        )
+        self._settlers.append(subscription.settler)
+        await subscription.open()
+        self._subscriptions[name] = subscription
+
+    async def _open_channel(self) -> Any:
+        try:
+            return await open_channel(self._connection)
+        except LeveretError as error:
+            self._end(error)
+            raise
+
+    async def _renew(self) -> None:
+        try:
+            await self._renewal.run()
+            self.stop_taking()  # also what was begun meanwhile
+        except LeveretError as error:
+            self._end(error)
+
+    def _retire(self, subscription: Subscription) -> None:
+        self._settlers.remove(subscription.settler)
+
+    def _on_settled(self) -> None:
+        if not any(self._settlers):
+            self.all_settled.set()
+
+    def _on_channel_closed(self, queue: str, reason: BaseException) -> None:
+        if not isinstance(reason, pika_errors.ChannelClosedByClient):
+            self._end(explain_channel(reason, f"queue {queue!r}", self._connection.url))
+
+    def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
+        self._end(explain(reason, connection.url))
+
+    def _end(self, reason: LeveretError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+
+def _declare_passively(channel: Any, queue: str, answer: Answer) -> None:
+    channel.queue_declare(queue, passive=True, callback=answer)
+
+
+def _cancelled(queue: str) -> LeveretError:
+    return BrokerUnreachable(
+        f"the broker cancelled the consumer of queue {queue!r} (the queue was deleted or moved, or a message was "
+        "not acknowledged in time)"
+    )

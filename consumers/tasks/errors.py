@@ -1,0 +1,17 @@
+"""The words a task may say to its worker by raising, beside plain failing."""
+
+from __future__ import annotations
+
+from leveret.topology.errors import LeveretError
+
+
+class Reject(Exception):
+    """Raise it from a task when trying again cannot help: the message goes to the DLQ at once, with the reason."""
+
+
+class SoftTimeLimitExceeded(Exception):
+    """Raised inside a task that overran its soft time limit, so that it can clean up before it is killed."""
+
+
+class OutsideTask(LeveretError):
+    """What only a running task has was asked for outside of one."""

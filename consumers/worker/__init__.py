@@ -1,0 +1,1 @@
+"""The worker's parent process: start, work, leave."""

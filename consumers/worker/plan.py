@@ -1,0 +1,21 @@
+"""What a worker was asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leveret.topology.queues import WorkQueue
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker was asked to do."""
+
+    queues: Sequence[WorkQueue]
+    processes: int
+    prefetch: int | None = None
+    """Unacknowledged messages to hold for each queue; None follows how long tasks take."""
+    until_empty: bool = False
+    """Whether to end when nothing is left to do."""
+    may_declare: bool = True

@@ -1,0 +1,65 @@
+"""Start a worker: fork first, connect afterwards, for no child may inherit a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from pathlib import Path
+
+from leveret.consumers import log
+from leveret.consumers.child import serve
+from leveret.consumers.child.board import Board
+from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.worker.plan import Plan
+from leveret.consumers.worker.worker import Worker
+from leveret.topology import registry
+from leveret.topology.errors import SettingsError
+from leveret.topology.link.parameters import host_and_pid
+from leveret.topology.settings import Settings
+
+_FILES_EACH = 3  # a socket and the two ends of a pipe
+_OTHER_FILES = 64
+
+
+def work(configured: Settings, plan: Plan) -> int:
+    """Run a worker to its end; returns its exit status. Raises what starting, or the worker, fails with."""
+    _allow_open_files(plan.processes)
+    registry.prepare()
+    if plan.may_declare:
+        from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
+
+        declare(configured, plan.queues)
+    board = Board(plan.processes)
+    forkserver = Forkserver(
+        lambda parent, tokens, index: serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
+    )
+    try:
+        log.event(
+            logging.INFO,
+            f"worker {host_and_pid()} with {plan.processes} process(es), prefetch {plan.prefetch or 'automatic'}",
+            tasks=",".join(registry.names()),
+        )
+        return asyncio.run(_serve(configured, plan, forkserver, board))
+    finally:
+        forkserver.stop()
+        log.flush()
+
+
+async def _serve(configured: Settings, plan: Plan, forkserver: Forkserver, board: Board) -> int:
+    return await Worker(configured, plan, forkserver, board).run()
+
+
+def _allow_open_files(processes: int) -> None:
+    """See that so many children can be talked to. Raises `SettingsError` when the system does not allow it."""
+    with Path(os.devnull).open() as lowest_free:
+        needed = lowest_free.fileno() + _FILES_EACH * processes + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SettingsError(
+            f"--processes {processes} needs {needed} open files, and this process may have {hard}; allow it more "
+            "(ulimit -n), or start fewer"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

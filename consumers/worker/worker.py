@@ -1,0 +1,212 @@
+"""The worker's parent process: one event loop that takes deliveries, has them run, and has each settled.
+
+Its story: connect, consume, and let the rooms work: taking → running → settling. When the connection is lost: connect
+again. When told to stop: finish what runs, hand back the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from leveret.consumers.child.board import Board
+from leveret.consumers.log import event, is_logged
+from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
+from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.running.pool import Pool, Watchers
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.settled import Settled
+from leveret.consumers.settling.settlement import Settlement
+from leveret.consumers.taking.consumer import Consumer
+from leveret.consumers.taking.emptiness import until_empty
+from leveret.consumers.taking.prefetching import Prefetching
+from leveret.consumers.worker.plan import Plan
+from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
+from leveret.topology.link.connection import backoff_seconds
+from leveret.topology.link.outbox import Outbox
+from leveret.topology.link.parameters import host_and_pid
+from leveret.topology.settings import Settings, mask
+
+EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOSS_FOLLOWS_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.3
+
+
+class Worker:
+    """Runs until it is told to stop, or until its queues are empty if that is the plan."""
+
+    def __init__(self, settings: Settings, plan: Plan, forkserver: Forkserver, board: Board) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(settings, "leveret worker, publishing")
+        self._settlement = Settlement(self._outbox, host_and_pid(), self._returns_excused, (self._learn, log_settled))
+        self._pool = Pool(
+            forkserver,
+            board,
+            plan.processes,
+            self._settlement.settle,
+            (self._settlement.admit,),
+            Watchers(log_started, log_running, is_logged(logging.DEBUG)),
+        )
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._prefetching = Prefetching(
+            self._pool, plan.queues, plan.processes, plan.prefetch, settings.consumer_timeout_seconds
+        )
+
+    async def run(self) -> int:
+        """Work; returns the exit status.
+
+        Raises what the first connection raises, later on a lost broker is waited for; and what the pool fails with.
+        """
+        for number in _STOP_SIGNALS:
+            self._loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        consumer = None
+        try:
+            consumer = await self._connect(first=True)
+            while consumer and await self._works_until_lost(consumer):
+                self._pool.withdraw_waiting()  # the broker has taken them back
+                await consumer.close()
+                consumer = await self._connect(first=False)
+            return await self._leave(consumer)
+        finally:
+            self._pool.stop()
+            self._prefetching.stop()
+            self._settlement.tell_observers()
+            if consumer:
+                await consumer.close()
+            await self._outbox.close()
+            for number in _STOP_SIGNALS:  # everything is settled; nothing is left to interrupt
+                self._loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
+
+    async def _connect(self, first: bool) -> Consumer | None:
+        """Open a consumer, trying until it works; None when told to stop meanwhile. Raises what the pool fails with."""
+        began, said, tries = time.monotonic(), "", 0
+        ends = (self._stop, self._pool.failed)
+        if not first:  # perhaps everybody has lost the broker; do not come back all at once
+            await self._wait(random.uniform(0, _FIRST_PAUSE_SECONDS), *ends)  # noqa: S311
+        while not self._stop.is_set():
+            if self._pool.failed.done():
+                self._pool.failed.result()
+            consumer = Consumer(self._settings, self._plan.queues, self._prefetching.first_prefetch, self._pool.give)
+            opening = self._loop.create_task(consumer.open())
+            await self._wait(None, opening, *ends)
+            if not opening.done():
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+                await consumer.close()
+                continue
+            try:
+                opening.result()
+            except LeveretError as error:
+                if first:
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    event(logging.WARNING, f"{error}; trying again until it works")
+                await self._declare_what_is_gone(error)
+            else:
+                where = mask(self._settings.amqp_url)
+                after = "" if first else f" again after {time.monotonic() - began:.1f} s"
+                event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
+                self._prefetching.consumer = consumer
+                return consumer
+            await self._wait(backoff_seconds(tries), *ends)
+            tries += 1
+        return None
+
+    async def _declare_what_is_gone(self, error: LeveretError) -> None:
+        if isinstance(error, TopologyError) and self._plan.may_declare:
+            from leveret.topology.apply.declare import declare  # kombu; most workers never come here
+
+            try:
+                await asyncio.to_thread(declare, self._settings, self._plan.queues)
+            except LeveretError as refusal:
+                event(logging.WARNING, f"cannot declare: {refusal}")
+
+    async def _works_until_lost(self, consumer: Consumer) -> bool:
+        """Work until the connection is lost (True), or it is time to stop (False)."""
+        ends: list[asyncio.Task[Any]] = [self._loop.create_task(self._stop.wait())]
+        if self._plan.until_empty:
+            emptied = until_empty(consumer, self._plan.queues, lambda: self._settlement.last_nack)
+            ends.append(self._loop.create_task(emptied))
+        try:
+            await asyncio.wait([*ends, consumer.lost, self._pool.failed], return_when=asyncio.FIRST_COMPLETED)
+            if any(end.done() and isinstance(end.exception(), BrokerUnreachable) for end in ends):
+                await asyncio.wait([consumer.lost], timeout=_LOSS_FOLLOWS_SECONDS)  # the look at the queues was first
+            if consumer.lost.done() and not self._stop.is_set():
+                event(logging.WARNING, f"lost the broker: {consumer.lost.result()}")
+                return True
+            for end in (self._pool.failed, *ends):
+                if end.done():
+                    end.result()
+            return False
+        finally:
+            for end in ends:
+                end.cancel()
+
+    async def _leave(self, consumer: Consumer | None) -> int:
+        """Take nothing more, let what runs finish, and hand the rest back. Raises what the pool fails with."""
+        self._stop.set()
+        self._settlement.is_stopping = True
+        self._prefetching.stop()
+        if consumer:
+            consumer.stop_taking()
+        self._prefetching.hand_back(self._pool.withdraw_waiting())
+        ended = self._loop.create_task(self._all_ended(consumer))
+        await self._wait(self._settings.shutdown_timeout_seconds, ended, self._stop_now, self._pool.failed)
+        ended.cancel()
+        if self._pool.failed.done():
+            self._pool.failed.result()
+        left = [*self._pool.withdraw_waiting(), *self._pool.running, *self._settlement.unconfirmed]
+        self._settlement.give_up()
+        for delivery in left:
+            is_handed_back = delivery.settler.nack(delivery.tag, requeue=True)
+            what = "handed back unfinished" if is_handed_back else "unfinished; the broker took it back before"
+            event(logging.WARNING, what, id=delivery.id, queue=delivery.queue.name)
+        event(logging.INFO, "stopped", handed_back=len(left))
+        return EXIT_HANDED_BACK if left else EXIT_CLEAN
+
+    async def _all_ended(self, consumer: Consumer | None) -> None:
+        """Wait until nothing runs, also of former connections, and everything is settled that can be."""
+        while self._pool.running:
+            self._settlement.outcome_known.clear()
+            await self._settlement.outcome_known.wait()
+        if consumer:
+            await self._wait(None, consumer.all_settled, consumer.lost)
+
+    async def _wait(self, timeout_seconds: float | None, *what: asyncio.Event | asyncio.Future[Any]) -> None:
+        """Wait until the first of these happens, at most so long."""
+        waits = [self._loop.create_task(one.wait()) if isinstance(one, asyncio.Event) else one for one in what]
+        await asyncio.wait(waits, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for one, wait in zip(what, waits, strict=True):
+            if wait is not one:
+                wait.cancel()
+
+    def _on_signal(self, name: str) -> None:
+        if self._stop.is_set():
+            event(logging.WARNING, f"{name} again: handing back what still runs")
+            self._stop_now.set()
+        else:
+            seconds = self._settings.shutdown_timeout_seconds
+            running = len(self._pool.running)
+            event(logging.INFO, f"{name}: finishing {running} running task(s), at most {seconds:g} s")
+            self._stop.set()
+            self._settlement.is_stopping = True
+
+    def _learn(self, settled: Sequence[Settled]) -> None:
+        self._prefetching.observe(settled)
+
+    def _returns_excused(self, delivery: Delivery) -> int:
+        return self._prefetching.times_handed_back(delivery)
+
+    def _queue_names(self) -> str:
+        return ",".join(queue.name for queue in self._plan.queues)

@@ -1,0 +1,103 @@
+"""leveret: workers for Python on RabbitMQ.
+
+Everything that a program writes is imported from here; each name is loaded when it is used, so that what defines tasks
+loads no client of RabbitMQ.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is looked after
+
+if TYPE_CHECKING:
+    from leveret.consumers.tasks.attempt import Attempt, current_attempt
+    from leveret.consumers.tasks.errors import OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.task import Task, task
+    from leveret.producers.default import publish, submit, submit_async, submit_many
+    from leveret.producers.publisher import Publisher
+    from leveret.topology.apply.declare import declare
+    from leveret.topology.errors import (
+        AccessRefused,
+        BrokerBlocked,
+        BrokerError,
+        BrokerUnreachable,
+        ConfirmTimeout,
+        LeveretError,
+        MessageError,
+        MessageTooLarge,
+        Nacked,
+        NotRouted,
+        PartlySubmitted,
+        PublishError,
+        SettingsError,
+        TaskModuleError,
+        TopologyError,
+        TopologyMismatch,
+    )
+    from leveret.topology.message.envelope import TaskMessage
+    from leveret.topology.names import Route
+    from leveret.topology.queues import WorkQueue
+    from leveret.topology.settings.values import Settings
+
+__all__ = [
+    "AccessRefused",
+    "Attempt",
+    "BrokerBlocked",
+    "BrokerError",
+    "BrokerUnreachable",
+    "ConfirmTimeout",
+    "LeveretError",
+    "MessageError",
+    "MessageTooLarge",
+    "Nacked",
+    "NotRouted",
+    "OutsideTask",
+    "PartlySubmitted",
+    "PublishError",
+    "Publisher",
+    "Reject",
+    "Route",
+    "Settings",
+    "SettingsError",
+    "SoftTimeLimitExceeded",
+    "Task",
+    "TaskMessage",
+    "TaskModuleError",
+    "TopologyError",
+    "TopologyMismatch",
+    "WorkQueue",
+    "current_attempt",
+    "declare",
+    "publish",
+    "submit",
+    "submit_async",
+    "submit_many",
+    "task",
+]
+
+_HOMES = {
+    "consumers.tasks.attempt": ("Attempt", "current_attempt"),
+    "consumers.tasks.errors": ("OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.task": ("Task", "task"),
+    "producers.default": ("publish", "submit", "submit_async", "submit_many"),
+    "producers.publisher": ("Publisher",),
+    "topology.apply.declare": ("declare",),
+    "topology.message.envelope": ("TaskMessage",),
+    "topology.names": ("Route",),
+    "topology.queues": ("WorkQueue",),
+    "topology.settings.values": ("Settings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOME_OF.get(name, 'topology.errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,21 @@
+"""Where the command `leveret` begins. Ctrl-C ends it quietly from here on, for loading the rest takes a while."""
+
+import os
+import signal
+import sys
+
+EXIT_INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
+    ended = signal.getsignal(signal.SIGINT)
+    if ended is signal.default_int_handler:  # in no process that had it ignored
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    from leveret.command import main as command
+
+    return command(sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The command `leveret`: a tree of verbs, each loaded when it is used.
+
+How every verb speaks: ids and data on stdout, everything else on stderr. How it ends: 0 done, 1 not done, 2 wrong
+usage, 3 partly, 4 the task failed or nothing was found, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from leveret.command import ending
+
+VERBS = {
+    "run": "Take tasks from work queues and run them.",
+    "submit": "Submit tasks.",
+    "redrive": "Send the dead messages of a queue round again.",
+    "declare": "Declare exchanges and queues on the broker.",
+    "users": "Make the broker's users, each with the least rights.",
+    "node": "Start, stop or show a RabbitMQ of this machine.",
+    "fetch": "Fetch four real books and nltk's stop words.",
+    "demo": "Run the sample job from nothing to results.",
+    "treasure": "Hide a treasure in one of many files, and have it found.",
+    "completion": "Print what makes a shell complete this command.",
+}
+"""In the order in which they are listed. Each is the `verb` of the module of its name."""
+
+
+class Tree(click.Group):
+    """The verbs, with their one line each, without loading any of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a verb."""
+        if cmd_name not in VERBS:
+            return None
+        verb: click.Command = importlib.import_module(f"leveret.command.{cmd_name}").verb
+        return verb
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or name the nearest one there is."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VERBS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib import metadata
+
+        ending.tell(f"leveret {metadata.version('leveret')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Tree,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show it.")
+@click.pass_context
+def leveret(ctx: click.Context) -> int:
+    """Workers for Python on RabbitMQ. Each command has --help, which ends in examples."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+    return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command with these arguments; returns its exit status."""
+    return ending.run("leveret", lambda: _invoke(arguments))
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    try:
+        return leveret.main(list(arguments), prog_name="leveret", standalone_mode=False) or 0
+    except click.Abort as error:  # what click makes of Ctrl-C
+        raise KeyboardInterrupt from error
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "leveret"
+        print(f"{command}: {_said(error)}; see {command} --help", file=sys.stderr)
+        return ending.EXIT_USAGE
+
+
+def _said(error: click.UsageError) -> str:
+    """Return click's words as a part of a sentence."""
+    if isinstance(error, click.NoSuchOption):
+        near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+        return f"there is no option {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return text[:1].lower() + text[1:]

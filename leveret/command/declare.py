@@ -1,0 +1,55 @@
+"""Declare the topology on the broker, or show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from leveret.command import task_modules
+from leveret.command.ending import tell, tell_json
+from leveret.command.samples import SAMPLE_QUEUES
+from leveret.command.verb import Verb, json_option, note, quiet_option, tasks_option
+from leveret.topology import queues, settings
+from leveret.topology.apply.declare import declare
+from leveret.topology.apply.table import rows, show
+from leveret.topology.errors import SettingsError
+from leveret.topology.link import default_broker
+
+
+@click.command(
+    "declare",
+    cls=Verb,
+    help="Declare exchanges, work queues, retry tiers and dead-letter queues. Doing it again is safe.\n\n"
+    "Nothing is unbound: a topic that a queue has no longer, or fanout=True, stays bound until you unbind it on the "
+    "queue's page in the management UI.",
+    examples="""
+leveret declare --dry-run -a my_app
+leveret declare -a my_app
+AMQP_URL=amqp://user:password@host/vhost leveret declare -a my_app
+""",
+)
+@tasks_option("Module whose queues to declare; may be repeated")
+@click.option("--dry-run", is_flag=True, help="Show what would be declared, and stop.")
+@json_option
+@quiet_option
+def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int:
+    """Declare, then show what is there now."""
+    configured = settings.load()
+    names = task_modules.named(tasks, configured)
+    task_modules.load(names or (SAMPLE_QUEUES,))
+    if not names:
+        note("no task module is named, so these are the sample queues; name yours: leveret declare -a my_app", quiet)
+    if not queues.known():
+        raise SettingsError(f"{', '.join(names)} defines no work queue; make one: mail = WorkQueue('mail')")
+    if not dry_run:
+        configured = default_broker.resolve(configured)
+        declare(configured, queues.known())
+    if as_json:
+        for row in rows(queues.known()):
+            tell_json(row)
+    else:
+        tell(show(queues.known()))
+    if not dry_run:
+        note(f"declared on {settings.mask(configured.amqp_url)}", quiet)
+    return 0

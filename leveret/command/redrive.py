@@ -1,0 +1,61 @@
+"""Send dead messages round again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from leveret.command.ending import EXIT_ERROR, EXIT_PARTLY, tell, tell_json
+from leveret.command.verb import Verb, json_option, note, quiet_option, split_commas
+from leveret.producers.dead.redrive import DeadMessage, Redriven, redrive
+from leveret.topology import settings
+from leveret.topology.link import default_broker
+from leveret.topology.names import dlq_name, work_queue_of
+from leveret.topology.printable import printable
+
+
+@click.command(
+    "redrive",
+    cls=Verb,
+    help="Send the messages of a work queue's DLQ round again, each confirmed before it leaves the DLQ.\n\n"
+    "QUEUE is the work queue; the name of its DLQ, or of a retry tier, means the same.",
+    examples="""
+leveret redrive words --dry-run
+leveret redrive words
+leveret redrive words --id 0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1
+""",
+)
+@click.argument("queue")
+@click.option("--id", "ids", multiple=True, metavar="ID", callback=split_commas, help="Only this one; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and leave it there.")
+@json_option
+@quiet_option
+def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int:
+    """Redrive, telling of each message once it went."""
+
+    def tell_of(dead: DeadMessage) -> None:
+        task_id = dead.properties.message_id or ""  # one without an id was given one as it went
+        if as_json:
+            attempts = int(dead.attempts) if dead.attempts.isdecimal() else None
+            row = {"id": task_id, "task": dead.task, "attempts": attempts, "reason": dead.reason, "queue": queue}
+            tell_json(row)
+        else:
+            about = "" if quiet else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
+            tell(printable(f"{task_id or '(no id)'}{about}"))
+
+    queue = work_queue_of(queue)
+    configured = default_broker.resolve(settings.load())
+    redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
+    missing = sorted(set(ids) - {dead.id for dead in redriven.messages})
+    for task_id in missing:
+        note(f"leveret redrive: no message {printable(task_id)} lies in {dlq_name(queue)}")
+    verb_ = "would go" if dry_run else "went"
+    note(f"{len(redriven.messages)} message(s) {verb_} from {dlq_name(queue)} to {queue}", quiet)
+    if redriven.held_by_others:
+        note(
+            f"leveret redrive: {redriven.held_by_others} more were held by others, who look at them or redrive them; "
+            "look again when they have ended"
+        )
+    return EXIT_ERROR if missing else EXIT_PARTLY if redriven.held_by_others else 0

@@ -1,0 +1,145 @@
+"""Run a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from leveret.command import task_modules
+from leveret.command.samples import SAMPLES
+from leveret.command.verb import Verb, split_commas, tasks_option
+from leveret.consumers import log
+from leveret.consumers.worker.plan import Plan
+from leveret.consumers.worker.start import work
+from leveret.topology import queues, registry, settings
+from leveret.topology.errors import SettingsError
+from leveret.topology.link import default_broker
+from leveret.topology.names import work_queue_of
+from leveret.topology.queues import WorkQueue
+
+_MOST_PROCESSES = 1024
+_MOST_PREFETCH = 65_535
+_SAMPLE_QUEUES = ("words", "treasure")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Run(Verb):
+    def invoke(self, ctx: click.Context) -> int:
+        return _leave(super().invoke(ctx))
+
+
+@click.command(
+    "run",
+    cls=_Run,
+    help="Take tasks from work queues, run them in child processes, acknowledge each when it is finished.\n\n"
+    "Without a QUEUE: from all queues of the task modules.",
+    examples="""
+leveret run words
+leveret run -a my_app
+leveret run mail,reports -a my_app --processes 4 --log-format json
+leveret run words --until-empty      end when nothing is left to do
+""",
+    statuses="Exit status: 0 stopped, or nothing is left to do; 1 could not work; 2 wrong usage; 3 stopped, and handed "
+    "back what had not finished in time",
+)
+@click.argument("queue_names", metavar="[QUEUE]...", nargs=-1, callback=split_commas)
+@click.option("--queue", "more_names", multiple=True, metavar="QUEUE", callback=split_commas, help="The same as QUEUE.")
+@tasks_option("Module that defines tasks and queues; may be repeated")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, _MOST_PROCESSES),
+    default=_cores,
+    metavar="N",
+    help="Child processes (default: one a core).",
+)
+@click.option(
+    "--prefetch",
+    type=click.IntRange(1, _MOST_PREFETCH),
+    metavar="N",
+    help="Unacknowledged messages to hold per queue (default: few while tasks are slow, many while they are tiny).",
+)
+@click.option(
+    "--until-empty", is_flag=True, help="End when the queues and their retry tiers are empty and nothing runs."
+)
+@click.option("--drain", is_flag=True, hidden=True, help="The former name of --until-empty.")
+@click.option("--no-declare", is_flag=True, help="Declare nothing, for an account without the configure right.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def verb(
+    queue_names: Sequence[str],
+    more_names: Sequence[str],
+    tasks: Sequence[str],
+    processes: int,
+    prefetch: int | None,
+    until_empty: bool,
+    drain: bool,
+    no_declare: bool,
+    log_format: str,
+    log_level: str,
+) -> int:
+    """Work until told to stop."""
+    _open_closed_streams()
+    log.configure(log_format == "json", log_level)
+    configured = settings.load()
+    plan = Plan(
+        queues=_load(
+            [work_queue_of(name) for name in (*queue_names, *more_names)], task_modules.named(tasks, configured)
+        ),
+        processes=processes,
+        prefetch=prefetch,
+        until_empty=until_empty or drain,
+        may_declare=not no_declare,
+    )
+    return work(default_broker.resolve(configured), plan)
+
+
+def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]:
+    """Load the task modules, or the samples if it is their queues that are asked for; returns the queues."""
+    task_modules.load(modules)
+    asks_for_samples = bool(names) and set(names) <= set(_SAMPLE_QUEUES)
+    if asks_for_samples and not any(registry.of_queue(queue) for queue in queues.known() if queue.name in names):
+        task_modules.load([SAMPLES])
+        importlib.import_module(f"{SAMPLES}.counting")  # nltk, once for all children
+    elif not (modules or asks_for_samples):
+        raise SettingsError(
+            "no task module is named: leveret run -a my_app, LEVERET_TASKS=my_app, or tasks = ['my_app'] in "
+            f"leveret.toml; the samples are in leveret run {' '.join(_SAMPLE_QUEUES)}"
+        )
+    found = tuple(queues.find(name) for name in dict.fromkeys(names)) if names else queues.known()
+    if not found:
+        raise SettingsError(f"{', '.join(modules)} defines no work queue; make one: mail = WorkQueue('mail')")
+    return found
+
+
+def _open_closed_streams() -> None:
+    """Lead standard streams that were closed nowhere, or a connection would get the number of one, and its text."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as the process lives
+            os.set_inheritable(nowhere.fileno(), True)
+            setattr(sys, name, nowhere)
+
+
+def _leave(status: int) -> int:
+    """Do not wait for threads that task modules have started, for all work is done; returns the exit status."""
+    threads = [one.name for one in threading.enumerate() if not (one.daemon or one is threading.main_thread())]
+    if threads:
+        log.event(logging.WARNING, f"ending without waiting for threads of task modules: {', '.join(threads)}")
+        log.flush()
+        with contextlib.suppress(OSError):  # whoever read our output has left
+            sys.stdout.flush()
+        os._exit(status)
+    return status

@@ -1,0 +1,257 @@
+"""Submit tasks from the command line.
+
+Ids go to stdout, one a line, and everything else to stderr, so that it pipes. Lines of a file or of stdin are
+published 1000 at a time, as `publish_many` takes them, so those of a slow pipe wait for that, or for its end.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from leveret.command import task_modules
+from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.samples import SAMPLES
+from leveret.command.verb import Verb, filled, json_option, note, quiet_option, seconds, tasks_option
+from leveret.producers.calls import make_message, route_of
+from leveret.producers.publisher import Publisher
+from leveret.topology import registry, settings
+from leveret.topology.errors import LeveretError, MessageError, SettingsError
+from leveret.topology.link.connection import check_any
+from leveret.topology.link.default_broker import resolve
+from leveret.topology.message import TaskMessage, read_json
+from leveret.topology.names import Route
+
+_MOST_REPORTED_LINES = 20
+_SAMPLE_TASKS = ("words.count", "treasure.search")
+_SHOWN_CHARACTERS = 80
+
+Tell = Callable[[TaskMessage], None]
+
+
+@click.command(
+    "submit",
+    cls=Verb,
+    help="Submit tasks. Each id on stdout is a task the broker has confirmed and put into a queue.\n\n"
+    "KEY=VALUE gives an argument: VALUE is JSON where it reads as JSON, and else text; where the task is loaded and "
+    "its annotation says str, it is text.",
+    examples="""
+leveret submit mail.send to=a@example.org n=3 -a my_app
+leveret submit words.count book=lighthouse-log.txt top=5
+leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
+leveret submit mail.send --id order-17 to=a@example.org
+leveret submit --samples
+leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
+generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
+""",
+    statuses="Exit status: 0 everything was submitted; 1 something was not, and stderr says what; 2 wrong usage",
+)
+@click.argument("task", required=False, callback=filled)
+@click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
+@tasks_option("Module that defines the task, to check the call against; may be repeated")
+@click.option("--args", metavar="JSON", help="Positional arguments, a JSON array.")
+@click.option("--kwargs", metavar="JSON", help="Keyword arguments, a JSON object.")
+@click.option(
+    "--file",
+    metavar="FILE",
+    callback=filled,
+    help="Submit one task a line: each line a JSON object of kwargs. - is stdin, whose lines wait until there are "
+    "1000 or it ends.",
+)
+@click.option("--queue", metavar="QUEUE", callback=filled, help="Put it into exactly this queue.")
+@click.option("--exchange", type=click.Choice(["direct", "topic", "fanout"]), help="Exchange (default: topic).")
+@click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
+@click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
+@click.option(
+    "--timeout", type=float, callback=seconds, metavar="SECONDS", help="How long to wait for the broker's confirm."
+)
+@click.option("--samples", is_flag=True, help="Submit the sample job: words.count for every text in DATA_DIR.")
+@json_option
+@quiet_option
+def verb(
+    task: str | None,
+    pairs: Sequence[str],
+    tasks: Sequence[str],
+    args: str | None,
+    kwargs: str | None,
+    file: str | None,
+    queue: str | None,
+    exchange: str | None,
+    routing_key: str | None,
+    task_id: str | None,
+    timeout: float | None,
+    samples: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Submit."""
+    if task and "=" in task:
+        raise click.UsageError(f"{task!r} is an argument; name the task first: leveret submit TASK {task}")
+    has_arguments = bool(pairs) or args is not None or kwargs is not None
+    if samples and (task or has_arguments or file or task_id):
+        raise click.UsageError("--samples brings its task and its arguments; leave out the others")
+    if not (task or samples) and (has_arguments or file or task_id):
+        raise click.UsageError("name the task that the arguments, --file or --id are for")
+    if file and (has_arguments or task_id):
+        raise click.UsageError("--file brings the arguments, and each line its own id; leave out the others")
+
+    def tell_of(message: TaskMessage) -> None:
+        if as_json:
+            tell_json({"id": message.id, "task": message.task})
+        else:
+            tell(message.id)
+
+    configured = settings.load()
+    modules = task_modules.named(tasks, configured)
+    task_modules.load(modules)
+    if not (task or samples):
+        known = f"{', '.join(modules)} has: {', '.join(registry.names()) or 'none'}"
+        raise click.UsageError(f"name a task; {known if modules else 'the sample job is leveret submit --samples'}")
+    if samples or (task in _SAMPLE_TASKS and registry.get(task) is None):
+        task_modules.load([SAMPLES])
+    name = task or _SAMPLE_TASKS[0]
+    if queue and (exchange not in (None, "direct") or routing_key is not None):
+        raise click.UsageError("--queue is a way of the direct exchange, and its routing key; give nothing beside it")
+    if exchange == "direct" and not queue and routing_key is None:
+        raise click.UsageError("--exchange direct needs a queue: --queue NAME")
+    route = route_of(name, queue, exchange, routing_key)
+    messages = None
+    if task and not file:
+        call = (_json(args, list, "--args"), _kwargs(task, kwargs, pairs))
+        messages = [make_message(task, *call, id=task_id, route=route)]
+    configured = resolve(configured)
+    check_any(configured)  # fail fast, where a publisher would wait for the broker
+    with Publisher(configured, timeout=timeout) as publisher:
+        if file:
+            return _submit_file(publisher, name, file, route, tell_of, quiet)
+        for message in messages or _sample_messages(publisher.settings, route, quiet):
+            publisher.publish(message)
+            tell_of(message)
+    return 0
+
+
+def _sample_messages(configured: settings.Settings, route: Route | None, quiet: bool) -> list[TaskMessage]:
+    from leveret.producers.examples.samples import SAMPLE_TASK, sample_texts
+
+    texts = sample_texts(configured.data_dir)
+    note(f"submitting {SAMPLE_TASK} for {len(texts)} texts in {configured.data_dir}", quiet)
+    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route) for text in texts]
+
+
+def _kwargs(task: str, text: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the keyword arguments of --kwargs and of KEY=VALUE together."""
+    given: dict[str, Any] = _json(text, dict, "--kwargs")
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise click.UsageError(
+                f"{pair!r} is no KEY=VALUE; write to=a@example.org, or give --kwargs an object, or --args an array"
+            )
+        if key in given:
+            raise click.UsageError(f"argument {key!r} is given twice; leave one out")
+        given[key] = _value(registry.get(task), key, value)
+    return given
+
+
+def _value(known: Any, key: str, text: str) -> Any:
+    try:
+        read = read_json(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if known and not isinstance(read, str) and known.wants_text(key) else read
+
+
+def _submit_file(publisher: Publisher, task: str, file: str, route: Route | None, tell_of: Tell, quiet: bool) -> int:
+    """Submit one task a line and report exactly which lines failed."""
+    from tqdm import tqdm  # only who has a file pays for it
+
+    failures: dict[int, str] = {}
+    lines: dict[str, int] = {}  # id → line, for messages on their way
+    submitted = 0
+
+    def messages(source: TextIO) -> Iterator[TaskMessage]:
+        number = 0
+        try:
+            for number, line in enumerate(source, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route)
+                except LeveretError as error:
+                    failures[number] = str(error)
+                    progress.update()
+                else:
+                    lines[message.id] = number
+                    yield message
+        except OSError as error:  # what was read before it is on its way all the same
+            failures[number + 1] = f"cannot be read, nor what follows: {_why(error)}"
+
+    total = _count_lines(file)
+    is_hidden = True if quiet else None
+    with _open(file) as source, tqdm(total=total, unit=" tasks", disable=is_hidden, file=sys.stderr) as progress:
+        for message, error in publisher.publish_many(messages(source), route):
+            number = lines.pop(message.id)
+            if error:
+                failures[number] = str(error)
+            else:
+                submitted += 1
+                tell_of(message)
+            progress.update()
+    return _report(file, submitted, failures, quiet)
+
+
+def _report(file: str, submitted: int, failures: dict[int, str], quiet: bool) -> int:
+    note(f"{submitted} tasks submitted, {len(failures)} lines of {file} failed", quiet and not failures)
+    for number in sorted(failures)[:_MOST_REPORTED_LINES]:
+        note(f"  line {number}: {failures[number]}")
+    if len(failures) > _MOST_REPORTED_LINES:
+        rest = ", ".join(map(str, sorted(failures)[_MOST_REPORTED_LINES:]))
+        note(f"  and for reasons like these, lines {rest}")
+    return EXIT_ERROR if failures else 0
+
+
+def _open(file: str) -> TextIO:
+    if file == "-":
+        if sys.stdin is None:
+            raise SettingsError("--file - cannot be read: standard input is closed; pipe the lines to it")
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+        return sys.stdin
+    try:
+        return Path(file).open(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
+
+
+def _count_lines(file: str) -> int | None:
+    """Count the lines for the progress bar; None for what can be read only once."""
+    path = Path(file)
+    try:
+        if file == "-" or not path.is_file():
+            return None
+        with path.open("rb") as source:
+            return sum(1 for _ in source)
+    except OSError as error:
+        raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _json(text: str | None, wanted: type[Any], what: str) -> Any:
+    if text is None:
+        return wanted()
+    try:
+        value = read_json(text)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{what} is not JSON: {error}; it reads {text.strip()[:_SHOWN_CHARACTERS]!r}") from error
+    if not isinstance(value, wanted):
+        form = 'an object like \'{"book": "dracula.txt"}\'' if wanted is dict else "an array like '[1, 2]'"
+        raise MessageError(f"{what} must be {form}; it reads {text.strip()[:_SHOWN_CHARACTERS]!r}")
+    return value

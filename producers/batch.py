@@ -1,0 +1,106 @@
+"""A batch of messages on its way from a caller to the broker, and what became of each."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import pika
+
+from leveret.topology.errors import LeveretError, MessageError
+from leveret.topology.link.outbox import Outbox, Outgoing
+from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
+from leveret.topology.names import Route
+
+_BATCH_MESSAGES = 1000
+_BATCH_BYTES = 4 * 1024 * 1024
+"""Two batches of bodies are in memory, and what a link carries in far less than a publish may wait."""
+
+
+class Batches:
+    """What an iterable yields, in batches that are confirmed side by side."""
+
+    def __init__(self, messages: Iterable[TaskMessage]) -> None:
+        self._remaining = iter(messages)
+        self.failure: Exception | None = None
+        """What the iterable raised, which was its end."""
+
+    def take(self) -> list[TaskMessage]:
+        """Take the messages of the next batch; none are the end."""
+        taken: list[TaskMessage] = []
+        size = 0
+        try:
+            while len(taken) < _BATCH_MESSAGES and size < _BATCH_BYTES and not self.failure:
+                message = next(self._remaining)
+                taken.append(message)
+                size += len(message.body)
+        except StopIteration:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever the caller's iterable raises; it is raised in the end
+            self.failure = error
+        return taken
+
+
+class Batch:
+    """Messages whose outcomes become known all at once. An outcome is None, or why the message was not submitted."""
+
+    def __init__(
+        self,
+        messages: Sequence[TaskMessage],
+        route: Route | None,
+        limit_bytes: int,
+        timeout_seconds: float | None,
+        on_ended: Callable[[], None] | None,
+    ) -> None:
+        way = Route(*route) if route else None  # any pair will do
+        now = int(time.time())
+        self._outgoing = [_outgoing(message, way, now) for message in messages]
+        self._timeout_seconds = timeout_seconds
+        self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
+        self._missing = len(messages)
+        self._ended = threading.Lock()  # held until then; the quickest way from thread to thread
+        self._ended.acquire()
+        self._on_ended = on_ended or self._ended.release
+
+    def wait(self) -> list[LeveretError | None]:
+        """Wait until all ended; returns how, in the order of the messages. Call it once."""
+        self._ended.acquire()
+        return self.outcomes
+
+    def send(self, outbox: Outbox) -> None:
+        """Pass on what is not refused already."""
+        for position, outgoing in enumerate(self._outgoing):
+            if self.outcomes[position]:
+                self._end(position, self.outcomes[position])
+            else:
+                outbox.send(outgoing, functools.partial(self._end, position), self._timeout_seconds)
+
+    def _end(self, position: int, outcome: LeveretError | None) -> None:
+        self.outcomes[position] = outcome
+        self._missing -= 1
+        if not self._missing:
+            self._on_ended()
+
+
+def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
+    try:
+        check_size(message.body, limit_bytes, f"message of task {message.task!r}")
+    except MessageError as error:
+        return error
+    return None
+
+
+def _outgoing(message: TaskMessage, route: Route | None, now: int) -> Outgoing:
+    return Outgoing(
+        route or message.route or Route.topic(message.task),
+        message.body,
+        pika.BasicProperties(
+            message_id=message.id,
+            content_type=CONTENT_TYPE,
+            content_encoding=CONTENT_ENCODING,
+            delivery_mode=PERSISTENT,
+            timestamp=now,
+        ),
+    )

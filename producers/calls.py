@@ -1,0 +1,114 @@
+"""From a call to a message: which task, by which route, and whether the tasks loaded here show that it cannot work.
+
+`submit`, `options` and the command all come through here. A message that is made by hand and published is not checked.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from leveret.topology import queues, registry
+from leveret.topology.errors import MessageError
+from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage, check_name, decode
+from leveret.topology.names import DIRECT_EXCHANGE, FANOUT_EXCHANGE, TOPIC_EXCHANGE, Route
+from leveret.topology.queues import WorkQueue
+
+_EXCHANGES = {"direct": DIRECT_EXCHANGE, "topic": TOPIC_EXCHANGE, "fanout": FANOUT_EXCHANGE}
+
+
+def make_message(
+    task: str | registry.Defined,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    id: str | None = None,
+    route: Route | None = None,
+) -> TaskMessage:
+    """Make the message of a call.
+
+    Raises `MessageError` when it cannot be sent, or when the task is loaded here and cannot be called like this, or
+    when the queue it would reach has its tasks loaded here and none has this name.
+    """
+    if isinstance(task, str):
+        known, name = registry.get(task), task
+    else:
+        known, name = task, getattr(task, "name", "")
+        if not isinstance(name, str) or not hasattr(task, "check"):
+            raise MessageError(f"{task!r} is no task; name one, or give a function that @task has made one")
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route)
+    if known and known.is_typed:
+        call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
+        known.check(call.args, call.kwargs)
+    elif known:
+        known.check(list(args), dict(kwargs or {}))
+    elif registry.has_any():
+        _refuse_unknown(name, route)
+    return message
+
+
+def maker(task: str | registry.Defined, route: Route | None) -> Callable[[Any], TaskMessage]:
+    """Return what makes the message of each of many calls, given as mappings; see `make_message`."""
+    if isinstance(task, str) and not registry.has_any():
+        create = functools.partial(TaskMessage.create, task, (), route=route)
+    else:
+        create = functools.partial(make_message, task, (), route=route)
+
+    def make(call: Any) -> TaskMessage:
+        if type(call) is not dict and not isinstance(call, Mapping):
+            raise MessageError(f"{call!r:.60} is no mapping of keyword arguments, as in {{'to': …}}")
+        return create(call)
+
+    return make
+
+
+def route_of(
+    task: str, queue: str | None = None, exchange: str | None = None, routing_key: str | None = None
+) -> Route | None:
+    """Return the route that is asked for; None for the usual one, the topic exchange with the task's name as key.
+
+    Raises `MessageError` for what contradicts itself or cannot be sent.
+    """
+    if queue is not None:
+        if exchange not in (None, "direct") or routing_key is not None:
+            raise MessageError("queue is a way of the direct exchange, and its routing key; give nothing beside it")
+        return Route.direct(check_name(queue, "queue"))
+    if exchange is None and routing_key is None:
+        return None
+    if exchange is not None and exchange not in _EXCHANGES:
+        raise MessageError(f"there is no exchange {exchange!r} for tasks; there are: {', '.join(_EXCHANGES)}")
+    if exchange == "direct" and routing_key is None:
+        raise MessageError("the direct exchange needs a queue: give queue, or routing_key")
+    key = task if routing_key is None else check_name(routing_key, "routing key")
+    return Route(_EXCHANGES[exchange or "topic"], key)
+
+
+def reached_queues(route: Route) -> list[WorkQueue]:
+    """Return those of this program's work queues that a message would reach by this route."""
+    if route.exchange == DIRECT_EXCHANGE:
+        return [queue for queue in queues.known() if queue.name == route.routing_key]
+    if route.exchange == TOPIC_EXCHANGE:
+        return [queue for queue in queues.known() if queue.takes_topic(route.routing_key)]
+    return [queue for queue in queues.known() if queue.fanout and route.exchange == FANOUT_EXCHANGE]
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return the timeout. Raises `MessageError` unless it is a number of seconds, or None."""
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 < timeout < math.inf):
+        raise MessageError(f"a timeout of {timeout!r} is not possible; give seconds, more than 0")
+    return timeout
+
+
+def _refuse_unknown(task: str, route: Route | None) -> None:
+    way = route or Route.topic(task)
+    if way.exchange == FANOUT_EXCHANGE:  # other programs subscribe there, too
+        return
+    for queue in reached_queues(way):
+        if known := registry.of_queue(queue):
+            modules = ", ".join(sorted({one.function.__module__ for one in known}))
+            near = registry.nearest(task)
+            hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(sorted(one.name for one in known))}"
+            raise MessageError(f"no task {task!r} for queue {queue.name!r} in {modules}; {hint}")

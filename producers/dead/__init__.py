@@ -1,0 +1,1 @@
+"""Working the dead letters."""

@@ -1,0 +1,46 @@
+"""How one message is to travel: what `options(…)` of a task returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, ParamSpec
+
+from leveret.producers import calls, default
+from leveret.topology import registry
+from leveret.topology.errors import MessageError
+from leveret.topology.message import TaskMessage
+from leveret.topology.names import Route
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Options(Generic[P]):
+    """A task together with how its next message travels. Called with the arguments of the task's function.
+
+    A message of an `id` of one's own is the same task however often it is submitted, which is how a web request that
+    is sent twice submits safely twice.
+    """
+
+    task: registry.Defined
+    id: str | None = None
+    route: Route | None = None
+    timeout: float | None = None
+    """Seconds that a publish may wait for the broker's confirm; None for the setting."""
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Submit the task and return its id, once the broker confirmed it. Raises as `Publisher.publish` does."""
+        message = calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)
+        return default.default_publisher().publish(message, timeout=self.timeout)
+
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Do as `submit` does, awaitable on any loop."""
+        message = calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)
+        publisher = await default.default_publisher_async()
+        return await publisher.publish_async(message, timeout=self.timeout)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage:
+        """Make the message without sending it, for `submit_many` or `publish`. Raises `MessageError`."""
+        if self.timeout is not None:
+            raise MessageError("a message keeps no timeout; give it to submit_many or publish, which sends the message")
+        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)

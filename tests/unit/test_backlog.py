@@ -1,0 +1,130 @@
+"""What waits for a child: in order, and what came back often one at a time."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from leveret.consumers.running.backlog import SUSPECT_RETURNS, Backlog
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.gate import Answer
+from leveret.consumers.settling.settler import Settler
+from leveret.topology.queues import WorkQueue
+
+QUEUE = WorkQueue("waits")
+
+
+def delivery(tag: int, returns: int = 0) -> Delivery:
+    """A delivery that came back so often without a verdict."""
+    method = SimpleNamespace(delivery_tag=tag, routing_key="waits", redelivered=bool(returns))
+    properties = SimpleNamespace(message_id=f"m{tag}", headers={"x-delivery-count": returns})
+    settler: Settler = SimpleNamespace()  # type: ignore[assignment]  # not used
+    return Delivery(settler, QUEUE, method, properties, b"")
+
+
+def filled(*returns: int) -> tuple[Backlog, list[Delivery]]:
+    """Deliveries with so many returns each, added in order."""
+    waiting = Backlog()
+    made = [delivery(tag, count) for tag, count in enumerate(returns, start=1)]
+    for one in made:
+        assert waiting.add(one) is (Answer.BEGIN if one.returns < SUSPECT_RETURNS else Answer.LATER)
+    waiting.draw()
+    return waiting, made
+
+
+def test_deliveries_are_taken_in_their_order() -> None:
+    """What came for the first time, or came back a few times, keeps its place."""
+    waiting, made = filled(0, SUSPECT_RETURNS - 1, 0, 1)
+
+    assert list(waiting.ready) == made
+
+
+def test_put_back_goes_in_front() -> None:
+    """What a child did not begin is next, in its order."""
+    waiting, made = filled(0, 0, 0)
+    taken = [waiting.ready.popleft(), waiting.ready.popleft()]
+
+    waiting.put_back(taken)
+
+    assert list(waiting.ready) == made
+
+
+def test_suspects_are_taken_one_at_a_time() -> None:
+    """The next becomes ready when the outcome of the one before is known, and not at that of another."""
+    waiting, made = filled(SUSPECT_RETURNS, 0, SUSPECT_RETURNS, SUSPECT_RETURNS + 1)
+    innocent = made[1]
+    tried = []
+
+    for _ in range(3):
+        (suspect,) = (one for one in waiting.ready if one is not innocent)
+        waiting.ready.remove(suspect)
+        waiting.ended(innocent)
+        assert [one for one in waiting.ready if one is not innocent] == []
+        tried.append(suspect)
+        waiting.ended(suspect)
+
+    assert sorted(one.tag for one in tried) == [1, 3, 4]
+    assert list(waiting.ready) == [innocent]
+
+
+def test_a_killer_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is drawn beside a task that kills its worker each time gets through within a few rounds."""
+    monkeypatch.setattr("leveret.consumers.running.backlog.random", random.Random(4711))
+    killer, left = 1, set(range(2, 40))
+    rounds = 0
+    while left and rounds < 20 - SUSPECT_RETURNS:
+        rounds += 1
+        waiting = Backlog()
+        for tag in sorted({killer, *left}):
+            waiting.add(delivery(tag, SUSPECT_RETURNS + rounds))
+        waiting.draw()
+        while (one := waiting.ready.popleft()).tag != killer:
+            left.discard(one.tag)
+            waiting.ended(one)
+
+    assert not left
+
+
+@pytest.mark.parametrize("withdrawn", [1, 2, 3])
+def test_withdrawn_deliveries_are_gone(withdrawn: int) -> None:
+    """Ready or held back, what is withdrawn is not taken, and another suspect takes the place of one."""
+    waiting, made = filled(SUSPECT_RETURNS, 0, SUSPECT_RETURNS)
+
+    assert waiting.withdraw(lambda one: one.tag == withdrawn) == [made[withdrawn - 1]]
+
+    taken = []
+    while waiting.ready:
+        taken.append(waiting.ready.popleft())
+        waiting.ended(taken[-1])
+    assert {one.tag for one in taken} == {1, 2, 3} - {withdrawn}
+
+
+def test_everything_can_be_withdrawn() -> None:
+    """Suspects that were not ready yet are among what is handed back."""
+    waiting, made = filled(SUSPECT_RETURNS, 0, SUSPECT_RETURNS)
+
+    assert set(waiting.withdraw(lambda _: True)) == set(made)
+    assert not waiting.ready
+    assert waiting.withdraw(lambda _: True) == []
+
+
+def test_a_gate_decides_before_anything_else() -> None:
+    """What it keeps is not in the backlog, and no later gate is asked about it."""
+    asked: list[tuple[str, int]] = []
+
+    def refuses_the_second(one: Delivery) -> Answer:
+        asked.append(("first", one.tag))
+        return Answer.NEVER if one.tag == 2 else Answer.BEGIN
+
+    def lets_all_in(one: Delivery) -> Answer:
+        asked.append(("second", one.tag))
+        return Answer.BEGIN
+
+    backlog = Backlog((refuses_the_second, lets_all_in))
+    made = [delivery(1), delivery(2)]
+
+    assert [backlog.add(one) for one in made] == [Answer.BEGIN, Answer.NEVER]
+    assert list(backlog) == made[:1]
+    assert asked == [("first", 1), ("second", 1), ("first", 2)]

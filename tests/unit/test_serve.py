@@ -1,0 +1,170 @@
+"""A child process: what tasks do to it, and the end of its parent."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from leveret.consumers.child import serve
+from leveret.consumers.child.board import Board
+from leveret.consumers.child.outcome import Ending, Outcome
+from leveret.consumers.child.protocol import pack_orders, unpack_reports
+from leveret.consumers.tasks.task import task
+from leveret.topology import queues, registry
+from leveret.topology.queues import WorkQueue
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
+    """A queue to define tasks on; tests know no queues and tasks but their own."""
+    monkeypatch.setattr(queues, "_known", {})
+    monkeypatch.setattr(registry, "_tasks", {})
+    return WorkQueue("mail")
+
+
+def fork_child() -> tuple[int, socket.socket, int]:
+    """Start a child; returns its process, the parent's end of its socket, and the pipe for its tokens."""
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            serve.serve(theirs, reading, Board(1), 0, 1000)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    os.close(reading)
+    return pid, ours, writing
+
+
+def run_in_child(*names: str) -> list[Outcome]:
+    """Run tasks in one child, and return everything that was reported on its socket until nobody held it any more."""
+    pid, ours, tokens = fork_child()
+    os.write(tokens, b"." * len(names))
+    bodies = (b'{"task": "%s"}' % name.encode() for name in names)
+    ours.sendall(pack_orders([(n, "mail", 1, "id", None, None, body) for n, body in enumerate(bodies, start=1)]))
+    ours.shutdown(socket.SHUT_WR)
+    received = bytearray()
+    while data := ours.recv(65536):
+        received += data
+    ours.close()
+    os.close(tokens)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return [outcome for report in unpack_reports(received) for outcome in report.outcomes]
+
+
+def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """A child whose last report nobody reads any more ends quietly, whether it is writing or reading then."""
+    pid, ours, tokens = fork_child()
+    os.write(tokens, b".")
+    ours.sendall(pack_orders([(1, "mail", 1, "id", None, None, b"{}")]))
+    assert select.select([ours], [], [], 30)[0]
+    ours.close()  # with its report unread, which makes it a reset connection for the child
+    os.close(tokens)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_that_end_a_service_end_what_tasks_start_but_not_the_task(
+    number: signal.Signals, mail: WorkQueue
+) -> None:
+    """A task outlives what the worker is told; a program or a process that it started is ended by it as anywhere."""
+
+    @task("mail.stay", queue=mail)
+    def stay() -> None:
+        signal.raise_signal(number)
+
+    @task("mail.program", queue=mail)
+    def program() -> None:
+        started = subprocess.Popen(["sleep", "5"])
+        started.send_signal(number)
+        assert started.wait() == -number
+
+    @task("mail.fork", queue=mail)
+    def fork() -> None:
+        copy = os.fork()
+        if copy == 0:
+            time.sleep(5)
+        os.kill(copy, number)  # at once, as `terminate` after `start` in multiprocessing
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == -number
+
+    outcomes = run_in_child("mail.stay", "mail.program", "mail.fork", "mail.stay")
+
+    assert [outcome.failure for outcome in outcomes] == [None] * 4
+
+
+@pytest.mark.parametrize("stdout", [None, io.StringIO(), codecs.getwriter("utf-8")(io.BytesIO())])
+def test_a_replaced_standard_output_is_left_alone(
+    stdout: Any, mail: WorkQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a task module put in its place, even nothing, tasks run and print to it."""
+
+    @task("mail.print", queue=mail)
+    def show() -> None:
+        print("hello")
+
+    detached = io.TextIOWrapper(io.BytesIO())
+    detached.detach()
+    monkeypatch.setattr(sys, "__stdout__", detached)
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    assert [outcome.failure for outcome in run_in_child("mail.print")] == [None]
+
+
+def fail() -> None:
+    raise ValueError("the copy's")
+
+
+@pytest.mark.parametrize(
+    ("leave", "status", "said"),
+    [
+        (lambda: None, 0, ""),
+        (sys.exit, 0, ""),
+        (lambda: sys.exit(3), 3, ""),
+        (lambda: sys.exit("no use"), 1, "no use\n"),
+        (fail, 1, "ValueError: the copy's\n"),
+    ],
+    ids=["return", "exit", "exit 3", "exit text", "raise"],
+)
+def test_a_process_that_a_task_forked_reports_nothing(
+    leave: Callable[[], None], status: int, said: str, mail: WorkQueue, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """However the copy leaves the task, it ends like a script, takes no orders, and repeats no output."""
+
+    @task("mail.fork", queue=mail)
+    def fork() -> None:
+        print("begun, ", end="")
+        copy = os.fork()
+        if copy == 0:
+            return leave()
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == status
+        print("ended")
+        return None
+
+    @task("mail.fail", queue=mail)
+    def fail_next() -> None:
+        raise ValueError
+
+    outcomes = run_in_child("mail.fork", "mail.fail")
+    out, err = capfd.readouterr()
+
+    assert [outcome.ending for outcome in outcomes] == [Ending.RETURNED, Ending.RAISED]
+    assert out == "begun, ended\n"
+    assert err.endswith(said) if said else err == ""

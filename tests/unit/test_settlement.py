@@ -1,0 +1,200 @@
+"""Settlement: nothing is acknowledged before what it has to leave behind is confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+
+from leveret import WorkQueue
+from leveret.consumers.child.outcome import Ending, Failure, Outcome
+from leveret.consumers.settling import settlement as settlement_module
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.gate import Answer
+from leveret.consumers.settling.settled import Settled
+from leveret.consumers.settling.settlement import MOST_RETURNS, Settlement
+from leveret.consumers.settling.verdict import Verdict
+from leveret.topology.errors import LeveretError, Nacked
+from leveret.topology.link.outbox import Outgoing
+
+QUEUE = WorkQueue("settles", retry_delays=(1,))
+DONE = Outcome(Ending.RETURNED, "settles.it", 0.1)
+FAILED = Outcome(Ending.RAISED, "settles.it", 0.1, Failure("ValueError", "no"))
+
+
+class Stage:
+    """A settlement whose outbox and channel only note what they are told."""
+
+    def __init__(self, excused: int = 0, observers: tuple[Callable[[Any], None], ...] = ()) -> None:
+        self.sent: list[tuple[Outgoing, Callable[[LeveretError | None], None]]] = []
+        self.said: list[tuple[str, int]] = []
+        self.is_open = True
+        self.observed: list[Settled] = []
+        outbox: Any = SimpleNamespace(send=lambda outgoing, then: self.sent.append((outgoing, then)))
+        self.settlement = Settlement(outbox, "host:1", lambda _delivery: excused, (*observers, self.observed.extend))
+
+    def delivery(self, key: str = "settles", returns: int = 0, **properties: Any) -> Delivery:
+        method = SimpleNamespace(delivery_tag=len(self.said) + 1, routing_key=key, redelivered=bool(returns))
+        headers = {**properties.pop("headers", {}), **({"x-delivery-count": returns} if returns else {})}
+        made = pika.BasicProperties(**{"message_id": "m", "headers": headers or None, **properties})
+        stage = self
+
+        class Settler:
+            @property
+            def is_open(self) -> bool:
+                return stage.is_open
+
+            def ack(self, tag: int) -> bool:
+                stage.said.append(("ack", tag))
+                return True
+
+            def nack(self, tag: int, requeue: bool) -> bool:
+                stage.said.append(("requeue" if requeue else "nack", tag))
+                return True
+
+        return Delivery(Settler(), QUEUE, method, made, b"{}")  # type: ignore[arg-type]
+
+
+def played(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a play on a loop."""
+    asyncio.run(play())
+
+
+def test_what_returned_is_acknowledged() -> None:
+    """At once, and whoever looks on is told with the verdict."""
+
+    async def play() -> None:
+        stage = Stage()
+        delivery = stage.delivery()
+        stage.settlement.settle(delivery, DONE)
+        assert stage.said == [("ack", 1)]
+        assert stage.observed == []
+        await asyncio.sleep(0)
+        assert stage.observed == [Settled(delivery, DONE, Verdict.DONE)]
+
+    played(play)
+
+
+def test_a_failure_is_rejected_and_the_last_one_buried() -> None:
+    """A nack leaves nothing behind; a dead message is acknowledged when its copy is confirmed, not before."""
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery(), FAILED)
+        assert stage.said == [("nack", 1)]
+
+        dead = stage.delivery("settles@2")
+        stage.settlement.settle(dead, FAILED)
+        ((copy, then),) = stage.sent
+        assert copy.route.routing_key == "settles.dlq"
+        assert (stage.said, stage.settlement.unconfirmed) == ([("nack", 1)], [dead])
+        then(None)
+        assert (stage.said[1:], stage.settlement.unconfirmed) == ([("ack", 2)], [])
+
+    played(play)
+
+
+def test_every_product_has_to_be_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several, the last confirm lets the delivery go; one that is refused is sent again."""
+    monkeypatch.setattr(settlement_module, "products_of", lambda *_: [copy("a"), copy("b")])
+    monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.01)
+
+    def copy(name: str) -> Any:
+        return SimpleNamespace(id=name, route=SimpleNamespace(routing_key=name))
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery(), DONE)
+        (_, first), (_, second) = stage.sent
+        first(None)
+        second(Nacked("full"))
+        assert stage.said == []
+        async with asyncio.timeout(10):
+            while len(stage.sent) < 3:
+                await asyncio.sleep(0.01)
+        again, then = stage.sent[2]
+        assert again.id == "b"
+        then(None)
+        assert stage.said == [("ack", 1)]
+
+    played(play)
+
+
+def test_what_was_given_up_is_not_acknowledged() -> None:
+    """A confirm that comes after the delivery was handed back settles nothing."""
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery("settles@2"), FAILED)
+        stage.settlement.give_up()
+        stage.sent[0][1](None)
+        assert stage.said == []
+
+    played(play)
+
+
+def test_a_lost_link_leaves_it_to_the_broker() -> None:
+    """Nothing is settled, and the log is told that it comes again."""
+
+    async def play() -> None:
+        stage = Stage()
+        stage.is_open = False
+        delivery = stage.delivery()
+        stage.settlement.settle(delivery, DONE)
+        stage.settlement.tell_observers()
+        assert (stage.said, stage.observed) == ([], [Settled(delivery, DONE, None)])
+
+    played(play)
+
+
+def test_the_gate_lets_through_what_is_to_run() -> None:
+    """An ordinary message begins; one without an id is stamped first, one that came too often is buried."""
+
+    async def play() -> None:
+        stage = Stage()
+        assert stage.settlement.admit(stage.delivery()) is Answer.BEGIN
+        assert (stage.said, stage.sent) == ([], [])
+
+        assert stage.settlement.admit(stage.delivery(message_id=None)) is Answer.NEVER
+        assert stage.sent[0][0].route.routing_key == "settles"
+        assert stage.settlement.admit(stage.delivery(returns=MOST_RETURNS)) is Answer.BEGIN
+        assert stage.settlement.admit(stage.delivery(returns=MOST_RETURNS + 1)) is Answer.NEVER
+        assert stage.sent[1][0].properties.headers["failure-type"] == "DeliveredTooOften"
+
+        stage.settlement.is_stopping = True
+        assert stage.settlement.admit(stage.delivery()) is Answer.NEVER
+        assert stage.said == [("requeue", 1)]
+
+    played(play)
+
+
+def test_returns_that_say_nothing_are_excused() -> None:
+    """What this worker handed back itself is not held against a message."""
+
+    async def play() -> None:
+        stage = Stage(excused=5)
+        delivery = stage.delivery(returns=MOST_RETURNS + 3)
+        assert stage.settlement.admit(delivery) is Answer.BEGIN
+        assert delivery.returns == MOST_RETURNS - 2
+
+    played(play)
+
+
+def test_an_observer_that_fails_is_without_consequence() -> None:
+    """The work and the other observers go on."""
+
+    def fail(_settled: Any) -> None:
+        raise ValueError("it only looks on")
+
+    async def play() -> None:
+        stage = Stage(observers=(fail,))
+        stage.settlement.settle(stage.delivery(), DONE)
+        stage.settlement.tell_observers()
+        assert stage.said == [("ack", 1)]
+        assert len(stage.observed) == 1
+
+    played(play)

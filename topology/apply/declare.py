@@ -1,0 +1,153 @@
+"""Declare the topology on the broker.
+
+Declaring is idempotent. A queue that exists with other arguments is an error that says what to do; a changed
+retry plan is not: new tiers are declared, and messages in the old ones still come back by themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import kombu
+from amqp import exceptions as amqp_errors
+from amqp import spec
+
+from leveret.topology import names, queues, settings
+from leveret.topology.apply.connecting import declaring
+from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
+from leveret.topology.link.default_broker import resolve
+from leveret.topology.objects import Exchange, Queue, Table, objects_of, shared_exchanges
+from leveret.topology.settings import Settings, vhost_of
+
+_TRIES = 10
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>\w+) '(?P<name>[^']+)' in vhost .*?: "
+    r"received (?:the value )?(?P<wanted>.+?) but current is (?:the value )?(?P<current>.+)"
+)
+
+
+class _InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no types
+    """An exchange that only the broker publishes to. kombu and py-amqp leave AMQP's `internal` bit off."""
+
+    def declare(self, nowait: bool = False, passive: bool | None = None, channel: Any = None) -> None:
+        """Declare the exchange with its `internal` bit set; the arguments are kombu's."""
+        (channel or self.channel).send_method(
+            spec.Exchange.Declare,
+            "BssbbbbbF",
+            (0, self.name, self.type, bool(passive), True, False, True, nowait, self.arguments or {}),
+            wait=None if nowait else spec.Exchange.DeclareOk,
+        )
+
+
+def declare(configured: Settings | None = None, work_queues: Iterable[queues.WorkQueue] | None = None) -> None:
+    """Declare the shared exchanges and everything the work queues consist of; by default all of this program.
+
+    Without settings those of the environment hold. Raises `TopologyMismatch` when an object exists with other
+    arguments, `AccessRefused` without the right to configure, `BrokerUnreachable` when nothing answers,
+    `TopologyError` for anything else that goes wrong.
+    """
+    settings_used = configured or resolve(settings.load())
+    tables = [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with declaring(settings_used) as connection:
+                for table in tables:
+                    _declare_table(connection, table, vhost_of(settings_used.first_amqp_url))
+            return
+        except amqp_errors.NotFound as error:  # somebody else replaces an exchange this moment
+            if not tries_left:
+                raise _failed(error) from error
+        except (amqp_errors.AMQPError, OSError) as error:
+            raise _failed(error) from error
+
+
+def _declare_table(connection: Any, table: Table, vhost: str) -> None:
+    replaced = ""
+    for exchange in map(_kombu_exchange, table.exchanges):
+        try:
+            _apply(connection, vhost, lambda channel, e=exchange: e.declare(channel=channel))
+        except TopologyMismatch as error:
+            replaced = _former_retry_plan(error)
+            if not replaced:
+                raise
+            _apply(connection, vhost, lambda channel, e=exchange: _replace(channel, e))
+    by_name = {queue.name: _kombu_queue(queue) for queue in table.queues}
+    for queue in by_name.values():
+        _apply(connection, vhost, lambda channel, q=queue: q.queue_declare(channel=channel))
+    last = len(table.bindings) - 1
+
+    def bind(channel: Any) -> None:
+        """Bind without waiting for each answer; the answer to the last one brings a refusal of any."""
+        for number, (queue, exchange, key) in enumerate(table.bindings):
+            by_name[queue].bind_to(exchange, key, nowait=number < last, channel=channel)
+
+    _apply(connection, vhost, bind)
+    if replaced:
+        _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
+
+
+def _kombu_exchange(exchange: Exchange) -> Any:
+    kind = _InternalExchange if exchange.internal else kombu.Exchange
+    return kind(exchange.name, exchange.type, durable=True, arguments=dict(exchange.arguments))
+
+
+def _kombu_queue(queue: Queue) -> Any:
+    return kombu.Queue(queue.name, durable=True, queue_arguments=queue.arguments)
+
+
+def _former_retry_plan(error: TopologyMismatch) -> str:
+    """Return the alternate exchange of the former retry plan, if a changed plan is what the error is about."""
+    match = _INEQUIVALENT.search(str(error.__cause__))
+    if not match or match["argument"] != "alternate-exchange":
+        return ""
+    former = match["current"].split("'")[1] if "'" in match["current"] else ""
+    queue = match["name"].removesuffix(".failed")
+    return former if former.startswith(names.failed_exchange(queue) + ".first.") else ""
+
+
+def _replace(channel: Any, exchange: Any) -> None:
+    """Delete the exchange with its bindings to the former tiers and declare it anew.
+
+    Without this a failed message would go to the old tier and to the new one. Messages nacked in between stay
+    in their queue: at-least-once dead-lettering tries again (within 180 s) once the exchange is back.
+    """
+    channel.exchange_delete(exchange.name)
+    exchange.declare(channel=channel)
+
+
+def _failed(error: Exception) -> TopologyError:
+    said = str(error) or type(error).__name__
+    return TopologyError(f"the broker could not declare the topology: {said}; try again")
+
+
+def _apply(connection: Any, vhost: str, operation: Any) -> None:
+    """Run one operation on a channel of its own, for an error closes the channel, and translate the error."""
+    channel = connection.default_channel
+    try:
+        operation(channel)
+    except amqp_errors.PreconditionFailed as error:
+        connection.close()
+        connection.connect()
+        raise _mismatch(error) from error
+    except (amqp_errors.AccessRefused, amqp_errors.NotAllowed) as error:
+        raise AccessRefused(
+            f"the broker refused to declare: {error.reply_text}; give this user the configure right in virtual host "
+            f"{vhost!r}, or have another account run leveret declare (a worker then starts with --no-declare)"
+        ) from error
+
+
+def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:
+    match = _INEQUIVALENT.search(error.reply_text)
+    if not match:
+        return TopologyMismatch(f"the broker refused a declaration: {error.reply_text}")
+    kind, name = match["kind"], match["name"]
+    return TopologyMismatch(
+        f"{kind} {name!r} exists with another {match['argument']}: it is {match['current']}, wanted is "
+        f"{match['wanted']}. Arguments cannot change in place: let its consumers drain it, delete it "
+        f"(rabbitmqctl delete_queue {name}, or the management UI) and declare again, or use another name"
+        if kind == "queue"
+        else f"{kind} {name!r} exists with another {match['argument']}: it is {match['current']}, wanted is "
+        f"{match['wanted']}. Delete the exchange in the management UI and declare again"
+    )

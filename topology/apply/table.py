@@ -1,0 +1,61 @@
+"""The table of everything that is declared, for people and as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from leveret.topology import names, queues
+from leveret.topology.objects import Table, objects_of, shared_exchanges
+
+
+def show(work_queues: Sequence[queues.WorkQueue]) -> str:
+    """Return everything that would be declared, short enough for one screen."""
+    lines = [
+        "exchanges  " + ", ".join(f"{exchange.name} ({exchange.type})" for exchange in shared_exchanges().exchanges)
+    ]
+    for work_queue in work_queues:
+        table = objects_of(work_queue)
+        first, failed = table.exchanges
+        width = max(len(queue.name) for queue in table.queues)
+        lines.append(f"{work_queue.name}: at most {work_queue.attempts} attempts")
+        lines.append(f"  {failed.name} ({failed.type}), for any other key {first.name} ({first.type})")
+        for queue in table.queues:
+            line = f"  {queue.name:<{width}} ← {_sources(table, queue.name)}"
+            if "x-message-ttl" in queue.arguments:
+                delay = names.spell_delay(int(str(queue.arguments["x-message-ttl"])) / 1000)
+                line += f"; after {delay} → {queue.arguments['x-dead-letter-routing-key']}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _sources(table: Table, queue: str) -> str:
+    """Return what is bound to a queue: exchanges, each with its keys."""
+    keys: dict[str, list[str]] = {}
+    for binding in table.bindings:
+        if binding.queue == queue:
+            keys.setdefault(binding.exchange, []).append(binding.routing_key)
+    return ", ".join(" ".join([exchange, *_shortened(bound)]) for exchange, bound in keys.items())
+
+
+def _shortened(keys: list[str]) -> list[str]:
+    """Leave the middle out of a run of attempt keys, and what is empty."""
+    attempts = [key for key in keys if "@" in key]
+    if len(attempts) > 2:
+        keys = [*(key for key in keys if key not in attempts), f"{attempts[0]}…{attempts[-1].rpartition('@')[2]}"]
+    return [key for key in keys if key]
+
+
+def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]:
+    """Yield every exchange, queue and binding, with the arguments it is declared with."""
+    for table in (shared_exchanges(), *map(objects_of, work_queues)):
+        for exchange in table.exchanges:
+            yield {
+                "exchange": exchange.name,
+                "type": exchange.type,
+                "internal": exchange.internal,
+                "arguments": dict(exchange.arguments),
+            }
+        for queue in table.queues:
+            yield {"queue": queue.name, "arguments": queue.arguments}
+        for binding in table.bindings:
+            yield {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}

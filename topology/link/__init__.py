@@ -1,0 +1,1 @@
+"""The link to the broker: connections, and messages on their way to it."""

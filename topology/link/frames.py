@@ -1,0 +1,197 @@
+"""The AMQP frames that come by the thousand, read and written in one go: deliveries, confirms, publishes.
+
+Each function knows one common shape and says so when what it meets is anything else; that is left to pika. The
+layouts are those of the AMQP 0-9-1 specification, sections 2.3.5 (frames) and 4.2 (grammar).
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import Any, NamedTuple
+
+from pika import spec
+
+from leveret.topology.names import LONGEST_NAME_BYTES
+
+_METHOD, _HEADER, _BODY = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY
+_BASIC = spec.Basic.INDEX
+DELIVER, ACK, _PUBLISH = (method.INDEX & 0xFFFF for method in (spec.Basic.Deliver, spec.Basic.Ack, spec.Basic.Publish))
+_END = spec.FRAME_END
+_END_BYTE = bytes([_END])
+_OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
+
+_METHOD_FRAME = struct.Struct(">BHIHH")  # type, channel, size, class, method
+_CONTENT_FRAME = struct.Struct(">BHIHHQH")  # type, channel, size, class, weight, size of the body, property flags
+_BODY_FRAME = struct.Struct(">BHI")
+_TAG_AND_BITS = struct.Struct(">QB")
+_SECONDS = struct.Struct(">Q")
+_ACK_SIZE = _OVERHEAD + 4 + _TAG_AND_BITS.size
+
+_CONTENT_TYPE = spec.BasicProperties.FLAG_CONTENT_TYPE
+_CONTENT_ENCODING = spec.BasicProperties.FLAG_CONTENT_ENCODING
+_DELIVERY_MODE = spec.BasicProperties.FLAG_DELIVERY_MODE
+_MESSAGE_ID = spec.BasicProperties.FLAG_MESSAGE_ID
+_TIMESTAMP = spec.BasicProperties.FLAG_TIMESTAMP
+_COMMON = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
+_NO_PROPERTIES = dict(vars(spec.BasicProperties()))
+_END_OF_TIME = 2**63
+_LARGEST_BODY_BYTES = 32 * 1024
+"""Of a larger body the parts are put together by pika, which copies each once."""
+
+
+class Content(NamedTuple):
+    """A delivery as pika tells it, and where the next frame begins."""
+
+    method: spec.Basic.Deliver
+    properties: spec.BasicProperties
+    body: bytes
+    end: int
+
+
+class Confirm(NamedTuple):
+    """A confirm of one message, or of all up to it, and where the next frame begins."""
+
+    tag: int
+    multiple: bool
+    end: int
+
+
+def method_at(buffer: bytes, start: int) -> tuple[int, int]:
+    """Return the channel and the method of Basic whose frame begins there; (0, 0) when it is anything else."""
+    if len(buffer) - start < _METHOD_FRAME.size:
+        return 0, 0
+    kind, channel, _, class_id, method_id = _METHOD_FRAME.unpack_from(buffer, start)
+    return (channel, method_id) if kind == _METHOD and class_id == _BASIC else (0, 0)
+
+
+def read_delivery(buffer: bytes, start: int) -> Content | None:
+    """Read a delivery that lies in the buffer as a whole; None when it does not, or is of an uncommon shape."""
+    try:
+        return _read_delivery(buffer, start)
+    except (IndexError, struct.error, UnicodeDecodeError):
+        return None
+
+
+def _read_delivery(buffer: bytes, start: int) -> Content | None:
+    at = start + _METHOD_FRAME.size
+    tag_end = at + 1 + buffer[at]
+    delivery_tag, redelivered = _TAG_AND_BITS.unpack_from(buffer, tag_end)
+    exchange_at = tag_end + _TAG_AND_BITS.size
+    exchange_end = exchange_at + 1 + buffer[exchange_at]
+    key_end = exchange_end + 1 + buffer[exchange_end]
+    header = key_end + 1
+    kind, channel, size, class_id, _, body_size, flags = _CONTENT_FRAME.unpack_from(buffer, header)
+    header_end = header + _OVERHEAD + size
+    if kind != _HEADER or class_id != _BASIC or body_size > _LARGEST_BODY_BYTES or buffer[header_end - 1] != _END:
+        return None
+    body = b""
+    end = header_end
+    if body_size:
+        kind, body_channel, size = _BODY_FRAME.unpack_from(buffer, header_end)
+        end = header_end + _OVERHEAD + size
+        if kind != _BODY or size != body_size or body_channel != channel or buffer[end - 1] != _END:
+            return None
+        body = buffer[header_end + spec.FRAME_HEADER_SIZE : end - 1]
+    if buffer[key_end] != _END or channel != _METHOD_FRAME.unpack_from(buffer, start)[1]:
+        return None
+    method = spec.Basic.Deliver(
+        buffer[at + 1 : tag_end].decode(),
+        delivery_tag,
+        bool(redelivered),
+        buffer[exchange_at + 1 : exchange_end].decode(),
+        buffer[exchange_end + 1 : key_end].decode(),
+    )
+    return Content(method, _read_properties(buffer, header, flags, header_end), body, end)
+
+
+def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) -> spec.BasicProperties:
+    properties = spec.BasicProperties.__new__(spec.BasicProperties)
+    if flags & ~_COMMON:
+        return properties.decode(buffer[header + _CONTENT_FRAME.size - 2 : header_end - 1])
+    found: dict[str, Any] = _NO_PROPERTIES.copy()
+    at = header + _CONTENT_FRAME.size
+    if flags & _CONTENT_TYPE:
+        end = at + 1 + buffer[at]
+        found["content_type"], at = buffer[at + 1 : end].decode(), end
+    if flags & _CONTENT_ENCODING:
+        end = at + 1 + buffer[at]
+        found["content_encoding"], at = buffer[at + 1 : end].decode(), end
+    if flags & _DELIVERY_MODE:
+        found["delivery_mode"], at = buffer[at], at + 1
+    if flags & _MESSAGE_ID:
+        end = at + 1 + buffer[at]
+        found["message_id"], at = buffer[at + 1 : end].decode(), end
+    if flags & _TIMESTAMP:
+        (found["timestamp"],) = _SECONDS.unpack_from(buffer, at)
+    properties.__dict__ = found
+    return properties
+
+
+def read_confirm(buffer: bytes, start: int) -> Confirm | None:
+    """Read a confirm (`basic.ack`) that lies in the buffer as a whole; None when it does not."""
+    end = start + _ACK_SIZE
+    if end > len(buffer) or buffer[end - 1] != _END:
+        return None
+    tag, multiple = _TAG_AND_BITS.unpack_from(buffer, start + _METHOD_FRAME.size)
+    return Confirm(tag, bool(multiple), end)
+
+
+def write_publish(
+    channel: int, exchange: str, key: str, properties: spec.BasicProperties, body: bytes, frame_limit_bytes: int
+) -> bytes | None:
+    """Return the frames of a mandatory publish; None for properties or a size that are left to pika."""
+    if len(body) > frame_limit_bytes or type(properties.message_id) is not str or not _has_common_only(properties):
+        return None  # an id may be bytes, if they are no UTF-8
+    message_id = properties.message_id.encode()
+    timestamp = properties.timestamp
+    lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode)
+    if (
+        len(message_id) > LONGEST_NAME_BYTES
+        or lead is None
+        or type(timestamp) is not int
+        or not 0 <= timestamp < _END_OF_TIME
+    ):
+        return None
+    size = _CONTENT_FRAME.size - spec.FRAME_HEADER_SIZE + len(lead) + 1 + len(message_id) + _SECONDS.size
+    header = _CONTENT_FRAME.pack(_HEADER, channel, size, _BASIC, 0, len(body), _COMMON)
+    pieces = [_publish_method(channel, exchange, key), header, lead, bytes([len(message_id)]), message_id]
+    pieces += (_SECONDS.pack(timestamp), _END_BYTE)
+    if body:
+        pieces += (_BODY_FRAME.pack(_BODY, channel, len(body)), body, _END_BYTE)
+    return b"".join(pieces)
+
+
+def _has_common_only(properties: spec.BasicProperties) -> bool:
+    return (
+        properties.headers is None
+        and properties.priority is None
+        and properties.correlation_id is None
+        and properties.reply_to is None
+        and properties.expiration is None
+        and properties.type is None
+        and properties.user_id is None
+        and properties.app_id is None
+        and properties.cluster_id is None
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _common_lead(
+    content_type: str | bytes | None, content_encoding: str | bytes | None, delivery_mode: int | None
+) -> bytes | None:
+    if not (isinstance(content_type, str) and isinstance(content_encoding, str)) or delivery_mode is None:
+        return None
+    return _short(content_type) + _short(content_encoding) + bytes([delivery_mode])
+
+
+@functools.lru_cache(maxsize=256)
+def _publish_method(channel: int, exchange: str, key: str) -> bytes:
+    mandatory = 1
+    arguments = b"\0\0" + _short(exchange) + _short(key) + bytes([mandatory])
+    return _METHOD_FRAME.pack(_METHOD, channel, 4 + len(arguments), _BASIC, _PUBLISH) + arguments + _END_BYTE
+
+
+def _short(text: str) -> bytes:
+    encoded = text.encode()
+    return bytes([len(encoded)]) + encoded  # ValueError beyond 255, as pika raises one

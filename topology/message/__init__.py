@@ -1,0 +1,30 @@
+"""The task message: what producers send and workers read."""
+
+from leveret.topology.message.envelope import VERSION, Call, TaskMessage, check_size, decode, read_json
+from leveret.topology.message.ids import new_id
+from leveret.topology.message.properties import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    FAILURE_HEADERS,
+    PERSISTENT,
+    check_id,
+    check_name,
+    own_headers,
+)
+
+__all__ = [
+    "CONTENT_ENCODING",
+    "CONTENT_TYPE",
+    "FAILURE_HEADERS",
+    "PERSISTENT",
+    "VERSION",
+    "Call",
+    "TaskMessage",
+    "check_id",
+    "check_name",
+    "check_size",
+    "decode",
+    "new_id",
+    "own_headers",
+    "read_json",
+]

@@ -1,0 +1,115 @@
+"""Where settings come from: the environment, which wins, and one TOML file.
+
+The file is `leveret.toml` in the current folder, or the one that LEVERET_CONFIG names. Its keys are the fields of
+`Settings`; the variables are the same in capitals, and LEVERET_TASKS for `tasks`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leveret.topology.errors import SettingsError
+from leveret.topology.settings.urls import mask
+from leveret.topology.settings.values import Settings
+
+_MOST_BITS = 64
+_VARIABLES = {"tasks": "LEVERET_TASKS"}
+"""Those that are not the field's name in capitals, which would be anybody's."""
+
+
+class _Given(NamedTuple):
+    name: str
+    value: object
+    source: str
+
+
+def load(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Read the settings. Keyword arguments win over the environment, which wins over the file.
+
+    Raises `SettingsError` naming the setting and where the bad value came from.
+    """
+    environment = os.environ if environment is None else environment
+    known = {field.name: field.default for field in fields(Settings)}
+    values: dict[str, object] = {}
+    for name, value, source in (*_from_file(environment), *_from_environment(environment, known)):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+            raise SettingsError(f"{source}: there is no setting {name!r}; {hint}")
+        values[name] = _convert(name, value, known[name], source)
+    made = Settings(**{**values, **overrides})  # type: ignore[arg-type]
+    if any(made.tls_files):
+        made.tls_files.context()  # now, for a worker shall not find out when it connects again
+    return made
+
+
+@functools.cache
+def current() -> Settings:
+    """Return the settings of this process, read when first asked for. Raises as `load` does."""
+    return load()
+
+
+def _from_file(environment: Mapping[str, str]) -> Iterator[_Given]:
+    named = environment.get("LEVERET_CONFIG")
+    path = Path(named or "leveret.toml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if named:
+            raise SettingsError(f"settings file {path}, named by LEVERET_CONFIG, does not exist") from error
+        return
+    except (OSError, ValueError) as error:  # ValueError: it is no UTF-8
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from error
+    import tomllib  # only who has a file pays for it
+
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # it is no TOML, or has a number without end
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from error
+    for name, value in document.items():
+        yield _Given(name, value, f"settings file {path}{_line_of(name, text)}")
+
+
+def _line_of(name: str, text: str) -> str:
+    """Say in which line a key stands, where that can be seen."""
+    key = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[].=]""")
+    numbers = [number for number, line in enumerate(text.splitlines(), start=1) if key.match(line)]
+    return f", line {numbers[0]}" if numbers else ""
+
+
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, object]) -> Iterator[_Given]:
+    for name in known:
+        variable = _VARIABLES.get(name, name.upper())
+        if value := environment.get(variable):
+            yield _Given(name, value, f"variable {variable}")
+
+
+def _convert(name: str, value: object, default: Any, source: str) -> object:
+    if isinstance(default, tuple):
+        return _convert_names(name, value, source)
+    wanted: type = Path if isinstance(default, Path) else type(default)
+    article = "an" if wanted is int else "a"
+    try:
+        if isinstance(value, (dict, list, bool)) or (wanted is int and isinstance(value, float)):
+            given = type(value).__name__
+            raise SettingsError(f"{source}: {name} is {article} {wanted.__name__}; a {given} does not fit")
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise SettingsError(f"{source}: {name} is a number of {value.bit_length():,} bits; none is that large")
+        return wanted(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{source}: {name} is {mask(str(value))!r}, not {article} {wanted.__name__}") from error
+
+
+def _convert_names(name: str, value: object, source: str) -> tuple[str, ...]:
+    """Take a list of names, or one text with commas between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise SettingsError(f'{source}: {name} is a list of names, as in {name} = ["my_app"]; {value!r} does not fit')
+    return tuple(one.strip() for one in given if one.strip())

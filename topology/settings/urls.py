@@ -1,0 +1,89 @@
+"""A broker's URL: whether it is one, what it names, and how it is shown without its password."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+from leveret.topology.errors import SettingsError
+
+_LONGEST_VHOST_BYTES = 255
+NEXT_URL = re.compile(r";(?=(?:amqp|http)s?://)", re.IGNORECASE)
+"""What separates URLs. Any other `;` stands in a password, and has to be written as %3B."""
+_IPV6_ADDRESS = re.compile(r"\[[\da-f:.]+(%\w+)?\]", re.IGNORECASE)
+
+
+def check_amqp_url(url: str) -> None:
+    """Raise `SettingsError` unless this is a URL of one broker."""
+    example = "write it as amqp://user:password@host:5672/vhost (amqps:// for TLS, %2F for a slash in a name)"
+    if ";" in url:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} has a ; after which no URL begins; write one in a password as %3B, and leave none "
+            "at the end"
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        url.encode()  # as it is sent
+    except ValueError as error:  # its text may hold a piece of the password
+        raise SettingsError(f"AMQP_URL {mask(url)!r} is no URL; {example}") from error
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise SettingsError(f"AMQP_URL {mask(url)!r} is no AMQP URL; {example}")
+    if port == 0 or "/" in parts.path[1:] or not _can_be_host(parts.hostname):
+        raise SettingsError(f"AMQP_URL {mask(url)!r} has a host, port or virtual host that cannot be; {example}")
+    if len(vhost_of(url).encode()) > _LONGEST_VHOST_BYTES:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} names a virtual host of more than {_LONGEST_VHOST_BYTES} bytes; no broker has one"
+        )
+    if "@" in parts.netloc and not (parts.username and parts.password):  # kombu would take guest for what is missing
+        missing = "password" if parts.username else "user"
+        raise SettingsError(f"AMQP_URL {mask(url)!r} has no {missing} before the @; {example}")
+    if "ssl_options" in parts.query:
+        raise SettingsError(
+            f"AMQP_URL {mask(url)!r} carries ssl_options; set TLS_CA_FILE, TLS_CERT_FILE and TLS_KEY_FILE instead"
+        )
+
+
+def vhost_of(url: str) -> str:
+    """Return the virtual host a broker URL names: `/` when it names none."""
+    return unquote(urlsplit(url).path[1:]) or "/"
+
+
+def mask(url: str) -> str:
+    """Return the URL, or several separated by `;`, with every password as ***, and all that may be a piece of one."""
+    return ";".join(_mask_one(part) for part in NEXT_URL.split(url))
+
+
+def _mask_one(url: str) -> str:
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    rest, question, query = rest.partition("?")
+    if "@" in query:  # the ? may stand in the password
+        return f"{scheme}{separator}***"
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _password = credentials.partition(":")
+    place, semicolon, _ = place.partition(";")  # no URL begins there, so it may stand in a password
+    if at and not separator:  # what looks like the user may be the rest of a password
+        user, colon = "***", ""
+    if not at:  # what stands for the port may be a password that was cut off
+        address = _IPV6_ADDRESS.match(place)
+        host, port_colon, port = place[address.end() if address else 0 :].partition(":")
+        if port_colon and (semicolon or not port.split("/")[0].isdecimal()):
+            place = f"{address[0] if address else ''}{host}:***"
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}{semicolon and ';***'}{question and '?***'}"
+
+
+def is_http_url(url: str) -> bool:
+    """Whether this is a URL of a web server."""
+    try:
+        place = urlsplit(url)
+        return place.scheme in ("http", "https") and _can_be_host(place.hostname) and place.port != 0
+    except ValueError:
+        return False
+
+
+def _can_be_host(name: str | None) -> bool:
+    """Whether a name can be looked up: no part of it is empty or longer than 63 characters."""
+    try:
+        return bool(name and name.encode("idna"))
+    except UnicodeError:
+        return False
