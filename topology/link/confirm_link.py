@@ -59,6 +59,7 @@ class ConfirmLink:
         self._channel: Any = None
         self._opening: asyncio.Task[None] | None = None
         self._heard = 0.0
+        self._is_closed = False
         self.blocked_because = ""
         """The alarm for which the broker reads nothing of what is published; empty while there is none."""
         self.failure: BrokerError | None = None
@@ -100,6 +101,7 @@ class ConfirmLink:
 
     async def close(self, is_silent: bool) -> None:
         """Close; without a goodbye where the broker owes answers it does not give."""
+        self._is_closed = True  # for Python 3.11 forgets a cancel that comes together with what was awaited
         if self._opening:
             self._opening.cancel()
             await asyncio.wait([self._opening])  # or the loop may end before it does
@@ -126,6 +128,8 @@ class ConfirmLink:
             except BrokerError as error:
                 self.failure = error
                 self.give_up()  # the connection may be open, and only refuse a channel
+            if self._is_closed:
+                return
             await asyncio.sleep(backoff_seconds(failed_tries))
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
