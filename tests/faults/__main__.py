@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -12,10 +13,10 @@ from pathlib import Path
 
 from leveret import LeveretError
 from tests.faults import results
-from tests.faults.brokers import PRIVATE, opened
+from tests.faults.brokers import PRIVATE, Place, opened
 from tests.faults.row import Result, Row
 from tests.faults.rows import ROWS, find
-from tests.faults.running import run_all
+from tests.faults.running import run_side_by_side
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,16 +51,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, rows: Sequence[Row], seed: int) -> list[Result]:
     """Run the rows on each broker."""
     ended: list[Result] = []
+    say = lambda result: print(results.line(result), flush=True)  # noqa: E731
     for which in options.broker or [PRIVATE]:
-        with opened(which, options.management_url, options.first_node) as place:
+        with contextlib.ExitStack() as stack:
+
+            def open_next(number: int, which: str = which, stack: contextlib.ExitStack = stack) -> Place:
+                return stack.enter_context(opened(which, options.management_url, options.first_node + number))
+
+            place = open_next(0)
             fitting = [row for row in rows if place.nodes or not row.needs]
             for row in rows:
                 if row not in fitting:
                     needs = ", ".join(need.value for need in row.needs)
                     print(f"skip {row.name:<24} {place.version:<8} needs {needs}")
-            say = lambda result: print(results.line(result), flush=True)  # noqa: E731
-            ended += run_all(fitting, place, seed, options.repeat, options.jobs, say)
+            groups = (_groups(fitting) if place.nodes and options.jobs > 1 else []) or [fitting]
+            places = [place, *(open_next(number) for number in range(1, len(groups)))]
+            placed = list(zip(groups, places, strict=True))
+            ended += run_side_by_side(placed, seed, options.repeat, options.jobs, say)
     return ended
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return those that run side by side, those that need a node for themselves, and those that need a cluster."""
+    groups = [
+        [row for row in rows if not row.is_alone],
+        [row for row in rows if row.is_alone and not row.is_clustered],
+        [row for row in rows if row.is_clustered],  # the last, for a command's cluster takes the numbers that follow
+    ]
+    return [group for group in groups if group]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--row", nargs="+", default=[], metavar="N|NAME", help="only these rows")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each row (default: 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the first run of each row; later ones count on")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side, of rows that allow it")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs side by side, of rows that allow it; with more than one, others on nodes of their own meanwhile",
+    )
     parser.add_argument(
         "--broker",
         action="append",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -41,32 +42,54 @@ def run_once(row: Row, place: Place, seed: int) -> Result:
     return result
 
 
-def run_all(rows: Sequence[Row], place: Place, seed: int, repeat: int, jobs: int, say: Say) -> list[Result]:
-    """Run rows so many times: those that may side by side, then those that need the node for themselves, or three."""
+def run_all(
+    rows: Sequence[Row], place: Place, seed: int, repeat: int, jobs: int, say: Say, stop: threading.Event | None = None
+) -> list[Result]:
+    """Run rows so many times: those that may side by side, then those that need the node for themselves, or three.
+
+    Once `stop` is set no further run begins.
+    """
+    stop = stop or threading.Event()
     results: list[Result] = []
 
-    def note(result: Result) -> None:
-        results.append(result)
-        say(result)
+    def run(row: Row, where: Place, one: int) -> None:
+        if not stop.is_set():
+            result = run_once(row, where, one)
+            results.append(result)
+            say(result)
 
     runs = [(row, seed + number) for number in range(repeat) for row in rows]
     with ThreadPoolExecutor(jobs) as executor:
-        beside = [executor.submit(run_once, row, place, one) for row, one in runs if not row.is_alone]
+        beside = [executor.submit(run, row, place, one) for row, one in runs if not row.is_alone]
         try:
             for future in as_completed(beside):
-                note(future.result())
+                future.result()
         except BaseException:  # told to stop: end what runs, and begin nothing more
-            executor.shutdown(wait=False, cancel_futures=True)
+            stop.set()
             raise
     for row, one in runs:
         if row.is_alone and not row.is_clustered:
-            note(run_once(row, place, one))
+            run(row, place, one)
     in_cluster = [(row, one) for row, one in runs if row.is_clustered]
-    if in_cluster:
+    if in_cluster and not stop.is_set():
         with clustered(place) as nodes:
             for row, one in in_cluster:
-                note(run_once(row, nodes, one))
+                run(row, nodes, one)
     return results
+
+
+def run_side_by_side(
+    groups: Sequence[tuple[Sequence[Row], Place]], seed: int, repeat: int, jobs: int, say: Say
+) -> list[Result]:
+    """Run groups of rows at the same time, each in a place of its own."""
+    stop = threading.Event()
+    executor = ThreadPoolExecutor(len(groups))
+    running = [executor.submit(run_all, rows, place, seed, repeat, jobs, say, stop) for rows, place in groups]
+    try:
+        return [result for group in running for result in group.result()]
+    finally:
+        stop.set()
+        executor.shutdown(wait=False)
 
 
 def _judge(stage: Stage, result: Result) -> None:
