@@ -12,6 +12,10 @@ from typing import NamedTuple
 DIRECT_EXCHANGE = "tasks.direct"
 TOPIC_EXCHANGE = "tasks.topic"
 FANOUT_EXCHANGE = "tasks.fanout"
+AGAIN_EXCHANGE = "tasks.again"
+"""By which a message comes back from a retry tier. Producers may not publish to it, so its keys can be believed."""
+DEAD_EXCHANGE = "tasks.dead"
+"""By which a dead message goes to its DLQ; the key is the work queue. Producers may not publish to it either."""
 
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
@@ -40,6 +44,16 @@ class Route(NamedTuple):
         """One copy to every queue that opted in; the key is only kept for the record."""
         return cls(FANOUT_EXCHANGE, routing_key)
 
+    @classmethod
+    def again(cls, queue: str, attempt: int) -> Route:
+        """Into exactly this queue, as attempt 2, 3, … of a message."""
+        return cls(AGAIN_EXCHANGE, attempt_key(queue, attempt))
+
+    @classmethod
+    def dead(cls, queue: str) -> Route:
+        """Into the DLQ of this work queue."""
+        return cls(DEAD_EXCHANGE, queue)
+
 
 def attempt_key(queue: str, attempt: int) -> str:
     """Return the routing key by which attempt 2, 3, … of a message comes back to its queue."""
@@ -55,8 +69,8 @@ def attempt_of(queue: str, routing_key: str) -> int:
 
 
 def work_queue_of(name: str) -> str:
-    """Return the work queue that a name is about: `mail` for `mail.dlq` and for `mail.retry.1.5s`, too."""
-    return re.sub(r"\.(dlq|retry\.\d+\.\w+)$", "", name)
+    """Return the work queue that a name is about: `mail` for `mail.dlq` and for `mail.retry.1.after.5s`, too."""
+    return re.sub(r"\.(dlq|retry\.\d+\.(after\.)?\w+)$", "", name)
 
 
 def dlq_name(queue: str) -> str:
@@ -75,18 +89,26 @@ def first_failure_exchange(queue: str, retry_delays: Sequence[float]) -> str:
     It spells the whole retry plan because it is the alternate exchange of the dead-letter exchange: under
     another plan the broker answers 406, which is how a changed plan is noticed without reading bindings.
     """
-    plan = "-".join(spell_delay(delay) for delay in retry_delays) or "never"
+    plan = "after." + "-".join(spell_delay(delay) for delay in retry_delays) if retry_delays else "never"
     return f"{queue}.failed.first.{plan}"
 
 
 def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
-    """Return the name of a retry tier; tiers count from 1, and the delay is in the name for it is fixed."""
-    return f"{queue}.retry.{tier}.{spell_delay(delay_seconds)}"
+    """Return the name of a retry tier; tiers count from 1, and the delay is in the name for it is fixed.
+
+    (Up to version 0.1 the name had no `after`, and what such a tier holds comes back by `tasks.direct`.)
+    """
+    return f"{queue}.retry.{tier}.after.{spell_delay(delay_seconds)}"
 
 
 def waiting_pattern(queue: str) -> str:
     """Return a regular expression of the work queue and its retry tiers, under whatever retry plan."""
     return rf"{re.escape(queue)}(\.retry\..+)?"
+
+
+def is_in_family(name: str, queue: str) -> bool:
+    """Whether this is the work queue or one of its retry tiers, under whatever retry plan."""
+    return name == queue or name.startswith(f"{queue}.retry.")
 
 
 def family_pattern(queue: str) -> str:

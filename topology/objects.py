@@ -3,11 +3,12 @@
 What a failed message meets, for a queue `words` with retry delays of 5 and 30 seconds:
 
     words ──nack──▶ words.failed (direct) ──words@3──▶ words.dlq
-                      │        └──────────────words@2──▶ words.retry.2.30s ──TTL──▶ tasks.direct as words@3
-                      └─ any other key: words.failed.first.5s-30s (fanout, its alternate exchange)
-                                                      ──▶ words.retry.1.5s  ──TTL──▶ tasks.direct as words@2
+                      │        └──────────────words@2──▶ words.retry.2.after.30s ──TTL──▶ tasks.again as words@3
+                      └─ any other key: words.failed.first.after.5s-30s (fanout, its alternate exchange)
+                                                      ──▶ words.retry.1.after.5s  ──TTL──▶ tasks.again as words@2
 
-The routing key is the attempt counter, so a nack is all a worker has to send.
+The routing key is the attempt counter, so a nack is all a worker has to send. Whoever may write to `tasks.again` can
+make a message any attempt, and to `tasks.dead` bury one; so these are exchanges of their own, with rights of their own.
 """
 
 from __future__ import annotations
@@ -50,24 +51,33 @@ class Binding(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Exchanges, queues and bindings, in the order in which they can be declared."""
+    """Exchanges, queues and bindings, in the order in which they can be declared.
+
+    `former_bindings` are those of earlier versions that must not be there any more.
+    """
 
     exchanges: tuple[Exchange, ...]
-    queues: tuple[Queue, ...]
-    bindings: tuple[Binding, ...]
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    former_bindings: tuple[Binding, ...] = ()
+
+
+PRODUCERS_EXCHANGES = (
+    Exchange(names.DIRECT_EXCHANGE, "direct"),
+    Exchange(names.TOPIC_EXCHANGE, "topic"),
+    Exchange(names.FANOUT_EXCHANGE, "fanout"),
+)
+"""Where tasks are submitted."""
+WORKERS_EXCHANGES = (
+    Exchange(names.AGAIN_EXCHANGE, "direct"),
+    Exchange(names.DEAD_EXCHANGE, "direct"),
+)
+"""Where only the broker and workers publish."""
 
 
 def shared_exchanges() -> Table:
-    """Return the exchanges every producer publishes to."""
-    return Table(
-        (
-            Exchange(names.DIRECT_EXCHANGE, "direct"),
-            Exchange(names.TOPIC_EXCHANGE, "topic"),
-            Exchange(names.FANOUT_EXCHANGE, "fanout"),
-        ),
-        (),
-        (),
-    )
+    """Return the exchanges that all work queues share."""
+    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES))
 
 
 def objects_of(queue: WorkQueue) -> Table:
@@ -91,7 +101,7 @@ def objects_of(queue: WorkQueue) -> Table:
             *(
                 _quorum_queue(
                     name,
-                    **_dead_letter(names.DIRECT_EXCHANGE, names.attempt_key(queue.name, tier + 1)),
+                    **_dead_letter(*names.Route.again(queue.name, tier + 1)),
                     **{"x-message-ttl": round(delay * 1000)},
                 )
                 for tier, name, delay in tiers
@@ -101,11 +111,14 @@ def objects_of(queue: WorkQueue) -> Table:
         bindings=(
             Binding(after_failure[0], first, ""),
             *(Binding(target, failed, key) for key, target in zip(keys[1:], after_failure[1:], strict=True)),
-            Binding(dlq, names.DIRECT_EXCHANGE, dlq),
-            *(Binding(queue.name, names.DIRECT_EXCHANGE, key) for key in keys),
+            Binding(dlq, *names.Route.dead(queue.name)),
+            Binding(queue.name, *names.Route.direct(queue.name)),
+            *(Binding(queue.name, names.AGAIN_EXCHANGE, key) for key in keys[1:]),
             *(Binding(queue.name, names.TOPIC_EXCHANGE, topic) for topic in queue.topics),
             *((Binding(queue.name, names.FANOUT_EXCHANGE, ""),) if queue.fanout else ()),
         ),
+        # What led back to the queue stays: a tier of version 0.1 may still hold messages.
+        former_bindings=(Binding(dlq, names.DIRECT_EXCHANGE, dlq),),
     )
 
 

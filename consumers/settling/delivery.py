@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from leveret.topology.names import attempt_of
+from leveret.topology.message import has_forged
+from leveret.topology.names import AGAIN_EXCHANGE, attempt_of
 
 if TYPE_CHECKING:
     from leveret.consumers.settling.settler import Settler
@@ -16,9 +17,10 @@ class Delivery:
     """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict.
 
     `id` is empty when the publisher set none. `arrived` is a moment of `time.monotonic`: from then on the broker waits
-    for the acknowledgement. `is_forged` says that it brings what only a broker writes: an x-death before it ever failed
-    here, which brokers before 4.0 take for their own, and then drop such a message or stop dead-lettering; or a count
-    of deliveries with its first one, which RabbitMQ 4.3 leaves there when the message is handed back.
+    for the acknowledgement. Only what comes by the exchange of retries can be a later attempt than the first.
+    `is_forged` says that it brings what only a broker or a worker may give it. Brokers before 4.0 take an x-death for
+    their own, and then drop such a message or stop dead-lettering; RabbitMQ 4.3 leaves a count of deliveries there
+    when the message is handed back; and by the key of a later attempt it would skip those between.
     """
 
     __slots__ = (
@@ -41,7 +43,9 @@ class Delivery:
         self.queue = queue
         self.tag: int = method.delivery_tag
         self.routing_key = _text(method.routing_key)
-        self.attempt = attempt_of(queue.name, self.routing_key)
+        came_back = method.exchange == AGAIN_EXCHANGE
+        attempt = attempt_of(queue.name, self.routing_key)
+        self.attempt = attempt if came_back else 1
         self.properties = properties
         self.id = _text(properties.message_id or "")
         self.body = body
@@ -50,10 +54,8 @@ class Delivery:
         headers = properties.headers
         # on a first delivery the header is not the broker's: a client may have sent any number
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
-        self.is_forged = (
-            bool(headers)
-            and self.attempt == 1
-            and ("x-death" in headers or ("x-delivery-count" in headers and not method.redelivered))
+        self.is_forged = attempt != self.attempt or bool(
+            headers and has_forged(headers, queue.name, came_back, method.redelivered)
         )
 
 

@@ -13,7 +13,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import FAILURE_HEADERS, PERSISTENT, new_id, own_headers
-from leveret.topology.names import Route, dlq_name
+from leveret.topology.names import Route
 
 FRAME_BYTES = 128 * 1024
 """The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
@@ -43,19 +43,21 @@ def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
     }
     reasons = {FAILURE_HEADERS + name: value for name, value in reason.items()}
     return Outgoing(
-        Route.direct(dlq_name(delivery.queue.name)),
+        Route.dead(delivery.queue.name),
         delivery.body,
         _properties(delivery, delivery.properties.message_id or new_id(), {**headers, **reasons}),
     )
 
 
 def stamped_copy(delivery: Delivery) -> Outgoing:
-    """Return the message with an id, by the route it came back by, for it to be one task over all its attempts."""
-    by = delivery.routing_key if delivery.attempt > 1 else delivery.queue.name
+    """Return the message with an id, and without what was forged, as the attempt it is.
+
+    With an id it is one task over all its attempts.
+    """
+    queue, attempt = delivery.queue.name, delivery.attempt
+    route = Route.again(queue, attempt) if attempt > 1 else Route.direct(queue)
     headers = _fitting_headers(delivery)
-    return Outgoing(
-        Route.direct(by), delivery.body, _properties(delivery, delivery.properties.message_id or new_id(), headers)
-    )
+    return Outgoing(route, delivery.body, _properties(delivery, delivery.properties.message_id or new_id(), headers))
 
 
 def _properties(delivery: Delivery, task_id: str | bytes, headers: dict[str, Any]) -> pika.BasicProperties:

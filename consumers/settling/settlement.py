@@ -20,6 +20,7 @@ from leveret.consumers.settling.settled import Observer, Settled
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.topology.errors import LeveretError
 from leveret.topology.link.outbox import Outbox, Outgoing
+from leveret.topology.message import too_large
 
 MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
@@ -30,10 +31,16 @@ class Settlement:
     """Settles the deliveries of a worker. `returns_excused` are returns of a message that say nothing against it."""
 
     def __init__(
-        self, outbox: Outbox, worker: str, returns_excused: Callable[[Delivery], int], observers: Iterable[Observer]
+        self,
+        outbox: Outbox,
+        worker: str,
+        limit_bytes: int,
+        returns_excused: Callable[[Delivery], int],
+        observers: Iterable[Observer],
     ) -> None:
         self._outbox = outbox
         self._worker = worker
+        self._limit_bytes = limit_bytes
         self._returns_excused = returns_excused
         self._observers = tuple(observers)
         self._loop = asyncio.get_running_loop()
@@ -63,6 +70,8 @@ class Settlement:
             )
             failure = Failure("DeliveredTooOften", text, "", "DeliveredTooOften")
             self.settle(delivery, Outcome(Ending.DELIVERED_TOO_OFTEN, "", 0.0, failure))
+        elif len(delivery.body) > self._limit_bytes:
+            self.settle(delivery, _too_large(delivery, self._limit_bytes))
         elif not delivery.id or delivery.is_forged:
             self._acknowledge_after(delivery, [stamped_copy(delivery)])
         else:
@@ -124,8 +133,15 @@ class Settlement:
                     delivery.settler.ack(delivery.tag)
                 return
             if failed_tries == 0:
-                event(logging.ERROR, f"keeping {product.id} until {product.route.routing_key!r} takes it: {error}")
+                exchange, key = product.route
+                event(logging.ERROR, f"keeping {product.id} until {exchange!r} takes it for {key!r}: {error}")
             pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**failed_tries)
             self._loop.call_later(pause, self._publish, delivery, product, failed_tries + 1)
 
         self._outbox.send(product, on_outcome)
+
+
+def _too_large(delivery: Delivery, limit_bytes: int) -> Outcome:
+    """Return the outcome of a message that no child is given."""
+    text = too_large(len(delivery.body), limit_bytes, "the message body")
+    return Outcome(Ending.UNREADABLE, "", 0.0, Failure("MessageTooLarge", text, "", "MessageTooLarge"))

@@ -10,14 +10,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+_FINISHED = -1
+
 
 class Settler:
     """Acknowledges and rejects on one channel, and knows what is still unsettled."""
 
-    def __init__(self, channel: Any, on_all_settled: Callable[[], None]) -> None:
+    def __init__(self, channel: Any, on_all_settled: Callable[[], None], on_freed: Callable[[int], None]) -> None:
         self._channel = channel
         self._on_all_settled = on_all_settled
-        self._open: dict[int, bool] = {}  # delivery tag → finished, in the order of delivery
+        self._on_freed = on_freed
+        self._open: dict[int, int] = {}  # delivery tag → bytes of its body, or finished, in the order of delivery
         self._finished: list[int] = []
         self._flush_soon: asyncio.Handle | None = None
         self.last_taken = 0
@@ -30,16 +33,17 @@ class Settler:
         """Whether the channel can still carry a settlement."""
         return bool(self._channel.is_open)
 
-    def take(self, tag: int) -> None:
-        """Note a delivery."""
-        self._open[tag] = False
+    def take(self, tag: int, size: int) -> None:
+        """Note a delivery, with the bytes of its body that are held until it is settled."""
+        self._open[tag] = size
         self.last_taken = tag
 
     def ack(self, tag: int) -> bool:
         """Acknowledge a delivery, together with others that finish now; False when its channel is gone."""
         if not self._channel.is_open:
             return False
-        self._open[tag] = True
+        self._on_freed(self._open[tag])
+        self._open[tag] = _FINISHED
         self._finished.append(tag)
         if self._flush_soon is None:
             self._flush_soon = asyncio.get_running_loop().call_soon(self.flush)
@@ -49,7 +53,7 @@ class Settler:
         """Reject a delivery, into the dead-letter side or back into the queue; False when its channel is gone."""
         if not self._channel.is_open:
             return False
-        del self._open[tag]
+        self._on_freed(self._open.pop(tag))
         self._channel.basic_nack(tag, multiple=False, requeue=requeue)
         self._tell_if_all_settled()
         return True
@@ -61,8 +65,8 @@ class Settler:
         if not finished or not self._channel.is_open:
             return
         last = 0
-        for tag, is_finished in self._open.items():
-            if not is_finished:
+        for tag, size in self._open.items():
+            if size != _FINISHED:
                 break
             last = tag
         if last:

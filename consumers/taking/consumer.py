@@ -13,10 +13,11 @@ from typing import Any
 
 from pika import exceptions as pika_errors
 
+from leveret.consumers.settling.held import Held
 from leveret.consumers.settling.products import FRAME_BYTES
 from leveret.consumers.settling.settler import Settler
 from leveret.consumers.taking.old_brokers import CANCELS_RELIABLY, Renewal
-from leveret.consumers.taking.subscription import OnDelivery, Subscription
+from leveret.consumers.taking.subscription import Subscription, Takers
 from leveret.topology.errors import BrokerUnreachable, LeveretError, SettingsError
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.connection import close, connect, server_version
@@ -29,11 +30,14 @@ from leveret.topology.settings import Settings, mask
 class Consumer:
     """Consumes from queues until `lost`. Open it before anything else."""
 
-    def __init__(self, settings: Settings, queues: Sequence[WorkQueue], prefetch: int, on_delivery: OnDelivery) -> None:
+    def __init__(
+        self, settings: Settings, queues: Sequence[WorkQueue], prefetch: int, takers: Takers, processes: int
+    ) -> None:
         self._settings = settings
         self._queues = {queue.name: queue for queue in queues}
         self._prefetch = prefetch
-        self._on_delivery = on_delivery
+        self._takers = takers
+        self._held = Held(settings.message_limit_bytes, processes)
         self._connection: Any = None
         self._subscriptions: dict[str, Subscription] = {}
         self._settlers: list[Settler] = []
@@ -114,6 +118,7 @@ class Consumer:
     async def _subscribe(self, name: str) -> None:
         """Open a channel for a queue and consume on it."""
         channel = await self._open_channel()
+        self._connection.judge_bodies(channel, self._held.may_take)
         # before the broker can say so: what comes together with its answer would be missed
         channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(name)))
         channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(name, reason))
@@ -122,7 +127,8 @@ class Consumer:
             self._queues[name],
             channel,
             former.prefetch if former else self._prefetch,
-            self._on_delivery,
+            self._takers,
+            self._held,
             self.all_settled,
             self._on_settled,
             self._end,

@@ -26,6 +26,7 @@ _OUTCOMES_BETWEEN_TUNING = 16
 _BODY_MEMORY = 0.2
 _LATE_CHECKS = 8
 _OUTCOMES_COME_SECONDS = 0.05  # processes that become free at about the same time are filled together
+_ROOM_COMES_SECONDS = 1.0
 _MOST_REMEMBERED = 10_000
 
 
@@ -52,6 +53,7 @@ class Prefetching:
         # of these no more is taken than can begin at once, until so much may be held again
         self._narrow: dict[WorkQueue, int] = {}
         self._fill_soon: asyncio.TimerHandle | None = None
+        self._room_soon: asyncio.TimerHandle | None = None
         self._handed_back: dict[str, int] = {}  # id → how often
         self._hand_back_late()
 
@@ -63,7 +65,7 @@ class Prefetching:
     def stop(self) -> None:
         """Change nothing any more."""
         self.consumer = None
-        for timer in filter(None, (self._late_check, self._fill_soon)):
+        for timer in filter(None, (self._late_check, self._fill_soon, self._room_soon)):
             timer.cancel()
 
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
@@ -73,6 +75,36 @@ class Prefetching:
                 self._handed_back[delivery.id] = self._handed_back.pop(delivery.id, 0) + 1
         while len(self._handed_back) > _MOST_REMEMBERED:
             del self._handed_back[next(iter(self._handed_back))]
+
+    def hand_back_for_room(self, delivery: Delivery) -> None:
+        """Put back a delivery for whose body there was no room, and take no more than can begin from now on.
+
+        Until what is held has become less, nothing is taken, for it would be the same message again.
+        """
+        self.hand_back([delivery])
+        if self._room_soon or self.consumer is None:
+            return
+        if not self._narrow:
+            event(logging.WARNING, "handing back messages: those that are held are too large to take more of them")
+        self._narrow.update(dict.fromkeys(self._queues, self._processes))
+        self._take_nothing()
+
+    def _take_nothing(self) -> None:
+        """Stop taking, and look again in a moment."""
+        changing = [
+            queue
+            for queue in self._queues
+            if self.consumer and not self.consumer.take_only(queue, lambda: 0, lambda: None)
+        ]
+        loop = asyncio.get_running_loop()
+        if changing:
+            self._room_soon = loop.call_later(_OUTCOMES_COME_SECONDS, self._take_nothing)
+        else:
+            self._room_soon = loop.call_later(_ROOM_COMES_SECONDS, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._room_soon = None
+        self._fill_later()
 
     def times_handed_back(self, delivery: Delivery) -> int:
         """Return how many returns of a message say nothing against it: this worker lives, and has not run it.
@@ -88,7 +120,7 @@ class Prefetching:
 
     def _note(self, sample: Delivery) -> None:
         self._handed_back.pop(sample.id, None)
-        if self._narrow:
+        if self._narrow and not self._room_soon:
             self._fill_later()
         self._outcomes += 1
         if self._outcomes % _OUTCOMES_BETWEEN_TUNING or self._fixed is not None or self.consumer is None:

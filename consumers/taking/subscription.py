@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.held import Held
 from leveret.consumers.settling.settler import Settler
 from leveret.topology.errors import LeveretError
 from leveret.topology.link.asking import Asking
+from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.queues import WorkQueue
 
 OnDelivery = Callable[[Delivery], None]
+
+
+class Takers(NamedTuple):
+    """Who gets the deliveries: those that are here, and those whose body was left out for lack of room."""
+
+    on_delivery: OnDelivery
+    on_left_out: OnDelivery
 
 
 class Subscription:
@@ -27,18 +36,20 @@ class Subscription:
         queue: WorkQueue,
         channel: Any,
         prefetch: int,
-        on_delivery: OnDelivery,
+        takers: Takers,
+        held: Held,
         all_settled: asyncio.Event,
         on_all_settled: Callable[[], None],
         on_silent: Callable[[LeveretError], None],
     ) -> None:
         self.channel = channel
-        self.settler = Settler(channel, on_all_settled)
+        self.settler = Settler(channel, on_all_settled, held.free)
         self.prefetch = prefetch
         self.is_changing = False
         self.last_heard = 0
         self._queue = queue
-        self._on_delivery = on_delivery
+        self._takers = takers
+        self._held = held
         self._all_settled = all_settled
         self._asking = Asking(channel, f"queue {queue.name!r}", on_silent)
         self._tag = ""  # empty while nothing is taken
@@ -130,6 +141,11 @@ class Subscription:
         self.channel.basic_consume(self._queue.name, self._on_message, consumer_tag=tag, callback=callback)
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self.settler.take(method.delivery_tag)
         self._all_settled.clear()
-        self._on_delivery(Delivery(self.settler, self._queue, method, properties, body))
+        size = len(body)
+        if body is LEFT_OUT or not self._held.take(size):
+            self.settler.take(method.delivery_tag, 0)
+            self._takers.on_left_out(Delivery(self.settler, self._queue, method, properties, LEFT_OUT))
+            return
+        self.settler.take(method.delivery_tag, size)
+        self._takers.on_delivery(Delivery(self.settler, self._queue, method, properties, body))

@@ -25,6 +25,7 @@ from leveret.consumers.settling.settlement import Settlement
 from leveret.consumers.taking.consumer import Consumer
 from leveret.consumers.taking.emptiness import until_empty
 from leveret.consumers.taking.prefetching import Prefetching
+from leveret.consumers.taking.subscription import Takers
 from leveret.consumers.worker.plan import Plan
 from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
 from leveret.topology.link.connection import backoff_seconds
@@ -46,7 +47,13 @@ class Worker:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(settings, "leveret worker, publishing")
-        self._settlement = Settlement(self._outbox, host_and_pid(), self._returns_excused, (self._learn, log_settled))
+        self._settlement = Settlement(
+            self._outbox,
+            host_and_pid(),
+            settings.message_limit_bytes,
+            self._returns_excused,
+            (self._learn, log_settled),
+        )
         self._pool = Pool(
             forkserver,
             board,
@@ -96,7 +103,9 @@ class Worker:
         while not self._stop.is_set():
             if self._pool.failed.done():
                 self._pool.failed.result()
-            consumer = Consumer(self._settings, self._plan.queues, self._prefetching.first_prefetch, self._pool.give)
+            first_prefetch = self._prefetching.first_prefetch
+            takers = Takers(self._pool.give, self._prefetching.hand_back_for_room)
+            consumer = Consumer(self._settings, self._plan.queues, first_prefetch, takers, self._plan.processes)
             opening = self._loop.create_task(consumer.open())
             await self._wait(None, opening, *ends)
             if not opening.done():

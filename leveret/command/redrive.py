@@ -48,7 +48,10 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bo
     queue = work_queue_of(queue)
     configured = default_broker.resolve(settings.load())
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
-    missing = sorted(set(ids) - {dead.id for dead in redriven.messages})
+    for _dead, error in redriven.set_aside:
+        note(f"leveret redrive: left in {dlq_name(queue)}, for it cannot be sent again: {printable(error)}")
+    found = [*redriven.messages, *(dead for dead, _ in redriven.set_aside)]
+    missing = sorted(set(ids) - {dead.id for dead in found})
     for task_id in missing:
         note(f"leveret redrive: no message {printable(task_id)} lies in {dlq_name(queue)}")
     verb_ = "would go" if dry_run else "went"
@@ -58,4 +61,4 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bo
             f"leveret redrive: {redriven.held_by_others} more were held by others, who look at them or redrive them; "
             "look again when they have ended"
         )
-    return EXIT_ERROR if missing else EXIT_PARTLY if redriven.held_by_others else 0
+    return EXIT_ERROR if missing else EXIT_PARTLY if redriven.held_by_others or redriven.set_aside else 0

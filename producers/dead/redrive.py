@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pika
 
 from leveret.topology.access.management import Management
-from leveret.topology.errors import BrokerUnreachable, LeveretError
+from leveret.topology.errors import BrokerUnreachable, LeveretError, Unwritable
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain
@@ -25,14 +25,16 @@ from leveret.topology.settings import Settings, vhost_of
 
 _BATCH = 16
 """Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
+_BATCH_BYTES = 32 * 1024 * 1024
 _COUNT_TIMEOUT_SECONDS = 2.0
 
 
 class Redriven(NamedTuple):
-    """What went, and how many messages of the DLQ others held meanwhile."""
+    """What went, how many messages of the DLQ others held meanwhile, and what cannot be sent again, with why not."""
 
     messages: list[DeadMessage]
     held_by_others: int = 0
+    set_aside: Sequence[tuple[DeadMessage, Unwritable]] = ()
 
 
 class DeadMessage(NamedTuple):
@@ -58,36 +60,37 @@ async def redrive(
 
     `tell_of` is called with each once it has left the DLQ, or would with `dry_run`. Raises `TopologyError` when the
     queue has no DLQ, `BrokerError` or `PublishError` when the broker fails; what `tell_of` was not called with is
-    still in the DLQ then, and the error names what may be in the work queue, too.
+    still in the DLQ then, and the error names what may be in the work queue, too. A message whose headers cannot be
+    written again stays in the DLQ, and the others go on.
     """
     check_name(dlq_name(queue), "queue")
     opened = await connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
     gone: list[DeadMessage] = []
     failures: list[LeveretError] = []
+    set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
         dlq = _DeadLetterQueue(await open_channel(opened), dlq_name(queue))
         ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
         held_by_others = await asyncio.to_thread(_held, configured, dlq_name(queue))
         got = 0
-        for first in range(0, ready, _BATCH):
-            taken = await dlq.take(min(_BATCH, ready - first))
+        while got < ready and (taken := await dlq.take(min(_BATCH, ready - got))):  # none: others have taken the rest
             got += len(taken)
             # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
             chosen = [dead for dead in taken if not ids or dead.id in ids]
             moved = chosen
             if not dry_run:
                 outcomes = await asyncio.gather(*(_publish(outbox, queue, dead) for dead in chosen))
-                moved = [dead for dead, error in zip(chosen, outcomes, strict=True) if error is None]
-                failures.extend(error for error in outcomes if error)
+                ended = list(zip(chosen, outcomes, strict=True))
+                moved = [dead for dead, error in ended if error is None]
+                set_aside.extend((dead, error) for dead, error in ended if isinstance(error, Unwritable))
+                failures.extend(error for error in outcomes if error and not isinstance(error, Unwritable))
                 await dlq.remove(moved, queue)
             for dead in moved:
                 tell_of(dead)
             gone.extend(moved)
-            if chosen and not moved:
+            if failures and not moved:
                 break  # for the others it would be the same
-            if not taken:
-                break  # others have taken the rest
     except pika.exceptions.AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error
     finally:
@@ -95,7 +98,7 @@ async def redrive(
         await outbox.close()
     if failures:
         raise failures[0]
-    return Redriven(gone, max(held_by_others, ready - got))
+    return Redriven(gone, max(held_by_others, ready - got), set_aside)
 
 
 def _held(configured: Settings, dlq: str) -> int:
@@ -140,12 +143,14 @@ class _DeadLetterQueue:
         return int(answer.method.message_count)
 
     async def take(self, most: int) -> list[DeadMessage]:
-        """Take the next messages, as many as there are up to `most`; they stay until they are removed."""
+        """Take the next messages, up to `most` and not too many bytes; they stay until they are removed."""
         taken: list[DeadMessage] = []
         if self._ahead:
             await self.count()  # to see that the link it came by is still there
-        while len(taken) < most and (answer := self._ahead or await self._get()):
+        size = 0
+        while len(taken) < most and size < _BATCH_BYTES and (answer := self._ahead or await self._get()):
             taken.append(_read(*answer))
+            size += len(taken[-1].body)
             self._ahead = None
         return taken
 

@@ -111,6 +111,10 @@ class Vhost:
             channel.confirm_delivery()
             channel.basic_publish(*route, body, pika.BasicProperties(delivery_mode=2, **properties), mandatory=True)
 
+    def takes(self, size: int) -> bool:
+        """Whether the broker takes messages of this size: RabbitMQ before 4.0 does up to 128 MiB, later ones to 16."""
+        return size <= (16 if self.api("GET", "overview")["rabbitmq_version"] >= "4" else 128) * 1024 * 1024
+
     def publish_task(self, route: Route, task: str, task_id: str | None = None, **kwargs: Any) -> None:
         """Publish a task message in the shortest form a foreign client can use."""
         self.publish(route, json.dumps({"task": task, "kwargs": kwargs}).encode(), message_id=task_id)

@@ -92,8 +92,8 @@ def test_twice_is_the_same(vhost: Vhost) -> None:
 @pytest.mark.parametrize(
     ("former", "changed", "first_failure", "second_failure"),
     [
-        ((1.5, 40), (60,), "plan.retry.1.1m", "plan.dlq"),
-        ((1.5,), (60, 90), "plan.retry.1.1m", "plan.retry.2.90s"),
+        ((1.5, 40), (60,), "plan.retry.1.after.1m", "plan.dlq"),
+        ((1.5,), (60, 90), "plan.retry.1.after.1m", "plan.retry.2.after.90s"),
         ((1.5,), (), "plan.dlq", "plan.dlq"),
     ],
 )
@@ -115,7 +115,7 @@ def test_changed_retry_plan(
     vhost.fail("plan", "waiting")
     vhost.publish(Route.direct("plan"), b"{}", message_id="later")
     vhost.fail("plan", "later")
-    vhost.publish(Route("", "plan.retry.1.1500ms"), b"{}", message_id="last out of the former tier")
+    vhost.publish(Route("", "plan.retry.1.after.1500ms"), b"{}", message_id="last out of the former tier")
     vhost.fail("plan", "last out of the former tier")
 
     expected: dict[str, list[str]] = {second_failure: ["waiting", "last out of the former tier"]}
@@ -127,13 +127,51 @@ def test_changed_retry_plan(
     assert wanted(new)["exchanges"] == reported(vhost)["exchanges"]
 
 
+def test_what_version_0_1_declared(vhost: Vhost, plan: MakePlan) -> None:
+    """Its tiers are left behind: what they hold comes back, once. No producer's key leads to the DLQ any more."""
+    back = {**objects_of(plan(1.5)).queues[1].arguments, "x-dead-letter-exchange": "tasks.direct"}
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.exchange_declare("tasks.direct", "direct", durable=True)
+        channel.exchange_declare("plan.failed.first.1500ms", "fanout", durable=True, internal=True)
+        alternate = {"alternate-exchange": "plan.failed.first.1500ms"}
+        channel.exchange_declare("plan.failed", "direct", durable=True, internal=True, arguments=alternate)
+        for queue in objects_of(plan(1.5)).queues:
+            name = queue.name.replace(".after", "")
+            channel.queue_declare(name, durable=True, arguments=back if ".retry." in name else queue.arguments)
+        channel.queue_bind("plan.retry.1.1500ms", "plan.failed.first.1500ms")
+        for queue_name, exchange, key in (
+            ("plan.dlq", "plan.failed", "plan@2"),
+            ("plan.dlq", "tasks.direct", "plan.dlq"),
+            ("plan", "tasks.direct", "plan"),
+            ("plan", "tasks.direct", "plan@2"),
+        ):
+            channel.queue_bind(queue_name, exchange, key)
+    vhost.publish(Route.direct("plan"), b"{}", message_id="waiting")
+    vhost.fail("plan", "waiting")
+    await_value(lambda: vhost.count("plan.retry.1.1500ms") == 1, "it waits in the former tier")
+
+    new = plan(1.5)
+    vhost.declare(new)
+
+    vhost.publish(Route.direct("plan"), b"{}", message_id="later")
+    vhost.fail("plan", "later")
+    await_value(lambda: vhost.count("plan.retry.1.after.1500ms") == 1, "it waits in the new tier only")
+    await_value(lambda: vhost.count("plan") == 2, "both are back")
+    assert sorted(vhost.ids_in("plan")) == ["later", "waiting"]
+    assert vhost.counts(new) == {}
+    assert {*wanted(new)["exchanges"]} == reported(vhost)["exchanges"]
+    left = {binding for binding in reported(vhost)["bindings"] if binding[0]} - wanted(new)["bindings"]
+    assert left == {("tasks.direct", "plan", "plan@2")}
+
+
 @pytest.mark.parametrize(
     ("queue", "argument", "current"),
     [
         ("jobs", "x-dead-letter-exchange", {}),
         ("jobs", "x-dead-letter-exchange", {"x-queue-type": "quorum"}),
-        ("jobs.retry.1.300ms", "x-message-ttl", TIER),
-        ("jobs.retry.1.300ms", "x-dead-letter-routing-key", {**TIER, "x-dead-letter-routing-key": "jobs@9"}),
+        ("jobs.retry.1.after.300ms", "x-message-ttl", TIER),
+        ("jobs.retry.1.after.300ms", "x-dead-letter-routing-key", {**TIER, "x-dead-letter-routing-key": "jobs@9"}),
         ("jobs.dlq", "x-queue-type", {"x-queue-type": "classic"}),
         ("jobs.dlq", "x-delivery-limit", {"x-queue-type": "quorum", "x-delivery-limit": 7}),
     ],

@@ -381,7 +381,7 @@ def test_route_that_cannot_be_sent(vhost: Vhost, route: Route) -> None:
 
     refusal = outcomes.pop(4)
     assert type(refusal) is PublishError
-    assert "message 4 cannot be encoded" in str(refusal)
+    assert "message 4 cannot be written" in str(refusal)
     assert outcomes == vhost.ids_in(jobs.name) == list("01235678")
 
 

@@ -22,6 +22,7 @@ from leveret.topology.link.outbox import OnPublished, Outbox, Outgoing
 from leveret.topology.message import FAILURE_HEADERS, new_id
 from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
+from tests.broker.odd import Foreign, Raw, encode_raw
 from tests.broker.support import Vhost, Workers, attempt_of, await_value, run
 
 Ended = subprocess.CompletedProcess[str]
@@ -172,7 +173,7 @@ def test_odd_message_goes_too_and_prints_on_its_line(vhost: Vhost, redrive: Redr
     """A header named in no UTF-8 is no hindrance; line ends and terminal sequences in what a client set are escaped."""
     vhost.declare(jobs)
     headers: dict[Any, Any] = {b"\xff": 1, "failure-type": "Bad\nnews", "failure-message": "\x1b[2J"}
-    vhost.publish(Route.direct(DLQ), b"{}", message_id="two\nlines\x1b[31m", headers=headers)
+    vhost.publish(Route.dead(jobs.name), b"{}", message_id="two\nlines\x1b[31m", headers=headers)
 
     ended = redrive("jobs")
 
@@ -180,6 +181,31 @@ def test_odd_message_goes_too_and_prints_on_its_line(vhost: Vhost, redrive: Redr
     assert ended.stdout == r"two\nlines\x1b[31m  unknown task, ? attempts: Bad\nnews: \x1b[2J" "\n"
     again = vhost.take_one(jobs.name)
     assert (again.properties.message_id, again.headers[b"\xff"]) == ("two\nlines\x1b[31m", 1)  # type: ignore[index]
+
+
+def test_what_cannot_be_sent_again_holds_up_nothing(
+    vhost: Vhost, redrive: Redrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty planted messages before a good one stay where they are, each is named, and the good one goes."""
+    vhost.declare(jobs)
+    encode_raw(monkeypatch)
+    late = {"when": Raw(b"T" + (2**63).to_bytes(8))}
+    swelling = {"many": Raw(b"A" + (2 * 30_000).to_bytes(4) + b"b\1" * 30_000)}
+    with Foreign(vhost) as client:
+        for number in range(40):
+            client.publish(Route.dead("jobs"), b"{}", message_id=f"late-{number}", headers=late)
+        client.publish(Route.dead("jobs"), b"{}", message_id="swelling", headers=swelling)
+        client.publish(Route.dead("jobs"), b"{}", message_id="good")
+
+    ended = redrive("jobs")
+
+    assert (ended.returncode, told_ids(ended)) == (3, ["good"])
+    left = [line for line in ended.stderr.splitlines() if "left in jobs.dlq, for it cannot be sent again" in line]
+    assert len(left) == 41
+    assert all(f"message late-{number} cannot be written" in ended.stderr for number in range(40))
+    assert "message swelling cannot be written: its headers and properties take" in ended.stderr
+    assert vhost.ids_in("jobs") == ["good"]
+    await_value(lambda: vhost.count(DLQ) == 41, "the others back in the DLQ")
 
 
 def test_empty(vhost: Vhost, redrive: Redrive) -> None:
@@ -448,7 +474,7 @@ def test_worked_example(vhost: Vhost, redrive: Redrive, workers: Workers, tmp_pa
     task_id = submitted.stdout.strip()
 
     first = workers.drain(queue="words", tasks=("leveret.consumers.samples",), DATA_DIR=str(books))
-    tiers = [f"words.retry.{tier}" for tier in ("1.1s", "2.5s", "3.25s")]
+    tiers = [f"words.retry.{tier}" for tier in ("1.after.1s", "2.after.5s", "3.after.25s")]
     assert [event["waits_in"] for event in first.find("retry", id=task_id)] == tiers
     assert vhost.counts(words) == {"words.dlq": 1}
     told = redrive("words", "--dry-run")

@@ -110,8 +110,12 @@ RUNNING: dict[str, Act] = {
     "the DLQ": getting(dlq_name("jobs")),
     "purging the DLQ": lambda channel: channel.queue_purge(dlq_name("jobs")),
     "the dead-letter exchange": publishing(failed_exchange("jobs")),
+    "binding a retry tier": binding(retry_queue("jobs", 1, jobs.retry_delays[0]), "tasks.topic"),
+    "unbinding the work queue": lambda channel: channel.queue_unbind("jobs", "tasks.direct", "jobs"),
 }
 SUBMITTING: dict[str, Act] = {
+    "making a message its third attempt": publishing("tasks.again", "jobs@3"),
+    "planting a dead message": publishing("tasks.dead", "jobs"),
     "the work queue": getting("jobs"),
     "a retry tier": getting(retry_queue("jobs", 1, jobs.retry_delays[0])),
     "consuming the work queue": lambda channel: channel.basic_consume("jobs", lambda *_: None),

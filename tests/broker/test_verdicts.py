@@ -58,8 +58,8 @@ def test_retries_then_dlq(vhost: Vhost, workers: Workers, entry: str) -> None:
     worker = workers.drain()
 
     assert [event["waits_in"] for event in worker.find("retry", id=task_id)] == [
-        "jobs.retry.1.300ms",
-        "jobs.retry.2.600ms",
+        "jobs.retry.1.after.300ms",
+        "jobs.retry.2.after.600ms",
     ]
     assert vhost.counts(jobs) == {DLQ: 1}
     dead = vhost.take_one(DLQ)

@@ -40,7 +40,7 @@ def test_declares_what_it_needs(workers: Workers, vhost: Vhost) -> None:
     worker = workers.start()
 
     assert worker.find("consuming")
-    assert vhost.count("jobs.retry.2.600ms") == 0
+    assert vhost.count("jobs.retry.2.after.600ms") == 0
 
 
 def test_without_declaring_a_missing_queue_is_an_error(workers: Workers) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
+import pika
 import pytest
 
 from leveret.consumers.running.backlog import SUSPECT_RETURNS, Backlog
@@ -18,7 +19,7 @@ QUEUE = WorkQueue("waits")
 
 def delivery(tag: int, returns: int = 0) -> Delivery:
     """A delivery that came back so often without a verdict."""
-    method = SimpleNamespace(delivery_tag=tag, routing_key="waits", redelivered=bool(returns))
+    method = pika.spec.Basic.Deliver("", tag, bool(returns), "tasks.direct", "waits")
     properties = SimpleNamespace(message_id=f"m{tag}", headers={"x-delivery-count": returns})
     settler: Settler = SimpleNamespace()  # type: ignore[assignment]  # not used
     return Delivery(settler, QUEUE, method, properties, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pika
@@ -20,11 +21,15 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
 
 
 def delivered(
-    queue: WorkQueue, key: str | bytes = "words.count", redelivered: bool = False, **properties: Any
+    queue: WorkQueue,
+    key: str | bytes = "words.count",
+    redelivered: bool = False,
+    exchange: str | bytes = "tasks.topic",
+    **properties: Any,
 ) -> Delivery:
     """A delivery as the consumer makes it."""
     settler: Any = None
-    method = pika.spec.Basic.Deliver("consumer", 7, redelivered, "tasks.topic", key)
+    method = pika.spec.Basic.Deliver("consumer", 7, redelivered, exchange, key)
     return Delivery(settler, queue, method, pika.BasicProperties(**properties), b"{}")
 
 
@@ -32,10 +37,95 @@ def delivered(
     ("key", "attempt"), [("words", 1), ("words.count", 1), ("", 1), ("words@3", 3), ("other@3", 1)]
 )
 def test_the_attempt_comes_from_the_key(key: str, attempt: int, words: WorkQueue) -> None:
-    """The key it was last routed by is the attempt counter."""
-    delivery = delivered(words, key)
+    """The key it was last routed by is the attempt counter, where it came by the exchange of retries."""
+    delivery = delivered(words, key, exchange="tasks.again")
 
-    assert (delivery.tag, delivery.attempt, delivery.routing_key) == (7, attempt, key)
+    assert (delivery.tag, delivery.attempt, delivery.routing_key, delivery.is_forged) == (7, attempt, key, False)
+
+
+@pytest.mark.parametrize("exchange", ["tasks.direct", "tasks.topic", "tasks.fanout", "", b"tasks.again\xff"])
+def test_elsewhere_the_key_of_an_attempt_is_forged(exchange: str | bytes, words: WorkQueue) -> None:
+    """A producer's message begins at attempt 1, and loses the key by which it would skip some."""
+    delivery = delivered(words, "words@3", exchange=exchange)
+
+    assert (delivery.attempt, delivery.is_forged) == (1, True)
+    assert not delivered(words, "other@3", exchange=exchange).is_forged
+
+
+DEATH = {
+    "count": 1,
+    "reason": "rejected",
+    "queue": "words",
+    "time": datetime(2026, 1, 1),
+    "exchange": "tasks.topic",
+    "routing-keys": ["words.count"],
+}
+EXPIRED = {**DEATH, "reason": "expired", "queue": "words.retry.1.after.1s", "original-expiration": "60000"}
+
+
+@pytest.mark.parametrize("deaths", [[], [DEATH], [EXPIRED, DEATH], [{**EXPIRED, "queue": "words.retry.1.1s"}, DEATH]])
+def test_a_history_of_the_brokers_is_kept(deaths: list[Any], words: WorkQueue) -> None:
+    """What RabbitMQ itself tells of a message's failures here stays."""
+
+    assert not delivered(words, "words@2", exchange="tasks.again", headers={"x-death": deaths}).is_forged
+
+
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [1],
+        ["words"],
+        1,
+        {},
+        "rejected",
+        None,
+        b"\0",
+        [DEATH, 1],
+        [{}],
+        [{**DEATH, "count": "1"}],
+        [{**DEATH, "count": 0}],
+        [{**DEATH, "reason": "because"}],
+        [{**DEATH, "queue": "elsewhere"}],
+        [{**DEATH, "queue": "words2"}],
+        [{**DEATH, "queue": 1}],
+        [{**DEATH, "time": 2**63}],
+        [{**DEATH, "exchange": None}],
+        [{**DEATH, "routing-keys": [1]}],
+        [{**DEATH, "routing-keys": "words"}],
+        [{**DEATH, "more": 1}],
+    ],
+)
+def test_a_history_that_no_broker_writes_is_forged(deaths: Any, words: WorkQueue) -> None:
+    """It never reaches another nack: RabbitMQ before 4.0 takes it for its own, and can end over it."""
+
+    assert delivered(words, "words@2", exchange="tasks.again", headers={"x-death": deaths}).is_forged
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-death": [DEATH]},
+        {"x-first-death-queue": "words"},
+        {"x-last-death-reason": "rejected"},
+        {"x-acquired-count": 1},
+        {"CC": ["words@3"]},
+        {"CC": ["mail", "words@2"]},
+        {"BCC": ["words@3"]},
+    ],
+)
+def test_before_it_failed_no_message_has_a_history(headers: dict[str, Any], words: WorkQueue) -> None:
+    """What only a broker or a worker may say of a message is taken off it before anything else."""
+
+    assert delivered(words, headers=headers).is_forged
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"CC": ["mail"]}, {"CC": "words@2"}, {"CC": [1]}, {"X-Death": 1}, {"trace": "x"}]
+)
+def test_other_headers_are_the_publishers(headers: dict[str, Any], words: WorkQueue) -> None:
+    """They stay as they are."""
+
+    assert not delivered(words, headers=headers).is_forged
 
 
 @pytest.mark.parametrize(
@@ -68,7 +158,7 @@ def test_a_count_of_the_brokers_is_not_forged(words: WorkQueue) -> None:
     counted = {"x-delivery-count": 3}
 
     assert not delivered(words, redelivered=True, headers=counted).is_forged
-    assert not delivered(words, "words@2", headers=counted).is_forged
+    assert not delivered(words, "words@2", exchange="tasks.again", headers=counted).is_forged
 
 
 def test_a_key_and_an_id_that_are_no_utf_8(words: WorkQueue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pika
@@ -11,8 +12,12 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
 from pika.channel import ContentFrameAssembler
 
+from leveret.topology.link import bodies
+from leveret.topology.link.bodies import LEFT_OUT, BodyAssembler
 from leveret.topology.link.fast_connection import FastConnection
 from tests.unit.test_frames import delivered
+
+FRAME_MAX = 4096
 
 
 class Stream:
@@ -25,6 +30,7 @@ class Stream:
         self.connection: Any = FastConnection.__new__(FastConnection)
         self.connection.__dict__ |= {
             "bytes_received": 0,
+            "params": SimpleNamespace(frame_max=FRAME_MAX),
             "_frame_buffer": b"",
             "_channels": {number: Channel(self, number) for number in (1, 2)},
             "_on_confirm": {1: lambda *confirm: self.confirms.append(confirm)},
@@ -145,3 +151,109 @@ def test_pika_is_as_the_short_way_expects() -> None:
     connection = pika.connection.Connection
     initial = {*connection.__init__.__code__.co_names, *connection._init_connection_state.__code__.co_names}
     assert {"_frame_buffer", "_channels", "_body_max_length", "bytes_received", "bytes_sent"} <= initial
+
+
+@pytest.mark.parametrize("kind", [spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT])
+def test_a_frame_that_is_announced_too_large_is_not_waited_for(kind: int) -> None:
+    """Its first seven bytes are enough to end the connection, before anything of the rest is kept."""
+    stream = Stream()
+    announced = bytes([kind, 0, 1]) + (2**31).to_bytes(4)
+
+    stream.connection._on_data_available(announced[:6])
+    with pytest.raises(pika.exceptions.InvalidFrameError, match="2,147,483,656 bytes, over the agreed 4,096"):
+        stream.connection._on_data_available(announced[6:])
+
+
+def test_a_frame_of_the_largest_size_is_taken() -> None:
+    """The limit counts the whole frame, and one that fills it passes."""
+    stream = Stream()
+    body = b"x" * (FRAME_MAX - 8)
+    plain = pika.BasicProperties()
+
+    stream.connection._on_data_available(delivered(1, spec.Basic.Deliver("tag", 1, False, "", "key"), plain, body))
+
+    assert stream.deliveries == [(1, 1, None, body)]
+
+
+def test_a_header_that_fits_no_frame_is_not_sent() -> None:
+    """The broker would close the connection for it, and with it lose what others have sent."""
+    connection: Any = FastConnection.__new__(FastConnection)
+    sent: list[Any] = []
+    connection.__dict__ |= {"params": SimpleNamespace(frame_max=FRAME_MAX), "_body_max_length": FRAME_MAX - 8}
+    channel = SimpleNamespace(
+        is_open=True, channel_number=1, basic_publish=lambda *given, mandatory: sent.append((*given, mandatory))
+    )
+
+    for size in range(3_900, 4_100):
+        properties = pika.BasicProperties(headers={"n": "x" * size})
+        header = frame.Header(1, 2, properties).marshal()
+        if len(header) <= FRAME_MAX:
+            connection.publish(channel, "", "key", b"{}", properties)
+            assert sent.pop() == ("", "key", b"{}", properties, True)
+        else:
+            with pytest.raises(ValueError, match="a frame 4,096 at most"):
+                connection.publish(channel, "", "key", b"{}", properties)
+    assert not sent
+
+
+def parts(body: bytes) -> list[Any]:
+    """A delivery as pika's frames, its body in pieces of ten bytes."""
+    header = frame.Header(1, len(body), pika.BasicProperties())
+    pieces = [frame.Body(1, body[start : start + 10]) for start in range(0, len(body), 10)]
+    return [frame.Method(1, spec.Basic.Deliver("tag", 1, False, "", "key")), header, *pieces]
+
+
+def test_a_body_without_room_is_left_out_and_the_next_is_not() -> None:
+    """Who receives it is asked once, at the header."""
+    asked: list[int] = []
+
+    def may_keep(size: int) -> bool:
+        asked.append(size)
+        return size < 30
+
+    assembler = BodyAssembler(may_keep)
+    given_bodies = []
+    for body in (b"x" * 25, b"y" * 35, b"z" * 5):
+        contents = [content for part in parts(body) if (content := assembler.process(part))]
+        ((_, _, given),) = contents
+        given_bodies.append(given)
+
+    assert asked == [25, 35, 5]
+    assert given_bodies == [b"x" * 25, b"", b"z" * 5]
+    assert given_bodies[1] is LEFT_OUT
+    assert type(LEFT_OUT) is not bytes
+
+
+def test_a_large_body_is_put_together_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same, and the next one is its own."""
+    monkeypatch.setattr(bodies, "LARGE_BYTES", 30)
+    assembler = BodyAssembler(lambda _size: True)
+    sent = [bytes(range(95)), b"y" * 31, b"z" * 30, b"a" * 40]
+    given = [content[2] for body in sent for part in parts(body) if (content := assembler.process(part))]
+
+    assert given == sent
+    assert [type(body) for body in given] == [bytearray, bytearray, bytes, bytearray]
+
+
+@pytest.mark.parametrize("may_keep", [True, False])
+def test_a_body_longer_than_announced_is_refused(may_keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pika refuses it, also where it is large or left out."""
+    monkeypatch.setattr(bodies, "LARGE_BYTES", 20)
+    method, header, *pieces = parts(b"x" * 25)
+    assembler = BodyAssembler(lambda _size: may_keep)
+    for part in (method, header, *pieces[:2]):
+        assert assembler.process(part) is None
+    with pytest.raises(pika.exceptions.BodyTooLongError):
+        assembler.process(pieces[1])
+
+
+@pytest.mark.parametrize("size", [1, 99, 100, 101, 1000])
+def test_a_large_body_is_written_as_pika_writes_it(size: int) -> None:
+    """Only nothing of it is copied."""
+    body = bytes(number % 251 for number in range(size))
+    pieces = list(bodies.body_frames(3, body, 100))
+
+    by_pika = [frame.Body(3, body[start : start + 100]).marshal() for start in range(0, size, 100)]
+    assert b"".join(pieces) == b"".join(by_pika)
+    assert all(piece.obj is body for piece in pieces if isinstance(piece, memoryview))
+    assert sum(isinstance(piece, memoryview) for piece in pieces) == len(by_pika)

@@ -68,6 +68,7 @@ CLIENT_LIBRARIES = {
         "producers/batch.py",
         "producers/dead/redrive.py",
         "topology/link/asking.py",
+        "topology/link/bodies.py",
         "topology/link/confirm_link.py",
         "topology/link/connection.py",
         "topology/link/explaining.py",

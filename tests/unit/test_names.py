@@ -19,6 +19,8 @@ WORDS = "words"
         (Route.topic("words.count"), ("tasks.topic", "words.count")),
         (Route.fanout(), ("tasks.fanout", "")),
         (Route.fanout("words.count"), ("tasks.fanout", "words.count")),
+        (Route.again("words", 2), ("tasks.again", "words@2")),
+        (Route.dead("words"), ("tasks.dead", "words")),
     ],
 )
 def test_a_route_names_its_exchange_and_key(route: Route, expected: tuple[str, str]) -> None:
@@ -32,7 +34,7 @@ def test_names_are_derived_from_the_queue() -> None:
 
     assert names.dlq_name(WORDS) == "words.dlq"
     assert names.failed_exchange(WORDS) == "words.failed"
-    assert names.retry_queue(WORDS, 2, 30) == "words.retry.2.30s"
+    assert names.retry_queue(WORDS, 2, 30) == "words.retry.2.after.30s"
     assert names.attempt_key(WORDS, 3) == "words@3"
 
 
@@ -40,9 +42,9 @@ def test_names_are_derived_from_the_queue() -> None:
     ("delays", "expected"),
     [
         ((), "words.failed.first.never"),
-        ((5,), "words.failed.first.5s"),
-        ((1, 5, 25), "words.failed.first.1s-5s-25s"),
-        ((0.3, 60, 7200), "words.failed.first.300ms-1m-2h"),
+        ((5,), "words.failed.first.after.5s"),
+        ((1, 5, 25), "words.failed.first.after.1s-5s-25s"),
+        ((0.3, 60, 7200), "words.failed.first.after.300ms-1m-2h"),
     ],
 )
 def test_the_exchange_of_first_failures_spells_the_plan(delays: tuple[float, ...], expected: str) -> None:

@@ -44,21 +44,23 @@ def arguments(table: Table) -> dict[str, dict[str, object]]:
     return {queue.name: queue.queue_arguments for queue in made}
 
 
-def test_the_shared_exchanges_are_three() -> None:
-    """Every producer finds a direct, a topic and a fanout exchange, and nothing else is shared."""
+def test_the_shared_exchanges() -> None:
+    """Every producer finds a direct, a topic and a fanout exchange; what comes back and what is dead have their own."""
     table = shared_exchanges()
 
     assert exchanges(table) == [
         ("tasks.direct", "direct", True, False, {}),
         ("tasks.topic", "topic", True, False, {}),
         ("tasks.fanout", "fanout", True, False, {}),
+        ("tasks.again", "direct", True, False, {}),
+        ("tasks.dead", "direct", True, False, {}),
     ]
     assert (table.queues, table.bindings) == ((), ())
 
 
 def test_a_queue_has_two_exchanges_of_its_own() -> None:
     """Failures arrive at a direct exchange; what it does not know goes on to the exchange of first failures."""
-    first = "words.failed.first.1s-5s-25s"
+    first = "words.failed.first.after.1s-5s-25s"
 
     assert exchanges(objects_of(words())) == [
         (first, "fanout", True, True, {}),
@@ -70,14 +72,14 @@ def test_a_queue_with_three_delays_has_three_tiers_and_a_dlq() -> None:
     """Every queue is a quorum queue with a far limit; each tier sends back by its own time and key."""
 
     def tier(number: int, ttl: int) -> dict[str, object]:
-        back = {"x-dead-letter-exchange": "tasks.direct", "x-dead-letter-routing-key": f"words@{number + 1}"}
+        back = {"x-dead-letter-exchange": "tasks.again", "x-dead-letter-routing-key": f"words@{number + 1}"}
         return {**DEAD_LETTERING, **back, "x-message-ttl": ttl}
 
     assert arguments(objects_of(words())) == {
         "words": {**DEAD_LETTERING, "x-dead-letter-exchange": "words.failed"},
-        "words.retry.1.1s": tier(1, 1_000),
-        "words.retry.2.5s": tier(2, 5_000),
-        "words.retry.3.25s": tier(3, 25_000),
+        "words.retry.1.after.1s": tier(1, 1_000),
+        "words.retry.2.after.5s": tier(2, 5_000),
+        "words.retry.3.after.25s": tier(3, 25_000),
         "words.dlq": QUORUM,
     }
 
@@ -92,19 +94,19 @@ def test_every_queue_is_durable() -> None:
 
 def test_the_bindings_of_a_queue_with_three_delays() -> None:
     """Attempt keys lead to the next tier and back to the queue; the last one leads to the DLQ."""
-    first = "words.failed.first.1s-5s-25s"
+    first = "words.failed.first.after.1s-5s-25s"
 
     assert sorted(objects_of(words()).bindings) == sorted(
         [
-            Binding("words.retry.1.1s", first, ""),
-            Binding("words.retry.2.5s", "words.failed", "words@2"),
-            Binding("words.retry.3.25s", "words.failed", "words@3"),
+            Binding("words.retry.1.after.1s", first, ""),
+            Binding("words.retry.2.after.5s", "words.failed", "words@2"),
+            Binding("words.retry.3.after.25s", "words.failed", "words@3"),
             Binding("words.dlq", "words.failed", "words@4"),
-            Binding("words.dlq", "tasks.direct", "words.dlq"),
+            Binding("words.dlq", "tasks.dead", "words"),
             Binding("words", "tasks.direct", "words"),
-            Binding("words", "tasks.direct", "words@2"),
-            Binding("words", "tasks.direct", "words@3"),
-            Binding("words", "tasks.direct", "words@4"),
+            Binding("words", "tasks.again", "words@2"),
+            Binding("words", "tasks.again", "words@3"),
+            Binding("words", "tasks.again", "words@4"),
             Binding("words", "tasks.topic", "words.#"),
         ]
     )
@@ -132,7 +134,7 @@ def test_without_delays_the_first_failure_is_final() -> None:
     assert sorted(table.bindings) == sorted(
         [
             Binding("words.dlq", first, ""),
-            Binding("words.dlq", "tasks.direct", "words.dlq"),
+            Binding("words.dlq", "tasks.dead", "words"),
             Binding("words", "tasks.direct", "words"),
             Binding("words", "tasks.topic", "words.#"),
         ]
@@ -182,7 +184,15 @@ def journey(table: Table, queue: str, key: str) -> list[str]:
 @pytest.mark.parametrize("key", ["words", "words.count", "", "words@1", "other@3"])
 def test_a_failing_message_visits_every_tier_and_ends_in_the_dlq(key: str) -> None:
     """However a message came in, it waits in tier 1, 2 and 3 with a run after each, and then lies in the DLQ."""
-    expected = ["words.retry.1.1s", "words", "words.retry.2.5s", "words", "words.retry.3.25s", "words", "words.dlq"]
+    expected = [
+        "words.retry.1.after.1s",
+        "words",
+        "words.retry.2.after.5s",
+        "words",
+        "words.retry.3.after.25s",
+        "words",
+        "words.dlq",
+    ]
 
     assert journey(objects_of(words()), "words", key) == expected
 
@@ -198,7 +208,11 @@ def test_a_failing_message_of_a_queue_without_retries_ends_in_the_dlq(key: str) 
     ("route", "expected"),
     [
         (names.Route.direct("words"), ["words"]),
-        (names.Route.direct("words.dlq"), ["words.dlq"]),
+        (names.Route.dead("words"), ["words.dlq"]),
+        (names.Route.again("words", 2), ["words"]),
+        (names.Route.again("words", 5), []),
+        (names.Route.direct("words.dlq"), []),
+        (names.Route.direct("words@2"), []),
         (names.Route.direct("word"), []),
         (names.Route.topic("words.count"), ["words"]),
         (names.Route.topic("mail.send"), []),

@@ -53,6 +53,9 @@ class Connection:
     def add_on_connection_unblocked_callback(self, callback: Callable[[Any, Any], None]) -> None:
         self.unblock = callback
 
+    def judge_bodies(self, _channel: Channel, may_keep: Callable[[int], bool]) -> None:
+        assert not may_keep(1)  # nothing is needed of what comes back
+
     def send_written(self) -> None:
         pass
 

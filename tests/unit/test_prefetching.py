@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pika
 import pytest
 
 from leveret.consumers.child.outcome import Ending, Outcome
@@ -28,7 +29,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
 def delivery(queue: WorkQueue, task_id: str, is_open: bool = True) -> Delivery:
     """A delivery whose channel is open or not."""
     settler: Any = SimpleNamespace(nack=lambda _tag, requeue: is_open and requeue)
-    method = SimpleNamespace(delivery_tag=1, routing_key="words", redelivered=True)
+    method = pika.spec.Basic.Deliver("", 1, True, "tasks.direct", "words")
     return Delivery(settler, queue, method, SimpleNamespace(message_id=task_id, headers=None), b"")
 
 

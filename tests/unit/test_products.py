@@ -15,6 +15,7 @@ from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.products import dead_copy, stamped_copy
 from leveret.topology import queues
+from leveret.topology.names import Route
 from leveret.topology.queues import WorkQueue
 
 FRAME_BYTES = 128 * 1024
@@ -39,7 +40,8 @@ def words(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
 def delivered(queue: WorkQueue, key: str = "words.count", **properties: Any) -> Delivery:
     """A delivery as the consumer makes it."""
     settler: Any = None
-    method = pika.spec.Basic.Deliver("consumer", 7, False, "tasks.topic", key)
+    exchange = "tasks.again" if "@" in key else "tasks.topic"
+    method = pika.spec.Basic.Deliver("consumer", 7, False, exchange, key)
     return Delivery(settler, queue, method, pika.BasicProperties(**properties), b'{"task":"words.count"}')
 
 
@@ -54,7 +56,7 @@ def test_a_dead_message_goes_to_its_dlq_with_the_reason(words: WorkQueue) -> Non
     headers = copy.properties.headers
     moment = headers.pop("failure-time")
 
-    assert tuple(copy.route) == ("tasks.direct", "words.dlq")
+    assert tuple(copy.route) == ("tasks.dead", "words")
     assert (copy.body, copy.id) == (b'{"task":"words.count"}', "id-1")
     assert headers == {
         "failure-type": "ValueError",
@@ -127,13 +129,19 @@ def test_copies_keep_a_clients_properties(words: WorkQueue) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "way_back"), [("words", "words"), ("words.count", "words"), ("", "words"), ("words@2", "words@2")]
+    ("key", "way_back"),
+    [
+        ("words", Route.direct("words")),
+        ("words.count", Route.direct("words")),
+        ("", Route.direct("words")),
+        ("words@2", Route.again("words", 2)),
+    ],
 )
-def test_a_stamped_copy_comes_back_with_an_id(key: str, way_back: str, words: WorkQueue) -> None:
+def test_a_stamped_copy_comes_back_with_an_id(key: str, way_back: Route, words: WorkQueue) -> None:
     """A message without an id gets one and stays at the attempt it was at."""
     copy = stamped_copy(delivered(words, key))
 
-    assert tuple(copy.route) == ("tasks.direct", way_back)
+    assert copy.route == way_back
     assert copy.body == b'{"task":"words.count"}'
     assert str(uuid.UUID(copy.id)) == copy.id
     assert copy.properties.headers is None

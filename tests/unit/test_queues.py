@@ -65,7 +65,7 @@ def test_a_good_name_is_taken(name: str) -> None:
         "words.dlq",
         "words.failed",
         "words.retry",
-        "words.retry.1.5s",
+        "words.retry.1.after.5s",
         None,
         5,
         b"words",

@@ -11,7 +11,7 @@ import pytest
 
 from leveret.command import redrive as command
 from leveret.producers.dead.redrive import DeadMessage, Redriven
-from leveret.topology.errors import LeveretError, TopologyError
+from leveret.topology.errors import LeveretError, TopologyError, Unwritable
 from leveret.topology.link import default_broker
 from leveret.topology.settings import Settings
 from tests.unit.commands import leveret
@@ -32,6 +32,7 @@ class Play:
     def __init__(self) -> None:
         self.lying = [dead("one"), dead("two")]
         self.held_by_others = 0
+        self.set_aside: list[tuple[DeadMessage, Unwritable]] = []
         self.failure: LeveretError | None = None
         self.asked: list[tuple[str, tuple[str, ...], bool]] = []
 
@@ -44,7 +45,7 @@ class Play:
             tell_of(one)
         if self.failure:
             raise self.failure
-        return Redriven(chosen, self.held_by_others)
+        return Redriven(chosen, self.held_by_others, self.set_aside)
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +162,16 @@ def test_what_went_before_a_failure_was_told(play: Play, capsys: pytest.CaptureF
     shown, said = capsys.readouterr()
     assert shown == f"one{REASON}\ntwo{REASON}\n"
     assert said.splitlines()[-1] == "leveret redrive: the link was lost"
+
+
+def test_what_was_set_aside_is_named(play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is there, so nobody misses it; and the status says that not all went."""
+    play.set_aside = [(dead("odd\n"), Unwritable("message odd\n cannot be written: \x1b[2J too large"))]
+    status = leveret("redrive", "mail", "--id", "one", "--id", "odd\n", "-q")
+    shown, said = capsys.readouterr()
+
+    assert (status, shown) == (3, "one\n")
+    assert said == (
+        r"leveret redrive: left in mail.dlq, for it cannot be sent again: message odd\n cannot be written: "
+        r"\x1b[2J too large" + "\n"
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from leveret.topology import queues
 from leveret.topology.access.rights import ROLES, Rights, rights_of, taken_away
 from leveret.topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
-from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.objects import PRODUCERS_EXCHANGES, WORKERS_EXCHANGES, objects_of
 from leveret.topology.queues import WorkQueue
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_.:-]{0,5}", fullmatch=True)
@@ -50,8 +50,17 @@ def test_the_shared_exchanges_are_matched_whole() -> None:
     """A producer may write what it publishes to, and nothing whose name only begins or ends so."""
     write = rights_of("producer", []).write
 
-    assert all(re.search(write, exchange.name) for exchange in shared_exchanges().exchanges)
+    assert all(re.search(write, exchange.name) for exchange in PRODUCERS_EXCHANGES)
     assert not any(re.search(write, name) for name in ("", "tasks.direct2", "xtasks.topic", "tasksXdirect"))
+
+
+def test_only_who_runs_tasks_may_say_which_attempt_it_is() -> None:
+    """What comes back and what is dead is written by workers and the topology's owner, not by producers."""
+    names = [exchange.name for exchange in WORKERS_EXCHANGES]
+    may_write = {role: [bool(re.search(rights_of(role, []).write, name)) for name in names] for role in ROLES}
+
+    assert names == ["tasks.again", "tasks.dead"]
+    assert may_write == {"producer": [False, False], "worker": [True, True], "topology": [True, True]}
 
 
 @pytest.mark.parametrize("role", ROLES)

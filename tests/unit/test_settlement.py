@@ -10,7 +10,7 @@ from typing import Any
 import pika
 import pytest
 
-from leveret import WorkQueue
+from leveret import Route, WorkQueue
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.settling import settlement as settlement_module
 from leveret.consumers.settling.delivery import Delivery
@@ -35,10 +35,13 @@ class Stage:
         self.is_open = True
         self.observed: list[Settled] = []
         outbox: Any = SimpleNamespace(send=lambda outgoing, then: self.sent.append((outgoing, then)))
-        self.settlement = Settlement(outbox, "host:1", lambda _delivery: excused, (*observers, self.observed.extend))
+        self.settlement = Settlement(
+            outbox, "host:1", 100, lambda _delivery: excused, (*observers, self.observed.extend)
+        )
 
     def delivery(self, key: str = "settles", returns: int = 0, **properties: Any) -> Delivery:
-        method = SimpleNamespace(delivery_tag=len(self.said) + 1, routing_key=key, redelivered=bool(returns))
+        exchange = "tasks.again" if "@" in key else "tasks.direct"
+        method = pika.spec.Basic.Deliver("", len(self.said) + 1, bool(returns), exchange, key)
         headers = {**properties.pop("headers", {}), **({"x-delivery-count": returns} if returns else {})}
         made = pika.BasicProperties(**{"message_id": "m", "headers": headers or None, **properties})
         stage = self
@@ -90,7 +93,7 @@ def test_a_failure_is_rejected_and_the_last_one_buried() -> None:
         dead = stage.delivery("settles@2")
         stage.settlement.settle(dead, FAILED)
         ((copy, then),) = stage.sent
-        assert copy.route.routing_key == "settles.dlq"
+        assert copy.route == Route.dead("settles")
         assert (stage.said, stage.settlement.unconfirmed) == ([("nack", 1)], [dead])
         then(None)
         assert (stage.said[1:], stage.settlement.unconfirmed) == ([("ack", 2)], [])
@@ -104,7 +107,7 @@ def test_every_product_has_to_be_confirmed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.01)
 
     def copy(name: str) -> Any:
-        return SimpleNamespace(id=name, route=SimpleNamespace(routing_key=name))
+        return SimpleNamespace(id=name, route=Route.dead(name))
 
     async def play() -> None:
         stage = Stage()

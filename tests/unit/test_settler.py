@@ -19,6 +19,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.is_open = True
+        self.freed: list[int] = []
         self.sent: list[tuple[str, int, bool]] = []
         self.outstanding: set[int] = set()
         self.acked: list[int] = []
@@ -48,10 +49,10 @@ def settled(tags: int, *rounds: Act) -> Channel:
         channel.all_settled += 1
 
     async def play() -> None:
-        settler = Settler(channel, count)
+        settler = Settler(channel, count, channel.freed.append)
         for tag in range(1, tags + 1):
             channel.outstanding.add(tag)
-            settler.take(tag)
+            settler.take(tag, tag)
         for act in rounds:
             act(channel, settler)
             await asyncio.sleep(0)
@@ -165,13 +166,13 @@ def test_nothing_is_settled_twice_or_unfinished(actions: list[tuple[str, int]]) 
     nacked: list[int] = []
 
     async def play() -> None:
-        settler, tag = Settler(channel, lambda: None), 0
+        settler, tag = Settler(channel, lambda: None, channel.freed.append), 0
         for action, choice in actions:
             if action == "take":
                 tag += 1
                 running.append(tag)
                 channel.outstanding.add(tag)
-                settler.take(tag)
+                settler.take(tag, tag)
             elif action == "flush":
                 settler.flush()
             elif action == "turn":
@@ -192,3 +193,4 @@ def test_nothing_is_settled_twice_or_unfinished(actions: list[tuple[str, int]]) 
     assert sorted(channel.acked) == sorted(finished)
     assert [tag for verb, tag, _ in channel.sent if verb == "nack"] == nacked
     assert channel.outstanding == set(running)
+    assert sorted(channel.freed) == sorted(finished + nacked)

@@ -1,11 +1,13 @@
 """What a producer, a worker and the topology's owner may do on the broker: each its own work, and nothing else.
 
-producer   publishes to the shared exchanges
-worker     takes from its queues, counts its retry tiers (for --until-empty), publishes what it buries or submits
+producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`
+worker     takes from its queues, counts its retry tiers (for --until-empty), publishes what its tasks submit, what it
+           buries (`tasks.dead`) and what it gives an id on its way back (`tasks.again`)
 topology   declares everything, and redrives: it may read the DLQs
 
 A nack needs no right, so no worker may touch a dead-letter exchange. RabbitMQ knows no rights by routing key on a
-direct exchange: whoever may write to `tasks.direct` reaches every queue of the virtual host.
+direct exchange: whoever may write to `tasks.direct` reaches every work queue of the virtual host, and a worker every
+DLQ. What a producer reaches begins at attempt 1, whatever key it takes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from leveret.topology import names
-from leveret.topology.objects import shared_exchanges
+from leveret.topology.objects import PRODUCERS_EXCHANGES, WORKERS_EXCHANGES
 from leveret.topology.queues import WorkQueue
 
 PRODUCER, WORKER, TOPOLOGY = ROLES = ("producer", "worker", "topology")
@@ -31,9 +33,10 @@ class Rights(NamedTuple):
 
 def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
     """Return what a role needs for these work queues, and for any retry plan they may get."""
-    exchanges = [re.escape(exchange.name) for exchange in shared_exchanges().exchanges]
+    producers = [re.escape(exchange.name) for exchange in PRODUCERS_EXCHANGES]
     if role == PRODUCER:
-        return Rights(_any_of(()), _any_of(exchanges), _any_of(()))
+        return Rights(_any_of(()), _any_of(producers), _any_of(()))
+    exchanges = [*producers, *(re.escape(exchange.name) for exchange in WORKERS_EXCHANGES)]
     if role == WORKER:
         return Rights(_any_of(()), _any_of(exchanges), _any_of(names.waiting_pattern(queue.name) for queue in queues))
     everything = _any_of([*exchanges, *(names.family_pattern(queue.name) for queue in queues)])

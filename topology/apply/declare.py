@@ -84,6 +84,8 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> None:
             by_name[queue].bind_to(exchange, key, nowait=number < last, channel=channel)
 
     _apply(connection, vhost, bind)
+    for queue_name, exchange_name, key in table.former_bindings:
+        _apply(connection, vhost, lambda channel, b=(queue_name, exchange_name, key): channel.queue_unbind(*b))
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
 

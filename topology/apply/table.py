@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from leveret.topology import names, queues
-from leveret.topology.objects import Table, objects_of, shared_exchanges
+from leveret.topology.objects import (
+    PRODUCERS_EXCHANGES,
+    WORKERS_EXCHANGES,
+    Exchange,
+    Table,
+    objects_of,
+    shared_exchanges,
+)
 
 
 def show(work_queues: Sequence[queues.WorkQueue]) -> str:
     """Return everything that would be declared, short enough for one screen."""
     lines = [
-        "exchanges  " + ", ".join(f"{exchange.name} ({exchange.type})" for exchange in shared_exchanges().exchanges)
+        f"exchanges  {_typed(PRODUCERS_EXCHANGES)}",
+        f"           {_typed(WORKERS_EXCHANGES)}: not for producers",
     ]
     for work_queue in work_queues:
         table = objects_of(work_queue)
@@ -26,6 +34,10 @@ def show(work_queues: Sequence[queues.WorkQueue]) -> str:
                 line += f"; after {delay} → {queue.arguments['x-dead-letter-routing-key']}"
             lines.append(line)
     return "\n".join(lines)
+
+
+def _typed(exchanges: Sequence[Exchange]) -> str:
+    return ", ".join(f"{exchange.name} ({exchange.type})" for exchange in exchanges)
 
 
 def _sources(table: Table, queue: str) -> str:

@@ -131,6 +131,7 @@ class ConfirmLink:
             if self._is_closed:
                 return
             await asyncio.sleep(backoff_seconds(failed_tries))
+        self._connection.judge_bodies(channel, lambda _size: False)  # what comes back is known here
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
 

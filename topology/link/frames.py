@@ -17,6 +17,7 @@ from leveret.topology.names import LONGEST_NAME_BYTES
 _METHOD, _HEADER, _BODY = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY
 _BASIC = spec.Basic.INDEX
 DELIVER, ACK, _PUBLISH = (method.INDEX & 0xFFFF for method in (spec.Basic.Deliver, spec.Basic.Ack, spec.Basic.Publish))
+_KINDS = (_METHOD, _HEADER, _BODY, spec.FRAME_HEARTBEAT)
 _END = spec.FRAME_END
 _END_BYTE = bytes([_END])
 _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
@@ -24,6 +25,8 @@ _OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
 _METHOD_FRAME = struct.Struct(">BHIHH")  # type, channel, size, class, method
 _CONTENT_FRAME = struct.Struct(">BHIHHQH")  # type, channel, size, class, weight, size of the body, property flags
 _BODY_FRAME = struct.Struct(">BHI")
+CONTENT_FRAME_BYTES = _CONTENT_FRAME.size - 2 + spec.FRAME_END_SIZE
+"""What the frame before a body takes beside flags and properties."""
 _TAG_AND_BITS = struct.Struct(">QB")
 _SECONDS = struct.Struct(">Q")
 _ACK_SIZE = _OVERHEAD + 4 + _TAG_AND_BITS.size
@@ -63,6 +66,13 @@ def method_at(buffer: bytes, start: int) -> tuple[int, int]:
         return 0, 0
     kind, channel, _, class_id, method_id = _METHOD_FRAME.unpack_from(buffer, start)
     return (channel, method_id) if kind == _METHOD and class_id == _BASIC else (0, 0)
+
+
+def size_at(buffer: bytes, start: int) -> int:
+    """Return how large the frame is that begins there, as it says itself; 0 while that is not known."""
+    if len(buffer) - start < spec.FRAME_HEADER_SIZE or buffer[start] not in _KINDS:
+        return 0
+    return int(_OVERHEAD) + int.from_bytes(buffer[start + 3 : start + spec.FRAME_HEADER_SIZE])
 
 
 def read_delivery(buffer: bytes, start: int) -> Content | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pika
 
-from leveret.topology.errors import BrokerError, LeveretError, PublishError, SettingsError
+from leveret.topology.errors import BrokerError, LeveretError, SettingsError, Unwritable
 from leveret.topology.link import publish_errors
 from leveret.topology.link.confirm_link import CLOSED, ConfirmLink
 from leveret.topology.names import Route
@@ -158,7 +158,7 @@ class Outbox:
                 self._waiting.appendleft(item)
                 return
             except Exception as error:  # noqa: BLE001 - properties that pika cannot encode, of whatever type
-                self._end(item, PublishError(f"message {item.id} cannot be encoded: {error}", item.id))
+                self._end(item, Unwritable(f"message {item.id} cannot be written: {error}", item.id))
                 continue
             item.was_sent = True
             self._unconfirmed[next(self._tags)] = self._in_flight[item.id] = item

@@ -1,6 +1,6 @@
 """The task message: what producers send and workers read."""
 
-from leveret.topology.message.envelope import VERSION, Call, TaskMessage, check_size, decode, read_json
+from leveret.topology.message.envelope import VERSION, Call, TaskMessage, check_size, decode, read_json, too_large
 from leveret.topology.message.ids import new_id
 from leveret.topology.message.properties import (
     CONTENT_ENCODING,
@@ -9,6 +9,7 @@ from leveret.topology.message.properties import (
     PERSISTENT,
     check_id,
     check_name,
+    has_forged,
     own_headers,
 )
 
@@ -24,7 +25,9 @@ __all__ = [
     "check_name",
     "check_size",
     "decode",
+    "has_forged",
     "new_id",
     "own_headers",
     "read_json",
+    "too_large",
 ]

@@ -94,10 +94,15 @@ def _unwritable(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
 def check_size(body: bytes, limit_bytes: int, what: str) -> None:
     """Raise `MessageTooLarge` when the body is over the limit."""
     if len(body) > limit_bytes:
-        raise MessageTooLarge(
-            f"{what} is {len(body):,} bytes, over the limit of {limit_bytes:,}; put large data into a file or a "
-            "store and send its name, or raise MESSAGE_LIMIT_BYTES for producers and workers"
-        )
+        raise MessageTooLarge(too_large(len(body), limit_bytes, what))
+
+
+def too_large(size: int, limit_bytes: int, what: str) -> str:
+    """Return what to say of a body over the limit."""
+    return (
+        f"{what} is {size:,} bytes, over the limit of {limit_bytes:,}; put large data into a file or a store and send "
+        "its name, or raise MESSAGE_LIMIT_BYTES for producers and workers"
+    )
 
 
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, limit_bytes: int) -> Call:

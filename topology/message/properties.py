@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from leveret.topology.errors import MessageError
-from leveret.topology.names import LONGEST_NAME_BYTES
+from leveret.topology.names import LONGEST_NAME_BYTES, attempt_of, is_in_family
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
@@ -22,7 +23,18 @@ _BROKER_HEADERS = (
     "x-delivery-count",
     "x-acquired-count",
 )
+_COUNTS_OF_DELIVERIES = ("x-delivery-count", "x-acquired-count")
 _BROKER_ROUTING = ("CC", "BCC")
+_DEATH_FIELDS: dict[str, type] = {
+    "count": int,
+    "reason": str,
+    "queue": str,
+    "time": datetime,
+    "exchange": str,
+    "routing-keys": list,
+    "original-expiration": str,
+}
+_DEATH_REASONS = ("rejected", "expired", "maxlen", "delivery_limit")
 
 
 def check_id(task_id: str) -> str:
@@ -60,3 +72,38 @@ def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
         for name, value in (headers or {}).items()
         if not (str(name).startswith(_BROKER_HEADERS) or name in _BROKER_ROUTING)  # a name that is no text is bytes
     }
+
+
+def has_forged(headers: Mapping[str, Any], queue: str, came_back: bool, redelivered: bool) -> bool:
+    """Whether a client sent what only a broker writes into a message of this queue, or what only we do.
+
+    `came_back` says that it comes from one of the queue's retry tiers. Before that the broker has nothing to write but
+    how often it was delivered, and keys of later attempts are nobody's to give; afterwards its history is about this
+    queue and its tiers, and in the broker's own form.
+    """
+    if came_back:
+        return "x-death" in headers and not _is_history(headers["x-death"], queue)
+    return any(
+        str(name).startswith(_BROKER_HEADERS) and not (redelivered and name in _COUNTS_OF_DELIVERIES)
+        for name in headers
+    ) or any(_has_attempt_key(headers.get(name), queue) for name in _BROKER_ROUTING)
+
+
+def _is_history(deaths: object, queue: str) -> bool:
+    return isinstance(deaths, list) and all(isinstance(death, dict) and _is_death(death, queue) for death in deaths)
+
+
+def _is_death(death: dict[Any, Any], queue: str) -> bool:
+    """Whether this is a dead-lettering as RabbitMQ tells it (https://www.rabbitmq.com/docs/dlx)."""
+    return (
+        {"count", "reason", "queue"} <= death.keys()
+        and all(name in _DEATH_FIELDS and isinstance(value, _DEATH_FIELDS[name]) for name, value in death.items())
+        and all(isinstance(key, str) for key in death.get("routing-keys", ()))
+        and death["reason"] in _DEATH_REASONS
+        and death["count"] > 0
+        and is_in_family(death["queue"], queue)
+    )
+
+
+def _has_attempt_key(keys: object, queue: str) -> bool:
+    return isinstance(keys, list) and any(isinstance(key, str) and attempt_of(queue, key) > 1 for key in keys)
