@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -32,6 +33,7 @@ def work(configured: Settings, plan: Plan) -> int:
 
         declare(configured, plan.queues)
     board = Board(plan.processes)
+    gc.freeze()  # all processes share these pages, as long as no collector writes into them
     forkserver = Forkserver(
         lambda parent, tokens, index: serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
     )
