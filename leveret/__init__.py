@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         TaskModuleError,
         TopologyError,
         TopologyMismatch,
-        Unwritable,
     )
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
@@ -65,7 +64,6 @@ __all__ = [
     "TaskModuleError",
     "TopologyError",
     "TopologyMismatch",
-    "Unwritable",
     "WorkQueue",
     "current_attempt",
     "declare",

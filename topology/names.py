@@ -70,7 +70,7 @@ def attempt_of(queue: str, routing_key: str) -> int:
 
 def work_queue_of(name: str) -> str:
     """Return the work queue that a name is about: `mail` for `mail.dlq` and for `mail.retry.1.after.5s`, too."""
-    return re.sub(r"\.(dlq|retry\.\d+\.(after\.)?\w+)$", "", name)
+    return re.sub(r"\.(dlq|retry\.stranded|retry\.\d+\.(after\.)?\w+)$", "", name)
 
 
 def dlq_name(queue: str) -> str:
@@ -99,6 +99,11 @@ def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
     (Up to version 0.1 the name had no `after`, and what such a tier holds comes back by `tasks.direct`.)
     """
     return f"{queue}.retry.{tier}.after.{spell_delay(delay_seconds)}"
+
+
+def stranded_queue(queue: str) -> str:
+    """Return the name of the queue that takes what cannot leave the retry tiers of a work queue."""
+    return f"{queue}.retry.stranded"
 
 
 def waiting_pattern(queue: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from leveret.consumers.child.board import Board
 from leveret.consumers.log import event, is_logged
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
+from leveret.consumers.observing.policies import warn_of_policies
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.running.pool import Pool, Watchers
 from leveret.consumers.settling.delivery import Delivery
@@ -126,6 +127,7 @@ class Worker:
                 where = mask(self._settings.amqp_url)
                 after = "" if first else f" again after {time.monotonic() - began:.1f} s"
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
+                warn_of_policies(self._settings, self._plan.queues)
                 self._prefetching.consumer = consumer
                 return consumer
             await self._wait(backoff_seconds(tries), *ends)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
 from leveret.command.ending import EXIT_ERROR, EXIT_PARTLY, tell, tell_json
 from leveret.command.verb import Verb, json_option, note, quiet_option, split_commas
-from leveret.producers.dead.redrive import DeadMessage, Redriven, redrive
+from leveret.producers.dead.letters import DeadMessage
+from leveret.producers.dead.redrive import Redriven, redrive
 from leveret.topology import settings
 from leveret.topology.link import default_broker
 from leveret.topology.names import dlq_name, work_queue_of
@@ -25,14 +26,17 @@ from leveret.topology.printable import printable
 leveret redrive words --dry-run
 leveret redrive words
 leveret redrive words --id 0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1
+leveret redrive words --stranded     takes up to 3 minutes
 """,
+    statuses="Exit status: 0 done; 1 not done, and stderr says why; 2 wrong usage; 3 some are left",
 )
 @click.argument("queue")
 @click.option("--id", "ids", multiple=True, metavar="ID", callback=split_commas, help="Only this one; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and leave it there.")
+@click.option("--stranded", is_flag=True, help="Not the DLQ, but what is stranded in the queue's retry tiers.")
 @json_option
 @quiet_option
-def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int:
+def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json: bool, quiet: bool) -> int:
     """Redrive, telling of each message once it went."""
 
     def tell_of(dead: DeadMessage) -> None:
@@ -42,11 +46,15 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bo
             row = {"id": task_id, "task": dead.task, "attempts": attempts, "reason": dead.reason, "queue": queue}
             tell_json(row)
         else:
-            about = "" if quiet else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
+            about = "" if quiet or stranded else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
             tell(printable(f"{task_id or '(no id)'}{about}"))
 
     queue = work_queue_of(queue)
     configured = default_broker.resolve(settings.load())
+    if stranded:
+        if ids or dry_run:
+            raise click.UsageError("--stranded goes with neither --id nor --dry-run")
+        return _free(configured, queue, tell_of, quiet)
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
     for _dead, error in redriven.set_aside:
         note(f"leveret redrive: left in {dlq_name(queue)}, for it cannot be sent again: {printable(error)}")
@@ -62,3 +70,21 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, as_json: bool, quiet: bo
             "look again when they have ended"
         )
     return EXIT_ERROR if missing else EXIT_PARTLY if redriven.held_by_others or redriven.set_aside else 0
+
+
+def _free(configured: settings.Settings, queue: str, tell_of: Callable[[DeadMessage], None], quiet: bool) -> int:
+    from leveret.producers.dead.stranded import free_stranded
+
+    went = 0
+
+    def count_and_tell(dead: DeadMessage) -> None:
+        nonlocal went
+        went += 1
+        tell_of(dead)
+
+    note(f"waiting for the broker to try again what is in the retry tiers of {queue}, up to 3 minutes", quiet)
+    left = asyncio.run(free_stranded(configured, queue, count_and_tell))
+    note(f"{went} message(s) went from the retry tiers of {queue} to {queue}", quiet)
+    if left:
+        note(f"leveret redrive: {left} are still stranded; do it again")
+    return EXIT_PARTLY if left else 0

@@ -13,6 +13,7 @@ import pika
 import pytest
 
 from leveret import BrokerUnreachable, Route
+from leveret.producers.dead import letters
 from leveret.producers.dead import redrive as redrive_module
 from leveret.producers.examples.samples import words
 from leveret.topology.link import connection
@@ -435,14 +436,14 @@ def test_link_lost_before_the_ack(
 def test_link_lost_while_reading(vhost: Vhost, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went before is told, nothing is in both queues, and the error speaks of the link, not of the queue."""
     bury(vhost, "one", "two", "three")
-    take, told = redrive_module._DeadLetterQueue.take, list[str]()
+    take, told = letters.Letters.take, list[str]()
 
-    async def take_and_lose(dlq: Any, most: int) -> list[redrive_module.DeadMessage]:
+    async def take_and_lose(dlq: Any, most: int) -> list[letters.DeadMessage]:
         if len(told) == 2:
             lose(link)
         return await take(dlq, most)
 
-    monkeypatch.setattr(redrive_module._DeadLetterQueue, "take", take_and_lose)
+    monkeypatch.setattr(letters.Letters, "take", take_and_lose)
     with pytest.raises(BrokerUnreachable, match=r"was lost \(.*reset by peer.*\); try again once it answers$"):
         asyncio.run(redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id)))
 

@@ -10,7 +10,8 @@ import pika
 import pytest
 
 from leveret.command import redrive as command
-from leveret.producers.dead.redrive import DeadMessage, Redriven
+from leveret.producers.dead.letters import DeadMessage
+from leveret.producers.dead.redrive import Redriven
 from leveret.topology.errors import LeveretError, TopologyError, Unwritable
 from leveret.topology.link import default_broker
 from leveret.topology.settings import Settings

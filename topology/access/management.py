@@ -6,19 +6,20 @@ import base64
 import http.client
 import json
 import ssl
-import urllib.request
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable
 from leveret.topology.settings import Settings, mask, tls
 
-_NOT_FOUND = 404
+_REDIRECTED, _REFUSED, _NOT_FOUND = 300, 400, 404
 
 
 class Management:
-    """Calls the management API as the user of MANAGEMENT_URL, or else of AMQP_URL."""
+    """Calls the management API as the user of MANAGEMENT_URL, or else of AMQP_URL.
+
+    It knows no proxy and follows no redirect: the password is the broker's alone.
+    """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 10.0) -> None:
         place = urlsplit(settings.management_url)
@@ -26,12 +27,8 @@ class Management:
         self.user = unquote(login.username or "guest")
         self._credentials = f"{self.user}:{unquote(login.password or 'guest')}"
         self._url = bare_url(settings.management_url)
+        self._tls_files = settings.tls_files if place.scheme == "https" else None
         self._timeout_seconds = timeout_seconds
-        # No proxy, as for AMQP: the password is the broker's alone.
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-        if place.scheme == "https":
-            handlers.append(urllib.request.HTTPSHandler(context=settings.tls_files.context()))
-        self._opener = urllib.request.build_opener(*handlers)
 
     def call(self, method: str, *path: str, document: object = None) -> Any:
         """Call the API at /api/ and these parts of a path; returns what it answers, None when there is no such thing.
@@ -40,41 +37,54 @@ class Management:
         that, `BrokerError` for anything else it says.
         """
         what = f"{method} /api/{'/'.join(path)}"
-        request = urllib.request.Request(  # noqa: S310 - Settings checked the scheme
-            f"{self._url}api/{'/'.join(quote(part, safe='') for part in path)}",
-            method=method,
-            data=None if document is None else json.dumps(document).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        # Not with the other headers, for those go wherever the answer redirects to.
-        login = base64.b64encode(self._credentials.encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {login}")
         try:
-            with self._opener.open(request, timeout=self._timeout_seconds) as answer:
-                text = answer.read()
+            status, text, reason = self._ask(method, path, document)
+            if status < _REDIRECTED:
                 return json.loads(text) if text else None
-        except HTTPError as error:
-            with error:
-                return self._refused(error, what)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            if isinstance(reason, ssl.SSLCertVerificationError):
-                raise BrokerUnreachable(tls.explain(reason, f"the management API at {self._url}")) from error
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise BrokerUnreachable(tls.explain(error, f"the management API at {self._url}")) from error
             raise BrokerUnreachable(
-                f"the management API at {self._url} does not answer ({what}): {reason}; enable it on the broker "
+                f"the management API at {self._url} does not answer ({what}): {error}; enable it on the broker "
                 "(rabbitmq-plugins enable rabbitmq_management), or set MANAGEMENT_URL"
             ) from error
+        if status == _NOT_FOUND:
+            return None
+        raise self._refused(status, _reason(text) or mask(reason), what)
 
-    def _refused(self, error: HTTPError, what: str) -> None:
-        reason = _reason(error)
-        if error.code == _NOT_FOUND:
-            return
-        if error.code in (401, 403):
-            raise AccessRefused(
-                f"the management API at {self._url} does not let user {self.user!r} do that ({what}): {reason}; check "
-                f"its password, and its rights: rabbitmqctl set_user_tags {self.user} administrator"
-            ) from error
-        raise BrokerError(f"the management API at {self._url} refused {what}: {error.code} {reason}") from error
+    def _ask(self, method: str, path: tuple[str, ...], document: object) -> tuple[int, bytes, str]:
+        place = urlsplit(self._url)
+        address = (place.hostname or "", place.port)
+        connection = (
+            http.client.HTTPSConnection(*address, timeout=self._timeout_seconds, context=self._tls_files.context())
+            if self._tls_files
+            else http.client.HTTPConnection(*address, timeout=self._timeout_seconds)
+        )
+        login = base64.b64encode(self._credentials.encode()).decode()
+        try:
+            connection.request(
+                method,
+                f"{place.path}api/{'/'.join(quote(part, safe='') for part in path)}",
+                None if document is None else json.dumps(document),
+                {"Content-Type": "application/json", "Authorization": f"Basic {login}"},
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.reason
+        finally:
+            connection.close()
+
+    def _refused(self, status: int, reason: str, what: str) -> BrokerError:
+        where = f"the management API at {self._url}"
+        if status < _REFUSED:
+            return BrokerError(
+                f"{where} answers {what} with {status} {reason}, a redirect; set MANAGEMENT_URL to its end"
+            )
+        if status in (401, 403):
+            return AccessRefused(
+                f"{where} does not let user {self.user!r} do that ({what}): {reason}; check its password, and its "
+                f"rights: rabbitmqctl set_user_tags {self.user} administrator"
+            )
+        return BrokerError(f"{where} refused {what}: {status} {reason}")
 
 
 def bare_url(url: str) -> str:
@@ -84,9 +94,8 @@ def bare_url(url: str) -> str:
     return urlunsplit(SplitResult(place.scheme, place.netloc.rpartition("@")[2], path, "", ""))
 
 
-def _reason(error: HTTPError) -> str:
+def _reason(text: bytes) -> str:
     try:
-        said = json.loads(error.read(10_000))
-        return str(said["reason"])
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        return mask(error.reason)
+        return str(json.loads(text)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return ""
