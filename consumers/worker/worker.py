@@ -29,7 +29,7 @@ from leveret.consumers.taking.prefetching import Prefetching
 from leveret.consumers.taking.subscription import Takers
 from leveret.consumers.worker.plan import Plan
 from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
-from leveret.topology.link.connection import backoff_seconds
+from leveret.topology.link.connection import Pauses
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.settings import Settings, mask
@@ -63,6 +63,7 @@ class Worker:
             (self._settlement.admit,),
             Watchers(log_started, log_running, is_logged(logging.DEBUG)),
         )
+        self._pauses = Pauses()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._prefetching = Prefetching(
@@ -97,10 +98,11 @@ class Worker:
 
     async def _connect(self, first: bool) -> Consumer | None:
         """Open a consumer, trying until it works; None when told to stop meanwhile. Raises what the pool fails with."""
-        began, said, tries = time.monotonic(), "", 0
+        began, said = time.monotonic(), ""
         ends = (self._stop, self._pool.failed)
         if not first:  # perhaps everybody has lost the broker; do not come back all at once
-            await self._wait(random.uniform(0, _FIRST_PAUSE_SECONDS), *ends)  # noqa: S311
+            seconds = random.uniform(0, _FIRST_PAUSE_SECONDS)  # noqa: S311
+            await self._wait(seconds + self._pauses.next_seconds(), *ends)
         while not self._stop.is_set():
             if self._pool.failed.done():
                 self._pool.failed.result()
@@ -129,9 +131,9 @@ class Worker:
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
                 warn_of_policies(self._settings, self._plan.queues)
                 self._prefetching.consumer = consumer
+                self._pauses.on_open()
                 return consumer
-            await self._wait(backoff_seconds(tries), *ends)
-            tries += 1
+            await self._wait(self._pauses.next_seconds(), *ends)
         return None
 
     async def _declare_what_is_gone(self, error: LeveretError) -> None:

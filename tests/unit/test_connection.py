@@ -6,9 +6,7 @@ import asyncio
 import gc
 import os
 import re
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,22 +28,8 @@ from leveret.topology.link.connection import (
 )
 from leveret.topology.link.parameters import host_and_pid, parameters
 from leveret.topology.settings import Settings
+from tests.unit.played import CHANNELS, HANDSHAKE, HANG_UP, Answers, Played
 
-Answers = Mapping[Any, bytes | Callable[[int], bytes]]
-"""What is sent when a method comes, perhaps made for the number of its channel."""
-
-HANDSHAKE = {
-    frame.ProtocolHeader: frame.Method(0, spec.Connection.Start(0, 9, {})).marshal(),
-    spec.Connection.StartOk: frame.Method(0, spec.Connection.Tune(10, 131_072, 0)).marshal(),
-    spec.Connection.Open: frame.Method(0, spec.Connection.OpenOk()).marshal(),
-    spec.Connection.Close: frame.Method(0, spec.Connection.CloseOk()).marshal(),
-}
-CHANNELS = {
-    **HANDSHAKE,
-    spec.Channel.Open: lambda number: frame.Method(number, spec.Channel.OpenOk()).marshal(),
-    spec.Channel.Close: lambda number: frame.Method(number, spec.Channel.CloseOk()).marshal(),
-}
-HANG_UP = b""
 FULL = "access to vhost 'a' refused for user 'u': connection limit (3) is reached"
 
 
@@ -53,45 +37,6 @@ def closing(code: int, text: str) -> bytes:
     """Return what a broker sends that closes the connection."""
     made: bytes = frame.Method(0, spec.Connection.Close(code, text, 0, 0)).marshal()
     return made
-
-
-class Played:
-    """A broker on a port of its own that has one answer to each method, and says nothing to any other."""
-
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"amqp://guest:guest@127.0.0.1:{self._listener.getsockname()[1]}/"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes the thread
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        received = b""
-        with client:
-            while data := client.recv(10_000):
-                received += data
-                while received:
-                    size, value = frame.decode_frame(received)
-                    if value is None:
-                        break
-                    received = received[size:]
-                    method = getattr(value, "method", value)
-                    answer = self._answers.get(type(method))
-                    if answer == HANG_UP:
-                        return
-                    if answer:
-                        client.sendall(answer if isinstance(answer, bytes) else answer(value.channel_number))
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ CLIENT_LIBRARIES = {
         "topology/link/fast_connection.py",
         "topology/link/frames.py",
         "topology/link/header_values.py",
+        "topology/link/name_lookup.py",
         "topology/link/outbox.py",
         "topology/link/parameters.py",
     },

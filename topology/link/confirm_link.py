@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,7 +14,8 @@ from pika import exceptions as pika_errors
 
 from leveret.topology.errors import AccessRefused, BrokerError, SettingsError
 from leveret.topology.link.asking import open_channel
-from leveret.topology.link.connection import backoff_seconds, close, connect
+from leveret.topology.link.connection import Pauses, close, connect
+from leveret.topology.link.explaining import explain
 from leveret.topology.settings import Settings
 
 Publish = Callable[[str, str, bytes, Any], None]
@@ -58,6 +58,7 @@ class ConfirmLink:
         self._connection: Any = None
         self._channel: Any = None
         self._opening: asyncio.Task[None] | None = None
+        self._pauses = Pauses()
         self._heard = 0.0
         self._is_closed = False
         self.blocked_because = ""
@@ -112,38 +113,47 @@ class ConfirmLink:
             await close(connection)
 
     async def _open(self) -> None:
-        for failed_tries in itertools.count():
+        while not self._is_closed:
+            if self._connection is None and (seconds := self._pauses.next_seconds()):
+                await asyncio.sleep(seconds)
             try:
                 if self._connection is None:
-                    self._connection = await connect(self._settings, self._role, self._on_lost)
-                    self.blocked_because = ""  # the former one heard of it; this one is told when it publishes
-                    self._connection.add_on_connection_blocked_callback(self._on_blocked)
-                    self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
-                channel = await open_channel(self._connection)
-                break
+                    await self._connect()
+                connection = self._connection
+                self._begin(connection, await open_channel(connection))
             except (AccessRefused, SettingsError) as error:  # trying again cannot help
-                self._opening = None
+                self._opening, self._pauses = None, Pauses()
                 self._listener.on_refused(error)
                 return
             except BrokerError as error:
                 self.failure = error
                 self.give_up()  # the connection may be open, and only refuse a channel
-            if self._is_closed:
+            else:
+                self._listener.on_ready()
                 return
-            await asyncio.sleep(backoff_seconds(failed_tries))
-        self._connection.judge_bodies(channel, lambda _size: False)  # what comes back is known here
-        channel.add_on_return_callback(self._on_return)
-        channel.add_on_close_callback(self._on_channel_closed)
 
+    async def _connect(self) -> None:
+        self._connection = await connect(self._settings, self._role, self._on_lost)
+        self.blocked_because = ""  # the former one heard of it; this one is told when it publishes
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    def _begin(self, connection: Any, channel: Any) -> None:
         def on_confirm(last_tag: int, multiple: bool, refused: bool) -> None:
             if channel is self._channel:  # else it was given up, and its tags are those of other messages now
                 self._heard = self._loop.time()
                 self._listener.on_confirm(last_tag, multiple, refused)
 
-        self._connection.on_confirms(channel, on_confirm)
-        self.publish = functools.partial(self._connection.publish, channel)
+        try:
+            connection.on_confirms(channel, on_confirm)
+        except CLOSED as error:  # together with the answer that it is open
+            raise explain(error, connection.url) from error
+        connection.judge_bodies(channel, lambda _size: False)  # what comes back is known here
+        channel.add_on_return_callback(self._on_return)
+        channel.add_on_close_callback(self._on_channel_closed)
+        self.publish = functools.partial(connection.publish, channel)
         self._channel, self._opening, self.failure, self._heard = channel, None, None, self._loop.time()
-        self._listener.on_ready()
+        self._pauses.on_open()
 
     def _on_return(self, channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         if channel is self._channel:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,14 +14,16 @@ import pika
 from pika import exceptions as pika_errors
 from pika.adapters.utils import connection_workflow
 
-from leveret.topology.errors import BrokerError
+from leveret.topology.errors import BrokerError, SettingsError
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.name_lookup import LoopServices
 from leveret.topology.link.parameters import CONNECT_TIMEOUT_SECONDS, parameters
-from leveret.topology.settings import Settings
+from leveret.topology.settings import Settings, mask
 
 _GIVE_UP_SECONDS = 60.0  # for all addresses of a host; pika can fall silent, as when there is no free file descriptor
 _LONGEST_BACKOFF_SECONDS = 1.0  # a refused connection costs little, and a broker that is back should be used
+_LIVED_SECONDS = 1.0  # a link that was lost sooner is worth no more than a try that failed
 
 T = TypeVar("T")
 OnLost = Callable[[FastConnection, BaseException], None]
@@ -46,7 +49,7 @@ async def connect(settings: Settings, role: str, on_lost: OnLost) -> FastConnect
     """Open a connection on the running loop, to the first broker of the URL that answers.
 
     `on_lost` is called once with the connection and the cause when the open connection ends. Raises
-    `BrokerUnreachable` or `AccessRefused` about the last broker tried.
+    `BrokerUnreachable` or `AccessRefused` about the last broker tried, or `SettingsError` about one without confirms.
     """
     failure: BrokerError | None = None
     for url in settings.amqp_urls:
@@ -78,13 +81,20 @@ async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> F
         on_open_callback=on_open,
         on_open_error_callback=on_open_error,
         on_close_callback=on_lost,
-        custom_ioloop=loop,
+        custom_ioloop=LoopServices(loop),
     )
     connection.url = url
     try:
-        return await asyncio.wait_for(opened, _GIVE_UP_SECONDS)
+        await asyncio.wait_for(opened, _GIVE_UP_SECONDS)
     except TimeoutError as error:
         raise TimeoutError(f"connecting came to no end within {_GIVE_UP_SECONDS:g} s") from error
+    if not (connection.publisher_confirms and connection.basic_nack):
+        await close(connection)
+        raise SettingsError(
+            f"the broker at {mask(url)} has no publisher confirms, without which nobody can tell what it has stored; "
+            "set AMQP_URL to a broker that has them, as RabbitMQ does"
+        )
+    return connection
 
 
 def server_version(connection: FastConnection) -> tuple[int, ...]:
@@ -108,6 +118,27 @@ async def close(connection: FastConnection) -> None:
 def backoff_seconds(failed_tries: int) -> float:
     """Return how long to wait before the next try, with jitter so that many workers do not come at once."""
     return min(_LONGEST_BACKOFF_SECONDS, 0.1 * 2.0 ** min(failed_tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Pauses:
+    """The pauses before each try to connect, and to connect again: longer while no link lives for a while."""
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._opened_at = float("inf")
+
+    def on_open(self) -> None:
+        """Note that the try has led to a link."""
+        self._opened_at = time.monotonic()
+
+    def next_seconds(self) -> float:
+        """Return how long to wait now: not at all before the first try, or after a link that has lived."""
+        if time.monotonic() - self._opened_at >= _LIVED_SECONDS:
+            self._tries = 0
+        self._opened_at = float("inf")
+        seconds = backoff_seconds(self._tries - 1) if self._tries else 0.0
+        self._tries += 1
+        return seconds
 
 
 def check_any(settings: Settings) -> None:

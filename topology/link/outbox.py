@@ -74,6 +74,19 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._unconfirmed)
 
+    @property
+    def stuck_because(self) -> str:
+        """Why nothing of what is on its way can arrive as things are; empty while it can."""
+        if self._link.blocked_because:
+            return f"the broker at {mask(self._settings.amqp_url)} blocks publishers ({self._link.blocked_because})"
+        return "" if self._link.is_ready else str(self._link.failure or "")
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long it takes at most until the outcome of everything is known."""
+        items = itertools.chain(self._waiting, self._unconfirmed.values())
+        return max((item.deadline for item in items), default=self._loop.time()) - self._loop.time()
+
     def send(self, outgoing: Outgoing, on_published: OnPublished, timeout_seconds: float | None = None) -> None:
         """Take a message; its outcome follows within the timeout, by default the publish timeout of the settings."""
         seconds = self._settings.publish_timeout_seconds if timeout_seconds is None else timeout_seconds
@@ -90,8 +103,12 @@ class Outbox:
         is_silent = bool(self._link.blocked_because or self._unconfirmed)
         if self._expiry:
             self._expiry.cancel()
-        self._expire(everything=True)
+        self.give_up()
         await self._link.close(is_silent)
+
+    def give_up(self) -> None:
+        """End what is on its way in an error, as if its time was over."""
+        self._expire(everything=True)
 
     def on_ready(self) -> None:
         """Go on publishing."""
@@ -216,4 +233,6 @@ class Outbox:
             return publish_errors.blocked(item.id, where, self._link.blocked_because, seconds, item.was_sent)
         if self._link.failure:
             return publish_errors.without_link(item.id, self._link.failure, f"tried for {seconds:g} s", item.was_sent)
+        if not item.was_sent:
+            return publish_errors.not_sent(item.id, where, seconds, self._link.is_ready)
         return publish_errors.not_confirmed(item.id, where, seconds)

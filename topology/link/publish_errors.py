@@ -6,6 +6,7 @@ from leveret.topology.errors import (
     AccessRefused,
     BrokerBlocked,
     BrokerError,
+    BrokerUnreachable,
     ConfirmTimeout,
     LeveretError,
     Nacked,
@@ -58,6 +59,20 @@ def not_confirmed(task_id: str, where: str, seconds: float) -> ConfirmTimeout:
     """The link is there, and no answer came."""
     return ConfirmTimeout(
         f"the broker at {where} did not confirm message {task_id} within {seconds:g} s; {_MAYBE_STORED}", task_id
+    )
+
+
+def not_sent(task_id: str, where: str, seconds: float, is_connected: bool) -> LeveretError:
+    """Its time was over before its turn came."""
+    if is_connected:
+        return ConfirmTimeout(
+            f"the broker at {where} did not confirm what goes before message {task_id} within {seconds:g} s, so that "
+            "was not sent; submit it again",
+            task_id,
+        )
+    return BrokerUnreachable(
+        f"no connection to the broker at {where} was open within {seconds:g} s, so message {task_id} was not sent; "
+        "submit it again, with a longer timeout if the broker is well"
     )
 
 
