@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from leveret.producers.calls import reached_queues
 from leveret.topology import names, queues, registry
 from leveret.topology.access.management import Management
 from leveret.topology.errors import AccessRefused, BrokerError, SettingsError
+from leveret.topology.link import daemon_thread
 from leveret.topology.names import Route
+from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, vhost_of
 
 _TIMEOUT_SECONDS = 2.0
@@ -30,8 +33,9 @@ class MissingQueues:
         Raises what declaring fails with, but for a missing right, for which somebody else has to declare.
         """
         missing = [queue for queue in reached_queues(route) if queue.name not in self._refused]
-        if not missing:
-            return False
+        return bool(missing) and daemon_thread.call(self._declare, missing)
+
+    def _declare(self, missing: Sequence[WorkQueue]) -> bool:
         from leveret.topology.apply.declare import declare  # which few producers ever need
 
         with self._lock:

@@ -20,7 +20,7 @@ from leveret.producers.calls import check_timeout, make_message, maker
 from leveret.producers.sender import Sender
 from leveret.topology import settings
 from leveret.topology.errors import LeveretError, MessageError, NotRouted, PartlySubmitted
-from leveret.topology.link import default_broker
+from leveret.topology.link import daemon_thread, default_broker
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import Route
 from leveret.topology.registry import Defined
@@ -43,8 +43,11 @@ class Publisher:
     def __enter__(self) -> Publisher:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+        else:  # Ctrl-C, or the like
+            self.close_at_the_end()
 
     @property
     def is_of_this_process(self) -> bool:
@@ -81,7 +84,7 @@ class Publisher:
         await awaited
         (outcome,) = batch.outcomes
         if outcome:
-            ((_, outcome),) = await asyncio.to_thread(self._end, [message], route, timeout, batch.outcomes)
+            ((_, outcome),) = await daemon_thread.start(self._end, [message], route, timeout, batch.outcomes)
         if outcome:
             raise outcome
         return message.id
@@ -183,6 +186,10 @@ class Publisher:
         """Wait for what was handed over, then close the connection."""
         self._sender.close()
 
+    def close_at_the_end(self) -> None:
+        """Do as `close` does in a program that ends: say on stderr what it waits for, give up what cannot arrive."""
+        self._sender.close(program_ends=True)
+
     def _hand_over(
         self,
         messages: Sequence[TaskMessage],
@@ -214,30 +221,40 @@ class Publisher:
         if not any(outcomes):
             return zip(messages, outcomes, strict=True)
         ended = list(outcomes)
-        unrouted = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, NotRouted)]
-        for way in dict.fromkeys(self._way(messages[number], route) for number in unrouted):
-            numbers = [number for number in unrouted if self._way(messages[number], route) == way]
-            try:
-                if self._missing.declare(way):
-                    again = self._hand_over([messages[number] for number in numbers], way, timeout).wait()
-                    for number, outcome in zip(numbers, again, strict=True):
-                        ended[number] = outcome
-            except LeveretError as error:
-                for number in numbers:
-                    ended[number] = NotRouted(
-                        f"{ended[number]}; and its queue cannot be declared: {error}", messages[number].id
-                    )
-                continue
-            for number in numbers:
-                outcome = ended[number]
-                if isinstance(outcome, NotRouted):
-                    told = advice(self.settings, messages[number].task, way)
-                    ended[number] = NotRouted(f"{outcome}; {told}", outcome.task_id)
+        unrouted: dict[Route, list[int]] = {}
+        for number, outcome in enumerate(outcomes):
+            if isinstance(outcome, NotRouted):
+                way = Route(*route) if route else messages[number].route or Route.topic(messages[number].task)
+                unrouted.setdefault(way, []).append(number)
+        for way, numbers in unrouted.items():
+            again = [messages[number] for number in numbers], [outcomes[number] for number in numbers]
+            for number, outcome in zip(numbers, self._publish_again(*again, way, timeout, advice), strict=True):
+                ended[number] = outcome
         return zip(messages, ended, strict=True)
 
-    @staticmethod
-    def _way(message: TaskMessage, route: Route | None) -> Route:
-        return Route(*route) if route else message.route or Route.topic(message.task)
+    def _publish_again(
+        self,
+        messages: Sequence[TaskMessage],
+        outcomes: Sequence[LeveretError | None],
+        way: Route,
+        timeout: float | None,
+        advice: Callable[[settings.Settings, str, Route], str],
+    ) -> list[LeveretError | None]:
+        """Declare the queue of messages that were not routed this way, if it is known; return how they end then."""
+        try:
+            if self._missing.declare(way):
+                outcomes = self._hand_over(messages, way, timeout).wait()
+        except LeveretError as error:
+            return [
+                NotRouted(f"{outcome}; and its queue cannot be declared: {error}", message.id)
+                for message, outcome in zip(messages, outcomes, strict=True)
+            ]
+        return [
+            NotRouted(f"{outcome}; {advice(self.settings, message.task, way)}", message.id)
+            if isinstance(outcome, NotRouted)
+            else outcome
+            for message, outcome in zip(messages, outcomes, strict=True)
+        ]
 
 
 def _iterate(given: Any, what: str, example: str) -> Iterator[Any]:

@@ -1,11 +1,16 @@
-"""The thread that publishes for others: callers hand batches of messages over, an outbox on its loop sends them."""
+"""The thread that publishes for others: callers hand batches of messages over, an outbox on its loop sends them.
+
+No lock is taken on the way, for a signal handler may submit amid a submit of its own thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from leveret.producers.batch import Batch
@@ -13,22 +18,36 @@ from leveret.topology.errors import PublishError
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import Route
-from leveret.topology.settings import Settings
+from leveret.topology.settings import Settings, mask
+
+_SAY_SECONDS = 1.0
+"""So long a program that ends waits in silence for what it has handed over."""
 
 
 class Sender:
-    """Takes batches from any thread until it is closed; belongs to the process that made it."""
+    """Takes batches from any thread until it is closed; belongs to the process that made it.
+
+    Raises `PublishError` when Python starts no thread for it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
-        self._handed_over: list[Batch] = []
-        self._lock = threading.Lock()
-        self._is_told_to_close = self._is_closed = False
+        self._handed_over: deque[Batch] = deque()
+        self._told_to_close = asyncio.Event()
+        self._is_closed = self._program_ends = False
         self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
-        self._thread.start()
+        try:
+            _refuse_at_the_end()  # where a thread would be frozen before its first line
+            self._thread.start()
+        except (RuntimeError, PublishError) as error:
+            self._loop.close()
+            raise PublishError(
+                f"no Publisher can be made, for it needs a thread: {error}; in a program that ends, make it or submit "
+                "the first message before that"
+            ) from error
 
     @property
     def is_of_this_process(self) -> bool:
@@ -44,52 +63,93 @@ class Sender:
     ) -> Batch:
         """Give messages to the thread, which calls `on_ended` when all their outcomes are known.
 
-        Raises `PublishError` when this is closed, or was made before a fork.
+        Raises `PublishError` when this is closed, was made before a fork, or cannot publish any more or from here.
         """
         if not self.is_of_this_process:
             raise PublishError(
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
                 "was forked from it; make a new Publisher after the fork"
             )
+        _refuse_at_the_end()
+        if on_ended is None and threading.get_ident() == self._thread.ident:
+            raise PublishError(
+                "this Publisher cannot wait for itself: its own thread submits, as a handler of logging does that "
+                "submits what it is told; let that leave out the loggers pika and asyncio"
+            )
         batch = Batch(messages, route, self._settings.message_limit_bytes, timeout_seconds, on_ended)
-        with self._lock:
-            if self._is_closed:
-                raise PublishError("this Publisher is closed; make a new one")
-            self._handed_over.append(batch)
-        # Without the lock, which the thread would wake up only to wait for; and each time, for an interrupt may have
-        # come in between the last time.
-        with contextlib.suppress(RuntimeError):  # closed this moment, and `_finish` has taken it
+        self._handed_over.append(batch)
+        if self._is_closed and self._takes_back(batch):
+            raise PublishError("this Publisher is closed; make a new one")
+        # Each time, for an interrupt may have come in between the last time.
+        with contextlib.suppress(RuntimeError):  # closed this moment, and `_serve` has taken it
             self._loop.call_soon_threadsafe(self._send_all)
         return batch
 
-    def close(self) -> None:
-        """Wait for what was handed over, then close the connection."""
-        if not self.is_of_this_process:
+    def close(self, program_ends: bool = False) -> None:
+        """Wait for what was handed over, then close the connection.
+
+        When the program ends, say on stderr what is waited for, and give up what cannot arrive as things are.
+        """
+        if not self.is_of_this_process or sys.is_finalizing():  # its thread does not run here, or not any more
             return
-        with self._lock:
-            if not self._is_told_to_close:  # a second stop would end the wait for what was handed over
-                self._loop.call_soon_threadsafe(self._loop.stop)  # after what was handed over before
-                self._is_told_to_close = True  # afterwards, for an interrupt may come in between
+        self._program_ends = self._program_ends or program_ends
+        with contextlib.suppress(RuntimeError):  # it is closed already
+            self._loop.call_soon_threadsafe(self._told_to_close.set)  # after what was handed over before
         self._thread.join()
-        with self._lock:
-            self._loop.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._finish())
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
 
-    async def _finish(self) -> None:
-        with self._lock:
-            self._is_closed = True
+    async def _serve(self) -> None:
+        await self._told_to_close.wait()
+        self._is_closed = True
         self._send_all()  # what another thread handed over before that
         if self._outbox is not None:
-            await self._outbox.close(wait=True)
+            await self._close(self._outbox)
+
+    async def _close(self, outbox: Outbox) -> None:
+        closing = self._loop.create_task(outbox.close(wait=True))
+        has_said = False
+        while not (await asyncio.wait([closing], timeout=_SAY_SECONDS))[0]:
+            if not self._program_ends:
+                continue
+            if because := outbox.stuck_because:
+                _say(f"gave up {len(outbox)} message(s) that were not confirmed: {because}")
+                outbox.give_up()
+            elif not has_said:
+                has_said = True
+                where, seconds = mask(self._settings.amqp_url), outbox.longest_seconds
+                _say(f"waiting for the broker at {where} to confirm {len(outbox)} message(s), at most {seconds:.0f} s")
+        await closing
 
     def _send_all(self) -> None:
-        with self._lock:
-            handed, self._handed_over = self._handed_over, []
-        for batch in handed:
+        for _ in range(len(self._handed_over)):
+            try:
+                batch = self._handed_over.popleft()
+            except IndexError:  # its caller has taken it back
+                return
             if self._outbox is None:
                 self._outbox = Outbox(self._settings, "leveret producer")
             batch.send(self._outbox)
+
+    def _takes_back(self, batch: Batch) -> bool:
+        """Whether a batch is still here, and from now on not any more."""
+        try:
+            self._handed_over.remove(batch)
+        except ValueError:
+            return False
+        return True
+
+
+def _refuse_at_the_end() -> None:
+    if sys.is_finalizing():
+        raise PublishError("the interpreter is shutting down, and no thread can publish any more")
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # a program may have none
+        print(f"leveret: {text}", file=sys.stderr, flush=True)

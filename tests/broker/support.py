@@ -312,6 +312,21 @@ def run(module: str, *arguments: str, stdin: str | None = None, **environment: s
     )
 
 
+def run_program(code: str, vhost: Vhost, **environment: str) -> str:
+    """Run a program to its end, see that it has nothing to complain about, and return what it printed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_SECONDS,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
 def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:
     """Submit a task that runs until told; returns the file that says it started and the one that ends it."""
     started, go = folder / "started", folder / "go"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,10 +30,9 @@ from leveret import (
     WorkQueue,
     declare,
 )
-from leveret.topology.settings import CHECKOUT
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
-from tests.broker.support import JOBS, Restart, Vhost, await_value
+from tests.broker.support import JOBS, Restart, Vhost, await_value, run_program
 from tests.faults.proxy import Direction, Proxy
 
 
@@ -267,18 +264,6 @@ def test_a_confirm_that_is_lost_with_its_link(vhost: Vhost) -> None:
                 publisher.submit("jobs.fail")
 
     assert caught.value.task_id == message.id
-
-
-def run_program(code: str, vhost: Vhost) -> str:
-    """Run it to its end, see that it has nothing to complain about, and return what it printed."""
-    environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
-
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout
 
 
 _FORK = """
