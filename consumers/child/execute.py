@@ -59,7 +59,7 @@ class Executor:
             return _outcome(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(str(misfit))))
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
         self._begin(order.number, started, started + task.time_limit, task.name)
-        return self._run(task, args, kwargs, started)
+        return contextvars.copy_context().run(self._run, task, args, kwargs, started)  # what it sets there ends with it
 
     def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Outcome:
         try:
@@ -83,7 +83,8 @@ class Executor:
         if task.soft_time_limit is None:
             return task.function(*args, **kwargs)
         try:
-            signal.signal(signal.SIGALRM, self._on_alarm)  # again: a task may have put its own there
+            signal.signal(signal.SIGALRM, self._on_alarm)  # again: a task may have put its own there, or blocked it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
             self._soft_limit_armed = True
             signal.setitimer(signal.ITIMER_REAL, task.soft_time_limit)
             return task.function(*args, **kwargs)
@@ -102,20 +103,14 @@ class Executor:
             )
 
     def _run_async(self, running: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine in the loop that all attempts share, and cancel what it leaves behind, as `asyncio.run` does.
-
-        What was left would go on in the middle of a later attempt, which it could fail.
-        """
+        """Run a coroutine in the loop that all attempts share, and end what it leaves there."""
         if self._runner.get_loop().is_closed():
             self._runner = _runner()
         loop = self._runner.get_loop()
         try:
             return self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
         finally:
-            if left := asyncio.all_tasks(loop):
-                for one in left:
-                    one.cancel()
-                loop.run_until_complete(asyncio.wait(left))
+            _clear(loop)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._soft_limit_armed:
@@ -126,6 +121,19 @@ class Executor:
 def _runner() -> asyncio.Runner:
     """Make a runner whose loop plain tasks do not find, for they may close the current loop."""
     return asyncio.Runner(loop_factory=asyncio.new_event_loop)
+
+
+def _clear(loop: asyncio.AbstractEventLoop) -> None:
+    """Run what is due, then cancel tasks and timers: all this would go on in a later attempt, which it could fail."""
+    if getattr(loop, "_ready", True):  # a loop that does not say what is due may have something
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    if left := asyncio.all_tasks(loop):
+        for one in left:
+            one.cancel()
+        loop.run_until_complete(asyncio.wait(left))
+    for handle in (*getattr(loop, "_ready", ()), *getattr(loop, "_scheduled", ())):
+        handle.cancel()
 
 
 async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -23,6 +24,7 @@ from leveret.topology.queues import WorkQueue
 
 AT_ONCE_SECONDS = 0.000_001
 FAR_SECONDS = 1000.0
+_LATER_SECONDS = 0.2
 
 
 @pytest.fixture
@@ -243,6 +245,75 @@ def test_what_an_async_task_leaves_behind_is_cancelled(ending: str, mail: WorkQu
     assert failures == [{"return": "", "raise": "ValueError", "stop": "RuntimeError"}[ending], ""]
     assert sorted(seen[:-1]) == (["itself", "left"] if ending == "stop" else ["left"])
     assert seen[-1] == "other"
+
+
+def stop(loop: asyncio.AbstractEventLoop, _seen: list[str]) -> None:
+    loop.stop()
+
+
+def call_soon(loop: asyncio.AbstractEventLoop, seen: list[str]) -> None:
+    seen.append("soon")
+    loop.call_soon(call_soon, loop, seen)
+
+
+def call_later(loop: asyncio.AbstractEventLoop, seen: list[str]) -> None:
+    loop.call_later(_LATER_SECONDS, seen.append, "later")
+
+
+@pytest.mark.parametrize("leave", [stop, call_soon, call_later])
+def test_what_an_async_task_leaves_in_the_loop_ends_with_it(leave: Any, mail: WorkQueue, executor: Executor) -> None:
+    """A stop, a timer, or what calls itself again and again is nothing to later attempts."""
+    seen: list[str] = []
+
+    @task("mail.leave", queue=mail)
+    async def leave_it() -> None:
+        leave(asyncio.get_running_loop(), seen)
+
+    @task("mail.other", queue=mail)
+    async def other() -> None:
+        seen.append("other")
+        await asyncio.sleep(_LATER_SECONDS)  # an earlier timer would run before this one
+        seen.append("ended")
+
+    outcomes = [run(executor, name) for name in ("mail.leave", "mail.other")]
+
+    assert [outcome.failure for outcome in outcomes] == [None, None]
+    assert seen[seen.index("other") :] == ["other", "ended"]
+
+
+def test_what_runs_on_in_the_loop_fails_the_attempt_that_left_it(mail: WorkQueue, executor: Executor) -> None:
+    """And not the one that follows."""
+
+    @task("mail.leave", queue=mail)
+    async def leave() -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, "left")
+
+    @task("mail.other", queue=mail)
+    async def other() -> None:
+        await asyncio.sleep(0)
+
+    assert [failure_type(run(executor, name)) for name in ("mail.leave", "mail.other")] == ["SystemExit", ""]
+
+
+def test_what_a_plain_task_sets_in_its_context_ends_with_it(mail: WorkQueue, executor: Executor) -> None:
+    """Whether the next one is plain or async; what was set before the first is there for each."""
+    variable = ContextVar("variable", default="")
+    variable.set("before")
+    seen: list[str] = []
+
+    @task("mail.set", queue=mail)
+    def set_it() -> None:
+        seen.append(variable.get())
+        variable.set("changed")
+
+    @task("mail.set_async", queue=mail)
+    async def set_async() -> None:
+        set_it()
+
+    for name in ("mail.set", "mail.set_async", "mail.set"):
+        assert run(executor, name).ending is Ending.RETURNED
+
+    assert seen == ["before"] * 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import io
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,13 +15,12 @@ from typing import Any
 
 import pytest
 
-from leveret.consumers.child import serve
-from leveret.consumers.child.board import Board
-from leveret.consumers.child.outcome import Ending, Outcome
-from leveret.consumers.child.protocol import pack_orders, unpack_reports
+from leveret.consumers.child.outcome import Ending
+from leveret.consumers.child.protocol import pack_orders
 from leveret.consumers.tasks.task import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
+from tests.unit.children import fork_child, run_in_child
 
 
 @pytest.fixture
@@ -31,41 +29,6 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
     monkeypatch.setattr(queues, "_known", {})
     monkeypatch.setattr(registry, "_tasks", {})
     return WorkQueue("mail")
-
-
-def fork_child() -> tuple[int, socket.socket, int]:
-    """Start a child; returns its process, the parent's end of its socket, and the pipe for its tokens."""
-    ours, theirs = socket.socketpair()
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            ours.close()
-            serve.serve(theirs, reading, Board(1), 0, 1000)
-            status = 0
-        finally:
-            os._exit(status)
-    theirs.close()
-    os.close(reading)
-    return pid, ours, writing
-
-
-def run_in_child(*names: str) -> list[Outcome]:
-    """Run tasks in one child, and return everything that was reported on its socket until nobody held it any more."""
-    pid, ours, tokens = fork_child()
-    os.write(tokens, b"." * len(names))
-    bodies = (b'{"task": "%s"}' % name.encode() for name in names)
-    ours.sendall(pack_orders([(n, "mail", 1, "id", None, None, body) for n, body in enumerate(bodies, start=1)]))
-    ours.shutdown(socket.SHUT_WR)
-    received = bytearray()
-    while data := ours.recv(65536):
-        received += data
-    ours.close()
-    os.close(tokens)
-
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return [outcome for report in unpack_reports(received) for outcome in report.outcomes]
 
 
 def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +71,22 @@ def test_signals_that_end_a_service_end_what_tasks_start_but_not_the_task(
     outcomes = run_in_child("mail.stay", "mail.program", "mail.fork", "mail.stay")
 
     assert [outcome.failure for outcome in outcomes] == [None] * 4
+
+
+def test_a_soft_time_limit_holds_though_a_task_has_blocked_its_signal(mail: WorkQueue) -> None:
+    """As with another handler: one task takes no other's limit away."""
+
+    @task("mail.block", queue=mail)
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+
+    @task("mail.loop", queue=mail, time_limit=10, soft_time_limit=0.001)
+    def loop() -> None:
+        signal.sigtimedwait([], 5)
+
+    outcomes = run_in_child("mail.block", "mail.loop")
+
+    assert [outcome.failure.type for outcome in outcomes if outcome.failure] == ["SoftTimeLimitExceeded"]
 
 
 @pytest.mark.parametrize("stdout", [None, io.StringIO(), codecs.getwriter("utf-8")(io.BytesIO())])
