@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         TaskModuleError,
         TopologyError,
         TopologyMismatch,
+        Unwritable,
     )
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
@@ -64,6 +65,7 @@ __all__ = [
     "TaskModuleError",
     "TopologyError",
     "TopologyMismatch",
+    "Unwritable",
     "WorkQueue",
     "current_attempt",
     "declare",

@@ -15,7 +15,7 @@ LeveretError
 └── PublishError           the broker did not take a message
     ├── NotRouted              no queue is bound for its routing key
     ├── Nacked                 the broker refused it (a full queue)
-    ├── Unwritable             its headers cannot be written as AMQP
+    ├── Unwritable             its route or headers cannot be written as AMQP
     ├── BrokerBlocked          a memory or disk alarm blocks publishers
     ├── ConfirmTimeout         the broker has not said whether it has the message
     └── PartlySubmitted        some of many failed
@@ -93,7 +93,7 @@ class Nacked(PublishError):
 
 
 class Unwritable(PublishError):
-    """The message's headers or properties cannot be written as AMQP; nothing was sent."""
+    """The message's route, headers or properties cannot be written as AMQP; nothing was sent."""
 
 
 class BrokerBlocked(PublishError):

@@ -101,12 +101,13 @@ class Vhost:
     def declare(self, *queues: WorkQueue) -> None:
         declare(self.settings, queues)
 
-    def connect(self) -> pika.BlockingConnection:
-        return pika.BlockingConnection([pika.URLParameters(url) for url in self.amqp_url.split(";")])
+    def connect(self, url: str = "") -> pika.BlockingConnection:
+        """Connect by the URL of another user, if one is given."""
+        return pika.BlockingConnection([pika.URLParameters(one) for one in (url or self.amqp_url).split(";")])
 
-    def publish(self, route: Route, body: bytes, **properties: Any) -> None:
+    def publish(self, route: Route, body: bytes, url: str = "", **properties: Any) -> None:
         """Publish as a foreign client would: a bare body, confirmed and mandatory."""
-        with self.connect() as connection:
+        with self.connect(url) as connection:
             channel = connection.channel()
             channel.confirm_delivery()
             channel.basic_publish(*route, body, pika.BasicProperties(delivery_mode=2, **properties), mandatory=True)

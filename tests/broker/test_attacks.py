@@ -61,7 +61,7 @@ def test_no_key_leads_a_producer_behind_the_work_queue(vhost: Vhost, key: str) -
         vhost.limited_user(write=r"^tasks\.(direct|topic|fanout)$") as url,
         pytest.raises(Exception, match="unroutable"),
     ):
-        Vhost.publish(_at(vhost, url), Route.direct(key), FAILS)
+        vhost.publish(Route.direct(key), FAILS, url=url)
     assert vhost.counts(jobs) == {}
 
 
@@ -110,9 +110,3 @@ def test_no_flood_of_large_bodies_fills_the_memory(vhost: Vhost, workers: Worker
             assert method
             assert dead == body
             assert "over the limit" in properties.headers["failure-message"]
-
-
-def _at(vhost: Vhost, url: str) -> Vhost:
-    made = Vhost(vhost.broker, vhost.name)
-    made.amqp_url = url
-    return made

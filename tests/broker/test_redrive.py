@@ -223,7 +223,12 @@ def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
     """A redriven message has its id, body, properties and own headers, and nothing of its former life."""
     vhost.declare(jobs)
     task_id = new_id()
-    kept = {"message_id": task_id, "content_type": "application/json", "correlation_id": "c", "priority": 3}
+    kept: dict[str, Any] = {
+        "message_id": task_id,
+        "content_type": "application/json",
+        "correlation_id": "c",
+        "priority": 3,
+    }
     vhost.publish(Route.topic("jobs.fail"), b'{"task": "jobs.fail", "more": 1}', headers=OWN, **kept)
     workers.drain()
 

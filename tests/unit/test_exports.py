@@ -20,7 +20,7 @@ HEAVY = {"Publisher", "declare"}
 """What takes a client of RabbitMQ to load."""
 CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"}
 FOLDERS = ("topology.", "producers.", "consumers.", "data.")
-NOT_EXPORTED = {"NodeError", "UnreadableMessage", "Unwritable"}
+NOT_EXPORTED = {"NodeError", "UnreadableMessage"}
 """Errors that no program of a user's meets: of the command `leveret node`, and within a worker."""
 
 

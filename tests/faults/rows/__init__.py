@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.faults.row import Row
-from tests.faults.rows import cluster, confirms, limits, link, messages, nodes, poison, processes, queues, storm
+from tests.faults.rows import (
+    attacks,
+    cluster,
+    confirms,
+    limits,
+    link,
+    messages,
+    nodes,
+    poison,
+    processes,
+    queues,
+    storm,
+)
 
 ROWS: Sequence[Row] = sorted(
     (
         row
-        for part in (processes, queues, messages, poison, limits, confirms, storm, link, nodes, cluster)
+        for part in (processes, queues, messages, poison, limits, confirms, storm, link, nodes, cluster, attacks)
         for row in part.ROWS
     ),
     key=lambda row: row.number,
