@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-from leveret.topology.errors import PublishError
 from leveret.topology.link import daemon_thread
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import Route
@@ -22,19 +21,13 @@ if TYPE_CHECKING:
 
 _default: Publisher | None = None
 _lock = threading.Lock()
-_maker: int | None = None
-"""The thread that makes the publisher at this moment, and holds the lock."""
 
 
 def default_publisher() -> Publisher:
     """Return this process's own publisher, making it when first used and again after a fork."""
     publisher = _default
     if publisher is None or not publisher.is_of_this_process:
-        if _maker == threading.get_ident():
-            raise PublishError(
-                "what makes this process's publisher cannot submit by it, as a handler of logging tries that submits "
-                "what it is told; let that leave out the loggers pika and asyncio"
-            )
+        daemon_thread.refuse_at_the_end()
         # In a thread, for the lock and the imports are not to be held by one that a signal handler may interrupt.
         publisher = daemon_thread.call(_make)
     return publisher
@@ -49,16 +42,12 @@ async def default_publisher_async() -> Publisher:
 
 
 def _make() -> Publisher:
-    global _default, _maker
+    global _default
     with _lock:
         if _default is None or not _default.is_of_this_process:
-            _maker = threading.get_ident()
-            try:
-                from leveret.producers.publisher import Publisher
+            from leveret.producers.publisher import Publisher
 
-                _default = Publisher()
-            finally:
-                _maker = None
+            _default = Publisher()
         return _default
 
 
@@ -74,8 +63,8 @@ atexit.register(_close_default)
 
 
 def _start_anew_after_fork() -> None:
-    global _default, _lock, _maker
-    _default, _lock, _maker = None, threading.Lock(), None
+    global _default, _lock
+    _default, _lock = None, threading.Lock()
 
 
 os.register_at_fork(after_in_child=_start_anew_after_fork)

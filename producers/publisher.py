@@ -17,7 +17,7 @@ from typing import Any, overload
 from leveret.producers import not_routed
 from leveret.producers.batch import Batch, Batches
 from leveret.producers.calls import check_timeout, make_message, maker
-from leveret.producers.sender import Sender
+from leveret.producers.sender import Sender, without_thread
 from leveret.topology import settings
 from leveret.topology.errors import LeveretError, MessageError, NotRouted, PartlySubmitted
 from leveret.topology.link import daemon_thread, default_broker
@@ -31,11 +31,15 @@ class Publisher:
 
     Safe to share between threads. Belongs to the process that made it: after a fork make a new one. Use it as a
     context manager, or call `close`. `timeout` is how many seconds each publish may wait for the broker's confirm, by
-    default the setting PUBLISH_TIMEOUT_SECONDS. Raises `SettingsError` when the settings are unusable.
+    default the setting PUBLISH_TIMEOUT_SECONDS. Raises `SettingsError` when the settings are unusable, and
+    `PublishError` when Python starts no thread for it.
     """
 
     def __init__(self, configured: settings.Settings | None = None, *, timeout: float | None = None) -> None:
-        self.settings = default_broker.resolve(configured or settings.load())
+        try:
+            self.settings = default_broker.resolve(configured or settings.load())
+        except RuntimeError as error:  # pika looks for the broker with a thread
+            raise without_thread(error) from error
         self._timeout = check_timeout(timeout)
         self._missing = not_routed.MissingQueues(self.settings)
         self._sender = Sender(self.settings)

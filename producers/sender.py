@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from leveret.producers.batch import Batch
 from leveret.topology.errors import PublishError
+from leveret.topology.link import daemon_thread, pika_log
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import Route
@@ -33,21 +34,19 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pid = os.getpid()
+        pika_log.silence()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
         self._handed_over: deque[Batch] = deque()
         self._told_to_close = asyncio.Event()
         self._is_closed = self._program_ends = False
-        self._thread = threading.Thread(target=self._run, name="leveret publisher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{daemon_thread.THREAD_NAMES}publisher", daemon=True)
         try:
-            _refuse_at_the_end()  # where a thread would be frozen before its first line
+            daemon_thread.refuse_at_the_end()  # where a thread would be frozen before its first line
             self._thread.start()
         except (RuntimeError, PublishError) as error:
             self._loop.close()
-            raise PublishError(
-                f"no Publisher can be made, for it needs a thread: {error}; in a program that ends, make it or submit "
-                "the first message before that"
-            ) from error
+            raise without_thread(error) from error
 
     @property
     def is_of_this_process(self) -> bool:
@@ -63,19 +62,14 @@ class Sender:
     ) -> Batch:
         """Give messages to the thread, which calls `on_ended` when all their outcomes are known.
 
-        Raises `PublishError` when this is closed, was made before a fork, or cannot publish any more or from here.
+        Raises `PublishError` when this is closed, was made before a fork, or cannot publish any more.
         """
         if not self.is_of_this_process:
             raise PublishError(
                 f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
                 "was forked from it; make a new Publisher after the fork"
             )
-        _refuse_at_the_end()
-        if on_ended is None and threading.get_ident() == self._thread.ident:
-            raise PublishError(
-                "this Publisher cannot wait for itself: its own thread submits, as a handler of logging does that "
-                "submits what it is told; let that leave out the loggers pika and asyncio"
-            )
+        daemon_thread.refuse_at_the_end()
         batch = Batch(messages, route, self._settings.message_limit_bytes, timeout_seconds, on_ended)
         self._handed_over.append(batch)
         if self._is_closed and self._takes_back(batch):
@@ -145,9 +139,12 @@ class Sender:
         return True
 
 
-def _refuse_at_the_end() -> None:
-    if sys.is_finalizing():
-        raise PublishError("the interpreter is shutting down, and no thread can publish any more")
+def without_thread(error: Exception) -> PublishError:
+    """Say that no publisher can be made, for Python starts no thread."""
+    return PublishError(
+        f"no Publisher can be made, for it needs a thread: {error}; in a program that ends, make it or submit the "
+        "first message before that"
+    )
 
 
 def _say(text: str) -> None:

@@ -11,8 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
+from leveret.topology.errors import PublishError
+
 if TYPE_CHECKING:
     import asyncio
+
+THREAD_NAMES = "leveret "
+"""How the names of leveret's own threads begin."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +34,7 @@ class _Call(Generic[T]):
         try:
             if sys.is_finalizing():  # the thread would be frozen before its first line
                 raise RuntimeError("can't create new thread at interpreter shutdown")
-            threading.Thread(target=self._run, name="leveret call", daemon=True).start()
+            threading.Thread(target=self._run, name=f"{THREAD_NAMES}call", daemon=True).start()
         except RuntimeError:  # Python 3.12 starts no thread any more in a program that ends
             self._run()
 
@@ -39,6 +44,12 @@ class _Call(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self.error = error
         self._on_ended()
+
+
+def refuse_at_the_end() -> None:
+    """Raise `PublishError` when the interpreter is being taken down: no thread runs then but the one that does it."""
+    if sys.is_finalizing():
+        raise PublishError("the interpreter is shutting down, and no thread can publish any more")
 
 
 def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
