@@ -18,8 +18,8 @@ P = ParamSpec("P")
 class Options(Generic[P]):
     """A task together with how its next message travels. Called with the arguments of the task's function.
 
-    A message of an `id` of one's own is the same task however often it is submitted, which is how a web request that
-    is sent twice submits safely twice.
+    Messages of one `id` are one task, and every one of them runs: a web request that is sent twice with an id of its
+    own runs the task twice, unless the task, or where it stores what it does, recognises the id.
     """
 
     task: registry.Defined
@@ -30,12 +30,11 @@ class Options(Generic[P]):
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Submit the task and return its id, once the broker confirmed it. Raises as `Publisher.publish` does."""
-        message = calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)
-        return default.default_publisher().publish(message, timeout=self.timeout)
+        return default.default_publisher().publish(self._message(*args, **kwargs), timeout=self.timeout)
 
     async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Do as `submit` does, awaitable on any loop."""
-        message = calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)
+        message = self._message(*args, **kwargs)
         publisher = await default.default_publisher_async()
         return await publisher.publish_async(message, timeout=self.timeout)
 
@@ -43,4 +42,7 @@ class Options(Generic[P]):
         """Make the message without sending it, for `submit_many` or `publish`. Raises `MessageError`."""
         if self.timeout is not None:
             raise MessageError("a message keeps no timeout; give it to submit_many or publish, which sends the message")
+        return self._message(*args, **kwargs)
+
+    def _message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage:
         return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)

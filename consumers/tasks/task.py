@@ -78,7 +78,8 @@ class Task(Generic[P, R]):
     ) -> Options[P]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
-        `id` makes it the same task however often it is submitted. `queue` puts it into exactly that queue; `exchange`
+        Messages of one `id` are one task, and each of them runs it: the task, or where it stores what it does, has to
+        recognise the id. `queue` puts it into exactly that queue; `exchange`
         is "direct", "topic" or "fanout", with `routing_key` (the task's name by default). `timeout` is how many
         seconds to wait for the broker's confirm. Raises `MessageError` for what contradicts itself or cannot be sent.
         """
