@@ -48,13 +48,9 @@ def resolve(configured: Settings) -> Settings:
 
 def running_here() -> LocalBroker:
     """Return the broker that runs on this machine. Raises `BrokerUnreachable` when there is none."""
-    try:
-        check(STANDARD_URL)
+    problem = problem_on_standard_port()
+    if not problem:
         return LocalBroker(STANDARD_URL, management_url_of(STANDARD_URL))
-    except BrokerUnreachable:
-        problem = "no broker answers on localhost:5672"
-    except AccessRefused:
-        problem = "the broker on localhost:5672 does not let guest in"
     if node := private_node():
         try:
             check(node.amqp_url)
@@ -64,6 +60,17 @@ def running_here() -> LocalBroker:
     else:
         problem = f"{problem}, and no private node runs in {node_folder()}"
     raise BrokerUnreachable(f"{problem}; {CHOICES}")
+
+
+def problem_on_standard_port() -> str:
+    """Return why no RabbitMQ can be used on localhost:5672 as guest; empty when one can."""
+    try:
+        check(STANDARD_URL)
+    except BrokerUnreachable:
+        return "no broker answers on localhost:5672"
+    except AccessRefused:
+        return "the broker on localhost:5672 does not let guest in"
+    return ""
 
 
 def management_url_of(amqp_url: str) -> str:

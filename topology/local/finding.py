@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable
+from leveret.topology.errors import BrokerError, BrokerUnreachable
 from leveret.topology.link.connection import check, first_that_succeeds
-from leveret.topology.link.default_broker import CHOICES, STANDARD_URL, management_url_of
+from leveret.topology.link.default_broker import CHOICES, STANDARD_URL, management_url_of, problem_on_standard_port
 from leveret.topology.local import node
 from leveret.topology.local.provision import Say, install_server, start_docker
 from leveret.topology.settings import Settings, load, mask
@@ -39,13 +39,9 @@ def find(start: bool = False, say: Say = lambda _line: None, configured: Setting
 
 
 def _of_this_machine(start: bool, say: Say) -> Broker:
-    try:
-        check(STANDARD_URL)
+    problem = problem_on_standard_port()
+    if not problem:
         return _standard("RabbitMQ on localhost:5672")
-    except BrokerUnreachable:
-        problem = "no broker answers on localhost:5672"
-    except AccessRefused:
-        problem = "the broker on localhost:5672 does not let guest in"
     if broker := _running_node(start, say):
         return broker
     if start:
