@@ -71,18 +71,28 @@ def route_of(
 
     Raises `MessageError` for what contradicts itself or cannot be sent.
     """
+    check_way(queue, exchange, routing_key)
     if queue is not None:
-        if exchange not in (None, "direct") or routing_key is not None:
-            raise MessageError("queue is a way of the direct exchange, and its routing key; give nothing beside it")
         return Route.direct(check_name(queue, "queue"))
     if exchange is None and routing_key is None:
         return None
-    if exchange is not None and exchange not in _EXCHANGES:
-        raise MessageError(f"there is no exchange {exchange!r} for tasks; there are: {', '.join(_EXCHANGES)}")
-    if exchange == "direct" and routing_key is None:
-        raise MessageError("the direct exchange needs a queue: give queue, or routing_key")
     key = task if routing_key is None else check_name(routing_key, "routing key")
     return Route(_EXCHANGES[exchange or "topic"], key)
+
+
+def check_way(
+    queue: str | None, exchange: str | None, routing_key: str | None, called: Callable[[str], str] = str
+) -> None:
+    """Raise `MessageError` when these contradict each other; `called` tells how each is called where it was given."""
+    if queue is not None:
+        if exchange not in (None, "direct") or routing_key is not None:
+            raise MessageError(
+                f"{called('queue')} is a way of the direct exchange, and its routing key; give nothing beside it"
+            )
+    elif exchange is not None and exchange not in _EXCHANGES:
+        raise MessageError(f"there is no exchange {exchange!r} for tasks; there are: {', '.join(_EXCHANGES)}")
+    elif exchange == "direct" and routing_key is None:
+        raise MessageError(f"the direct exchange needs a queue: give {called('queue')}, or {called('routing_key')}")
 
 
 def reached_queues(route: Route) -> list[WorkQueue]:

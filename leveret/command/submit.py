@@ -17,8 +17,8 @@ import click
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
 from leveret.command.samples import SAMPLES
-from leveret.command.verb import Verb, filled, json_option, note, quiet_option, seconds, tasks_option
-from leveret.producers.calls import make_message, route_of
+from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
+from leveret.producers.calls import check_timeout, check_way, make_message, route_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.errors import LeveretError, MessageError, SettingsError
@@ -32,6 +32,13 @@ _SAMPLE_TASKS = ("words.count", "treasure.search")
 _SHOWN_CHARACTERS = 80
 
 Tell = Callable[[TaskMessage], None]
+
+
+def _seconds(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    try:
+        return check_timeout(value)
+    except MessageError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(
@@ -68,7 +75,7 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 @click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
 @click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
 @click.option(
-    "--timeout", type=float, callback=seconds, metavar="SECONDS", help="How long to wait for the broker's confirm."
+    "--timeout", type=float, callback=_seconds, metavar="SECONDS", help="How long to wait for the broker's confirm."
 )
 @click.option("--samples", is_flag=True, help="Submit the sample job: words.count for every text in DATA_DIR.")
 @json_option
@@ -115,10 +122,10 @@ def verb(
     if samples or (task in _SAMPLE_TASKS and registry.get(task) is None):
         task_modules.load([SAMPLES])
     name = task or _SAMPLE_TASKS[0]
-    if queue and (exchange not in (None, "direct") or routing_key is not None):
-        raise click.UsageError("--queue is a way of the direct exchange, and its routing key; give nothing beside it")
-    if exchange == "direct" and not queue and routing_key is None:
-        raise click.UsageError("--exchange direct needs a queue: --queue NAME")
+    try:
+        check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
+    except MessageError as error:
+        raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
     messages = None
     if task and not file:

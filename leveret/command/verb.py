@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -83,11 +82,4 @@ def filled(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
     """Refuse an option that was given without a value, as a script with an empty variable does."""
     if value == "":
         raise click.BadParameter("it is empty")
-    return value
-
-
-def seconds(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """Refuse what is no time to wait for."""
-    if value is not None and not 0 < value < math.inf:
-        raise click.BadParameter(f"{value} is no number of seconds to wait for")
     return value

@@ -289,11 +289,11 @@ def test_refused_options(vhost: Vhost, submit: Submit, options: list[str], texts
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["words.count", "--exchange", "direct"], "--exchange direct needs a queue"),
+        (["words.count", "--exchange", "direct"], "the direct exchange needs a queue: give --queue"),
         (["words.count", "book=a", "--queue", "words", "--exchange", "topic"], "give nothing beside it"),
         (["words.count", "book=a", "--queue", ""], "it is empty"),
         (["words.count", "book=a", "--no-declare"], "there is no option --no-declare"),
-        (["words.count", "book=a", "--timeout", "0"], "no number of seconds"),
+        (["words.count", "book=a", "--timeout", "0"], "a timeout of 0.0 is not possible"),
         (["words.count", "book"], "'book' is no KEY=VALUE"),
         (["words.count", "book=a", "--file", "-"], "--file brings the arguments"),
         (["--kwargs", BOOK], "name the task"),
