@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import socket
 from collections.abc import Callable
+
+from leveret.consumers.running import untouched
 
 _READ_BYTES = 262_144
 
@@ -20,7 +21,7 @@ class ChildPipe:
     def __init__(self, on_readable: Callable[[], None], on_progress: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_progress = on_progress
-        self._socket, self.child_socket = socket.socketpair()
+        self._socket, self.child_socket = untouched.socket_pair()
         self._socket.setblocking(False)
         self.child_tokens, self._tokens = os.pipe()
         os.set_blocking(self.child_tokens, False)

@@ -16,15 +16,18 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from leveret.consumers.child.serve import die_with_parent
+from leveret.consumers.running import untouched
 from leveret.topology.errors import LeveretError
 
 _RECORD = struct.Struct("!Biq")
 _PR_SET_CHILD_SUBREAPER = 36
+_LEAVING_SECONDS = 2.0
 
 Serve = Callable[[socket.socket, int, int], None]
 
@@ -53,8 +56,8 @@ class Forkserver:
         """Fork the server now; each child will call `serve` with its socket, its pipe of tokens and its slot."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._socket, theirs = socket.socketpair()
-        self.pid = os.fork()
+        self._socket, theirs = untouched.socket_pair()
+        self.pid = untouched.fork()
         if self.pid == 0:
             self._socket.close()
             _Server(theirs, serve).run()
@@ -94,10 +97,16 @@ class Forkserver:
         return events
 
     def stop(self) -> None:
-        """End the forkserver and with it every child, and wait for it."""
+        """End the forkserver and with it every child, and wait for it; kill it where it does not, as when stopped."""
         self._socket.close()
+        deadline = time.monotonic() + _LEAVING_SECONDS
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+            while not untouched.waitpid(self.pid, os.WNOHANG)[0]:
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                    untouched.waitpid(self.pid, 0)
+                    return
+                time.sleep(0.001)
 
 
 class _Server:
@@ -121,14 +130,14 @@ class _Server:
         die_with_parent()
         _adopt_orphans()
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ignored, signal.SIG_IGN)
+            untouched.set_handler(ignored, signal.SIG_IGN)
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         os.set_blocking(reading, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        untouched.set_handler(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         gc.freeze()  # children share these pages as long as the collector leaves them alone
-        poller = select.poll()  # select() knows no descriptors beyond 1023, and task modules may hold many
+        poller = untouched.poll()  # select() knows no descriptors beyond 1023, and task modules may hold many
         poller.register(reading, select.POLLIN)
         while self._parent.fileno() >= 0:
             parent = self._parent.fileno()
@@ -159,7 +168,7 @@ class _Server:
                 _kill(pid)
 
     def _fork(self, index: int, descriptor: int, tokens: int) -> None:
-        pid = os.fork()
+        pid = untouched.fork()
         if pid == 0:
             self._become_child(index, descriptor, tokens)
         os.close(descriptor)
@@ -172,7 +181,9 @@ class _Server:
         status = 1
         try:
             self._parent.close()
-            self._serve(socket.socket(fileno=descriptor), tokens, index)
+            if gevent := sys.modules.get("gevent"):
+                gevent.reinit()  # as its own fork does
+            self._serve(untouched.socket_of(descriptor), tokens, index)
             status = 0
         except BaseException:  # noqa: BLE001 - nobody above would print it
             traceback.print_exc()
@@ -180,7 +191,7 @@ class _Server:
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):  # there is none any more
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            while (ended := untouched.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = ended
                 index = self._children.pop(pid, None)
                 if index is not None:  # else it is an orphan that a task left behind

@@ -12,6 +12,7 @@ from pathlib import Path
 from leveret.consumers import log
 from leveret.consumers.child import serve
 from leveret.consumers.child.board import Board
+from leveret.consumers.running import untouched
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.worker import Worker
@@ -28,16 +29,17 @@ def work(configured: Settings, plan: Plan) -> int:
     """Run a worker to its end; returns its exit status. Raises what starting, or the worker, fails with."""
     _allow_open_files(plan.processes)
     registry.prepare()
-    if plan.may_declare:
-        from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
+    from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
 
-        declare(configured, plan.queues)
     board = Board(plan.processes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
     forkserver = Forkserver(
         lambda parent, tokens, index: serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
     )
     try:
+        untouched.put_back()  # from here on nothing of the task modules runs in this process
+        if plan.may_declare:
+            declare(configured, plan.queues)
         log.event(
             logging.INFO,
             f"worker {host_and_pid()} with {plan.processes} process(es), prefetch {plan.prefetch or 'automatic'}",

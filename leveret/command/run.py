@@ -17,6 +17,7 @@ from leveret.command import task_modules
 from leveret.command.samples import SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
 from leveret.consumers import log
+from leveret.consumers.running import untouched
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.start import work
 from leveret.topology import queues, registry, settings
@@ -138,6 +139,7 @@ def _leave(status: int) -> int:
     threads = [one.name for one in threading.enumerate() if not (one.daemon or one is threading.main_thread())]
     if threads:
         log.event(logging.WARNING, f"ending without waiting for threads of task modules: {', '.join(threads)}")
+    if threads or untouched.was_changed:
         log.flush()
         with contextlib.suppress(OSError):  # whoever read our output has left
             sys.stdout.flush()

@@ -1,0 +1,61 @@
+"""The standard library as it was before task modules were loaded, for the processes that run beside tasks.
+
+A module may change it for its whole process, as `socket.setdefaulttimeout` does, or gevent and eventlet that make it
+cooperative. That is for the tasks to have; who times them and forks their processes must not wait in their ways. What
+is imported here is bound before any task module is loaded.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import signal
+import socket
+import sys
+
+fork, waitpid, poll, set_handler = os.fork, os.waitpid, select.poll, signal.signal
+_Socket = socket.socket
+_PATCHED = (
+    "_thread",
+    "os",
+    "queue",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+)
+"""What gevent and eventlet change."""
+_before = {module: dict(vars(module)) for name in _PATCHED if (module := sys.modules.get(name))}
+_default_timeout = socket.getdefaulttimeout()
+was_changed = False
+"""Whether something was put back. Python's own way to end waits for what is not there any more then."""
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that wait as long as it takes."""
+    one, other = _socket.socketpair()
+    return socket_of(one.detach()), socket_of(other.detach())
+
+
+def socket_of(descriptor: int) -> socket.socket:
+    """Return the socket of this file descriptor, which waits as long as it takes."""
+    made = _Socket(fileno=descriptor)
+    made.settimeout(None)
+    return made
+
+
+def put_back() -> None:
+    """Make the standard library in this process again what it was, once nothing of the task modules runs here."""
+    global was_changed
+    for module, names in _before.items():
+        for name, value in names.items():
+            if vars(module).get(name) is not value:
+                setattr(module, name, value)
+                was_changed = True
+    socket.setdefaulttimeout(_default_timeout)
+    _before.clear()
