@@ -23,10 +23,11 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("", ""),
         ("amqp://host:5672/vhost", "amqp://host:5672/vhost"),
-        ("amqp://user@host/", "amqp://user@host/"),
+        ("amqp://s3cret@host/", "amqp://***@host/"),
+        ("amqp://s3cret:@host/", "amqp://***@host/"),
         ("amqp://user:s3cret@host:5672/", "amqp://user:***@host:5672/"),
-        ("amqp://:s3cret@host/", "amqp://:***@host/"),
-        ("amqp://user:@host/", "amqp://user:***@host/"),
+        ("amqp://:s3cret@host/", "amqp://***@host/"),
+        ("amqp://user:s3@cret#s3cret", "amqp://***"),
         ("amqp://user:s3c@s3cret@host/", "amqp://user:***@host/"),
         ("amqp://user:s3c/s3cret#@host/", "amqp://user:***@host/"),
         ("amqps://a:s3cret@one/;amqp://b:s3cret@two/x", "amqps://a:***@one/;amqp://b:***@two/x"),
@@ -51,9 +52,9 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("amqp://[user:s3cret]:5672/", "amqp://[user:***"),
         ("amqp://user:[s3cret]:5672/", "amqp://user:***"),
         ("amqp://user:s3%40cret%3B@host/", "amqp://user:***@host/"),
-        ("amqp://user@host/?ssl_options={'password':'s3cret'}", "amqp://user@host/?***"),
+        ("amqp://user@host/?ssl_options={'password':'s3cret'}", "amqp://***@host/?***"),
         ("amqp://user:s3?cret@host/", "amqp://***"),
-        ("amqp://user@host/?heartbeat=5", "amqp://user@host/?***"),
+        ("amqp://user:s3cret@host/?heartbeat=5", "amqp://user:***@host/?***"),
     ],
 )
 def test_mask_hides_the_password_and_nothing_else(url: str, expected: str) -> None:
@@ -64,10 +65,10 @@ def test_mask_hides_the_password_and_nothing_else(url: str, expected: str) -> No
 
 def test_repr_never_shows_a_password() -> None:
     """Settings can be logged as they are."""
-    shown = repr(Settings(f"amqp://a:{SECRET}@one/;amqps://b:{SECRET}@two/", f"http://c:{SECRET}@ui/"))
+    shown = repr(Settings(f"amqp://a:{SECRET}@one/;amqp://b:{SECRET}@two/", f"http://c:{SECRET}@ui/"))
 
     assert SECRET not in shown
-    assert shown.startswith("Settings(amqp_url='amqp://a:***@one/;amqps://b:***@two/', management_url='http://c:***@")
+    assert shown.startswith("Settings(amqp_url='amqp://a:***@one/;amqp://b:***@two/', management_url='http://c:***@")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,21 @@ def test_repr_never_shows_a_password() -> None:
         {"AMQP_URL": f"amqps://host/?ssl_options={{'password':'{SECRET}'}}"},
         {"AMQP_URL": f"amqp://user:{SECRET}"},
         {"AMQP_URL": f"amqp://user:x#{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://{SECRET}:@host/"},
+        {"AMQP_URL": f"amqp://:{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://user:p@{SECRET}#x"},
+        {"AMQP_URL": f"amqp://user:p@{SECRET}/w#r%d@host/"},
+        {"AMQP_URL": f"amqp://user:p@ss/{SECRET}:rd%#?&@host/"},
+        {"AMQP_URL": f"amqp://user:12/{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://user:[{SECRET}@host/"},
+        {"AMQP_URL": f"amqp://user:{SECRET}\n@host/"},
+        {"AMQP_URL": f"amqps://a:{SECRET}@one/;amqp://b:{SECRET}@two/"},
         {"MANAGEMENT_URL": f"user:{SECRET}@host:15672"},
         {"MANAGEMENT_URL": f"http://user:{SECRET}/x@host:15672"},
         {"MANAGEMENT_URL": f"http://user:{SECRET}"},
+        {"MANAGEMENT_URL": f"http://{SECRET}@host:15672"},
+        {"MANAGEMENT_URL": f"http://user:x#{SECRET}@host:15672"},
         {"MANAGEMENT_URL": f"amqp://user:{SECRET}@host:15672"},
         {"HEARTBEAT_SECONDS": f"amqp://user:{SECRET}@host/"},
     ],

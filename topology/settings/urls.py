@@ -11,6 +11,8 @@ _LONGEST_VHOST_BYTES = 255
 NEXT_URL = re.compile(r";(?=(?:amqp|http)s?://)", re.IGNORECASE)
 """What separates URLs. Any other `;` stands in a password, and has to be written as %3B."""
 _IPV6_ADDRESS = re.compile(r"\[[\da-f:.]+(%\w+)?\]", re.IGNORECASE)
+_TO_ENCODE = re.compile(r"[\0- \x7f/?#\[\]]|%(?![\da-f]{2})", re.IGNORECASE)
+"""What stands for itself in no user, no password and no virtual host. An @ does, before the last one."""
 
 
 def check_amqp_url(url: str) -> None:
@@ -21,6 +23,7 @@ def check_amqp_url(url: str) -> None:
             f"AMQP_URL {mask(url)!r} has a ; after which no URL begins; write one in a password as %3B, and leave none "
             "at the end"
         )
+    check_encoded("AMQP_URL", url)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -44,6 +47,19 @@ def check_amqp_url(url: str) -> None:
         )
 
 
+def check_encoded(name: str, url: str) -> None:
+    """Raise `SettingsError` for a character that would end a password early, and make another host of its rest."""
+    credentials, _, place = url.partition("://")[2].rpartition("@")
+    wrong = {*_TO_ENCODE.findall(credentials), *_TO_ENCODE.findall(_IPV6_ADDRESS.sub("", place))}
+    wrong -= set("/?[]") - set(credentials)  # behind the host they have a meaning
+    if wrong:
+        pairs = ", ".join(f"{one!r} as %{ord(one):02X}" for one in sorted(wrong))
+        raise SettingsError(
+            f"{name} {mask(url)!r} has characters that cannot stand for themselves in a user, a password or a virtual "
+            f"host: write {pairs}, and each @ but the one before the host as %40"
+        )
+
+
 def vhost_of(url: str) -> str:
     """Return the virtual host a broker URL names: `/` when it names none."""
     return unquote(urlsplit(url).path[1:]) or "/"
@@ -60,9 +76,13 @@ def _mask_one(url: str) -> str:
     if "@" in query:  # the ? may stand in the password
         return f"{scheme}{separator}***"
     credentials, at, place = rest.rpartition("@")
-    user, colon, _password = credentials.partition(":")
+    user, colon, password = credentials.partition(":")
     place, semicolon, _ = place.partition(";")  # no URL begins there, so it may stand in a password
-    if at and not separator:  # what looks like the user may be the rest of a password
+    if "#" in place:  # it ends no URL, so it stands in a password, and so may what is before it
+        return f"{scheme}{separator}***"
+    if at and not (
+        separator and user and password
+    ):  # what looks like the user may be the rest of a password, or all of it
         user, colon = "***", ""
     if not at:  # what stands for the port may be a password that was cut off
         address = _IPV6_ADDRESS.match(place)
@@ -72,13 +92,21 @@ def _mask_one(url: str) -> str:
     return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}{semicolon and ';***'}{question and '?***'}"
 
 
-def is_http_url(url: str) -> bool:
-    """Whether this is a URL of a web server."""
+def check_management_url(url: str) -> None:
+    """Raise `SettingsError` unless this is a URL of a web server, with user and password or neither."""
+    check_encoded("MANAGEMENT_URL", url)
     try:
         place = urlsplit(url)
-        return place.scheme in ("http", "https") and _can_be_host(place.hostname) and place.port != 0
+        is_one = place.scheme in ("http", "https") and _can_be_host(place.hostname) and place.port != 0
     except ValueError:
-        return False
+        is_one = False
+    if not is_one:
+        raise SettingsError(f"MANAGEMENT_URL {mask(url)!r} is no URL; write it as http://host:15672/")
+    if "@" in place.netloc and not (place.username and place.password):
+        raise SettingsError(
+            f"MANAGEMENT_URL {mask(url)!r} has a user or a password alone before the @; write both, or neither for "
+            "those of AMQP_URL"
+        )
 
 
 def _can_be_host(name: str | None) -> bool:

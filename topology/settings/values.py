@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leveret.topology.errors import SettingsError
 from leveret.topology.settings.tls import TlsFiles
-from leveret.topology.settings.urls import NEXT_URL, check_amqp_url, is_http_url, mask
+from leveret.topology.settings.urls import NEXT_URL, check_amqp_url, check_management_url, mask
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -50,10 +50,13 @@ class Settings:
     def __post_init__(self) -> None:
         for url in NEXT_URL.split(self.amqp_url) if self.amqp_url else ():
             check_amqp_url(url)
-        if self.management_url and not is_http_url(self.management_url):
+        if len({url.lower().startswith("amqps:") for url in self.amqp_urls}) > 1:
             raise SettingsError(
-                f"MANAGEMENT_URL {mask(self.management_url)!r} is no URL; write it as http://host:15672/"
+                f"AMQP_URL {mask(self.amqp_url)!r} mixes amqps:// with amqp://, which sends the password in the clear; "
+                "write amqps:// for all of them"
             )
+        if self.management_url:
+            check_management_url(self.management_url)
         for name, low, high in (
             ("message_limit_bytes", 1, 128 * 1024 * 1024),
             ("publish_timeout_seconds", 0.001, 86_400),
