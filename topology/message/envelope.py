@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 from leveret.topology.errors import MessageError, MessageTooLarge, UnreadableMessage
-from leveret.topology.message.bounds import LONGEST_NUMBER_DIGITS, MOST_LEVELS, excess
+from leveret.topology.message.bounds import excess
+from leveret.topology.message.foreign import FIELDS, check_not_celery, check_unknown
 from leveret.topology.message.ids import new_id
 from leveret.topology.message.plain import check_keys, plain
 from leveret.topology.message.properties import CONTENT_ENCODING, CONTENT_TYPE, check_id
@@ -67,15 +69,9 @@ class TaskMessage:
         except (TypeError, ValueError, RecursionError) as error:  # ValueError: NaN, cycles, lone surrogates
             where = _unwritable(args, kwargs or {})
             raise MessageError(f"{where} of task {task!r} cannot be written as JSON: {error}") from error
-        if _may_exceed(body) and (too_much := excess(body)):
+        if too_much := excess(body):
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {too_much}")
         return cls(task, body, new_id() if id is None else check_id(id), route)
-
-
-def _may_exceed(body: bytes) -> bool:
-    """Whether a closer look is worth it: most bodies are too short and too flat to break any bound."""
-    size = len(body)
-    return size > LONGEST_NUMBER_DIGITS or (size > MOST_LEVELS and body.count(b"[") + body.count(b"{") > MOST_LEVELS)
 
 
 def _unwritable(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -110,21 +106,34 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
     check_size(body, limit_bytes, "the message body")
     if content_type not in _PLAIN_TYPES or content_encoding not in _PLAIN_ENCODINGS:
         _check_content(content_type, content_encoding)
-    if _may_exceed(body) and (too_much := excess(body)):
+    if too_much := excess(body):
         raise UnreadableMessage(f"{too_much}; it begins {_begin(body)}")
     try:
         document = read_json(body.decode("utf-8"))
         if b"\\u" in body:
             _encode(document).encode()  # an escaped half of a character is no text, and fits into nothing that is
     except UnicodeDecodeError as error:
+        _check_encoding(body)
         raise UnreadableMessage(f"the body is not UTF-8: {error}; it begins {_begin(body)}") from error
     except UnicodeEncodeError as error:
         raise UnreadableMessage(f"the JSON has text with half a character: {error}") from error
     except RecursionError as error:
         raise UnreadableMessage(f"the JSON is nested too deeply; it begins {_begin(body)}") from error
     except ValueError as error:
+        if body.startswith(BOM_UTF8) and not body.startswith(
+            BOM_UTF8 * 2
+        ):  # as some languages write it before any text
+            return decode(body[len(BOM_UTF8) :], content_type, content_encoding, limit_bytes)
+        _check_encoding(body)
         raise UnreadableMessage(f"the body is not JSON: {error}; it begins {_begin(body)}") from error
     return _read_document(document)
+
+
+def _check_encoding(body: bytes) -> None:
+    """Raise `UnreadableMessage` for a text in UTF-16 or UTF-32, by its first bytes."""
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8") and any(body[:4]):
+        raise UnreadableMessage(f"the body is {encoding.upper()[:6]}; send it as UTF-8")
 
 
 def _check_content(content_type: str | None, content_encoding: str | None) -> None:
@@ -142,7 +151,10 @@ def _check_content(content_type: str | None, content_encoding: str | None) -> No
 
 def _read_document(document: object) -> Call:
     if not isinstance(document, dict):
+        check_not_celery(document)
         raise UnreadableMessage(f"the body is a JSON {_json_type(document)}, not an object with a field 'task'")
+    if not FIELDS.issuperset(document):
+        check_unknown(document)
     version = document.get("version", VERSION)
     if version != VERSION or isinstance(version, bool):
         raise UnreadableMessage(f"envelope version {_show(version)} is unknown here; this worker reads {VERSION}")
@@ -152,9 +164,13 @@ def _read_document(document: object) -> Call:
     if len(task) > LONGEST_NAME_BYTES:
         raise UnreadableMessage(f"the name in field 'task' has {len(task)} characters, over {LONGEST_NAME_BYTES}")
     if not isinstance(args, list):
-        raise UnreadableMessage(f"'args' is a JSON {_json_type(args)}, not an array")
+        if args is not None:
+            raise UnreadableMessage(f"'args' is a JSON {_json_type(args)}, not an array")
+        args = []
     if not isinstance(kwargs, dict):
-        raise UnreadableMessage(f"'kwargs' is a JSON {_json_type(kwargs)}, not an object")
+        if kwargs is not None and kwargs != []:  # PHP writes an empty object so
+            raise UnreadableMessage(f"'kwargs' is a JSON {_json_type(kwargs)}, not an object")
+        kwargs = {}
     return Call(task, args, kwargs)
 
 
