@@ -18,10 +18,13 @@ from leveret.topology import settings
 @task("treasure.search", queue=samples.treasure, time_limit=60)
 def search(hunt: str, file: str) -> None:
     """Look for the treasure in one file of a hunt, unless it has been found already."""
+    output_dir = settings.current().output_dir
     try:
-        folder = samples.hunt_folder(settings.current().output_dir, hunt)
+        folder = samples.hunt_folder(output_dir, hunt)
     except ValueError as error:
         raise Reject(str(error)) from error
+    if folder.resolve() != output_dir.resolve() / folder.relative_to(output_dir):
+        raise Reject(f"hunt {hunt!r} is not searched: {folder} leads elsewhere by a link; remove that")
     found = folder / samples.FOUND_FILE
     if found.exists():
         return
@@ -29,7 +32,7 @@ def search(hunt: str, file: str) -> None:
     if path is None:
         raise Reject(f"{file!r} is no file of hunt {hunt!r}; name one without a folder")
     if samples.TREASURE in path.read_text(encoding="utf-8"):
-        save(found, json.dumps({"file": file}))
+        save(output_dir, found.relative_to(output_dir), json.dumps({"file": file}))
 
 
 def _file_of(folder: Path, file: str) -> Path | None:

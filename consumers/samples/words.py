@@ -37,7 +37,7 @@ def count(book: str, top: int = 20, tokenizer: str = "words") -> None:
         raise Reject(str(error)) from error
     document = {"book": book, "stop_words": used.source, "words": dict(counts.most_common(_checked(top)))}
     name = f"{Path(book).name}_{_file_name(_task_id())}.json"
-    save(configured.output_dir / name, json.dumps(document, ensure_ascii=False, indent=1))
+    save(configured.output_dir, name, json.dumps(document, ensure_ascii=False, indent=1))
 
 
 def _task_id() -> str:

@@ -80,6 +80,18 @@ def test_a_link_out_of_the_hunt_is_rejected(folder: Path, tmp_path: Path) -> Non
     assert not (folder / FOUND_FILE).exists()
 
 
+@pytest.mark.parametrize("linked", ["treasure", f"treasure/{HUNT}"])
+def test_a_hunt_that_is_a_link_is_rejected(linked: str, folder: Path, tmp_path: Path) -> None:
+    """Nothing is read or written where it leads."""
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / linked).rename(elsewhere)
+    (tmp_path / linked).symlink_to(elsewhere)
+
+    with pytest.raises(Reject, match="leads elsewhere by a link"):
+        search(HUNT, "gold.txt")
+    assert list(elsewhere.rglob(FOUND_FILE)) == []
+
+
 @pytest.mark.parametrize("hunt", ["", "..", "../x", "a/b", "a.b", "é", "x" * 65, "a\n", None, 5])
 def test_a_hunt_that_could_lead_elsewhere_is_rejected(hunt: Any, tmp_path: Path) -> None:
     """The name of a hunt is letters, digits and dashes; producer and task refuse the same ones."""
