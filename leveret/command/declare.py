@@ -13,7 +13,6 @@ from leveret.command.verb import Verb, json_option, note, quiet_option, tasks_op
 from leveret.topology import queues, settings
 from leveret.topology.apply.declare import declare
 from leveret.topology.apply.table import rows, show
-from leveret.topology.errors import SettingsError
 from leveret.topology.link import default_broker
 
 
@@ -40,8 +39,7 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
     task_modules.load(names or (SAMPLE_QUEUES,))
     if not names:
         note("no task module is named, so these are the sample queues; name yours: leveret declare -a my_app", quiet)
-    if not queues.known():
-        raise SettingsError(f"{', '.join(names)} defines no work queue; make one: mail = WorkQueue('mail')")
+    task_modules.check_has_queue(names, queues.known())
     if not dry_run:
         configured = default_broker.resolve(configured)
         declare(configured, queues.known())

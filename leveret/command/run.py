@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from leveret.command import task_modules
-from leveret.command.samples import SAMPLES
+from leveret.command.samples import QUEUE_NAMES, SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
 from leveret.consumers import log
 from leveret.consumers.running import untouched
@@ -28,7 +28,6 @@ from leveret.topology.queues import WorkQueue
 
 _MOST_PROCESSES = 1024
 _MOST_PREFETCH = 65_535
-_SAMPLE_QUEUES = ("words", "treasure")
 
 
 def _cores() -> int:
@@ -110,18 +109,17 @@ def verb(
 def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]:
     """Load the task modules, or the samples if it is their queues that are asked for; returns the queues."""
     task_modules.load(modules)
-    asks_for_samples = bool(names) and set(names) <= set(_SAMPLE_QUEUES)
+    asks_for_samples = bool(names) and set(names) <= set(QUEUE_NAMES)
     if asks_for_samples and not any(registry.of_queue(queue) for queue in queues.known() if queue.name in names):
         task_modules.load([SAMPLES])
         importlib.import_module(f"{SAMPLES}.counting")  # nltk, once for all children
     elif not (modules or asks_for_samples):
         raise SettingsError(
             "no task module is named: leveret run -a my_app, LEVERET_TASKS=my_app, or tasks = ['my_app'] in "
-            f"leveret.toml; the samples are in leveret run {' '.join(_SAMPLE_QUEUES)}"
+            f"leveret.toml; the samples are in leveret run {' '.join(QUEUE_NAMES)}"
         )
     found = tuple(queues.find(name) for name in dict.fromkeys(names)) if names else queues.known()
-    if not found:
-        raise SettingsError(f"{', '.join(modules)} defines no work queue; make one: mail = WorkQueue('mail')")
+    task_modules.check_has_queue(modules, found)
     return found
 
 

@@ -7,16 +7,17 @@ published 1000 at a time, as `publish_many` takes them, so those of a slow pipe 
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import click
 
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
-from leveret.command.samples import SAMPLES
+from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
 from leveret.producers.calls import check_timeout, check_way, make_message, route_of
 from leveret.producers.publisher import Publisher
@@ -28,7 +29,6 @@ from leveret.topology.message import TaskMessage, read_json
 from leveret.topology.names import Route
 
 _MOST_REPORTED_LINES = 20
-_SAMPLE_TASKS = ("words.count", "treasure.search")
 _SHOWN_CHARACTERS = 80
 
 Tell = Callable[[TaskMessage], None]
@@ -119,9 +119,9 @@ def verb(
     if not (task or samples):
         known = f"{', '.join(modules)} has: {', '.join(registry.names()) or 'none'}"
         raise click.UsageError(f"name a task; {known if modules else 'the sample job is leveret submit --samples'}")
-    if samples or (task in _SAMPLE_TASKS and registry.get(task) is None):
+    if samples or (task in TASK_NAMES and registry.get(task) is None):
         task_modules.load([SAMPLES])
-    name = task or _SAMPLE_TASKS[0]
+    name = task or TASK_NAMES[0]
     try:
         check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
     except MessageError as error:
@@ -226,13 +226,20 @@ def _open(file: str) -> TextIO:
     if file == "-":
         if sys.stdin is None:
             raise SettingsError("--file - cannot be read: standard input is closed; pipe the lines to it")
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        return sys.stdin
+        return _text_of(sys.stdin.buffer, file) if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin
     try:
-        return Path(file).open(encoding="utf-8", errors="surrogateescape")
+        return _text_of(Path(file).open("rb"), file)
     except OSError as error:
         raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
+
+
+def _text_of(source: BinaryIO, file: str) -> TextIO:
+    """Return its text, without a byte order mark. Raises `SettingsError` if its first bytes are no UTF-8."""
+    encoding = json.detect_encoding(source.peek(4)[:4]) if isinstance(source, io.BufferedReader) else "utf-8"
+    if not encoding.startswith("utf-8"):
+        source.close()
+        raise SettingsError(f"--file {file} is {encoding.upper()[:6]}; convert it to UTF-8, for example with iconv")
+    return io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _count_lines(file: str) -> int | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import leveret
-from leveret.topology.errors import LeveretError, TaskModuleError
+from leveret.topology.errors import LeveretError, SettingsError, TaskModuleError
+from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings
 
 _MOST_FRAMES = 5
@@ -41,6 +42,12 @@ def load(names: Iterable[str]) -> None:
             raise TaskModuleError(f"--tasks {name}: {_said(error)}{_own_lines(error)}") from error
         except BaseException as error:  # whatever user code may raise
             raise TaskModuleError(f"--tasks {name} cannot be imported: {_explain(name, error)}") from error
+
+
+def check_has_queue(names: Iterable[str], found: Sequence[WorkQueue]) -> None:
+    """Raise `SettingsError` if these modules brought no queue."""
+    if not found:
+        raise SettingsError(f"{', '.join(names)} defines no work queue; make one: mail = WorkQueue('mail')")
 
 
 def _check(name: str) -> None:

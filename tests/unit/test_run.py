@@ -11,6 +11,9 @@ from typing import NoReturn
 import pytest
 
 from leveret.command import run
+from leveret.command.samples import QUEUE_NAMES, TASK_NAMES
+from leveret.consumers.samples.treasure import search
+from leveret.consumers.samples.words import count
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.start import _allow_open_files
 from leveret.producers.examples import samples
@@ -186,3 +189,10 @@ def test_the_former_name_is_not_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--until-empty" in shown
     assert "--drain" not in shown
     assert "  leveret run -a my_app\n" in shown
+
+
+def test_the_samples_are_called_by_their_names() -> None:
+    """The command knows the queues and tasks of the samples without loading them."""
+
+    assert (samples.words.name, samples.treasure.name) == QUEUE_NAMES
+    assert (count.name, search.name) == TASK_NAMES

@@ -102,6 +102,11 @@ def test_the_file_can_be_named(tmp_path: Path) -> None:
         (b"heartbeat_seconds = true", "a bool does not fit"),
         (b"heartbeat_seconds = 1.5", "heartbeat_seconds is an int; a float does not fit"),
         (b"data_dir = ['a']", "a list does not fit"),
+        ("heartbeat_seconds = 7".encode("utf-16"), "^settings file other.toml is UTF-16; save it as UTF-8$"),
+        ("heartbeat_seconds = 7".encode("utf-16-le"), "^settings file other.toml is UTF-16; save it as UTF-8$"),
+        ("heartbeat_seconds = 7".encode("utf-32"), "^settings file other.toml is UTF-32; save it as UTF-8$"),
+        (b'data_dir = "a\\u0000b"', "line 1: data_dir holds a character 0, which no name and no path has"),
+        (b'heartbeat_seconds = "' + b"9" * 5000 + b'"', "heartbeat_seconds is '9{99}…, not an int$"),
         (b"data_dir = 5", "data_dir is '5', not a Path"),
         (b"amqp_url = { host = 'a' }", "a dict does not fit"),
     ],
@@ -132,6 +137,13 @@ def test_a_bad_key_is_found_in_its_line(content: str, line: int, tmp_path: Path)
 
     with pytest.raises(SettingsError, match=f"^settings file leveret.toml, line {line}: there is no setting 'wrong'; "):
         load({})
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    """As some editors write it."""
+    (tmp_path / "leveret.toml").write_text("heartbeat_seconds = 7\n", encoding="utf-8-sig")
+
+    assert load({}).heartbeat_seconds == 7
 
 
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:

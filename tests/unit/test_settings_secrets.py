@@ -104,6 +104,7 @@ def test_repr_never_shows_a_password() -> None:
         {"MANAGEMENT_URL": f"http://{SECRET}@host:15672"},
         {"MANAGEMENT_URL": f"http://user:x#{SECRET}@host:15672"},
         {"MANAGEMENT_URL": f"amqp://user:{SECRET}@host:15672"},
+        {"LEVERET_TASKS": f"amqp://user:{SECRET}@host/"},
         {"HEARTBEAT_SECONDS": f"amqp://user:{SECRET}@host/"},
     ],
     ids=lambda environment: "=".join(*environment.items()),
@@ -112,6 +113,18 @@ def test_no_error_shows_a_password(environment: dict[str, str]) -> None:
     """A mistyped URL is refused without telling the password to whoever reads the log."""
     with pytest.raises(SettingsError) as caught:
         load(environment)
+
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", [f'"amqp://a:{SECRET}@b" = 1', f'tasks = [5, "amqp://a:{SECRET}@b"]', f'tasks = ["amqp://a:{SECRET}@b"]']
+)
+def test_a_url_in_another_place_of_the_file_shows_no_password(line: str, tmp_path: Path) -> None:
+    """Where it does not belong it is no less secret."""
+    (tmp_path / "leveret.toml").write_text(line)
+    with pytest.raises(SettingsError) as caught:
+        load({})
 
     assert SECRET not in str(caught.value)
 

@@ -102,6 +102,34 @@ def test_what_was_read_before_an_error_is_submitted(
     ]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As some programs write it before any text."""
+    Path("jobs.jsonl").write_text('{"n": 1}\n{"n": 2}\n', encoding="utf-8-sig")
+
+    assert leveret("submit", "a.b", "--file", "jobs.jsonl") == 0
+    assert [kwargs for _, _, kwargs in sent()] == [{"n": 1}, {"n": 2}]
+    assert capsys.readouterr().err == "2 tasks submitted, 0 lines of jobs.jsonl failed\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("is_piped", [False, True])
+def test_a_file_in_another_encoding_is_one_error(
+    encoding: str, is_piped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not one for each of its lines."""
+    Path("jobs.jsonl").write_text('{"n": 1}\n' * 50, encoding=encoding)
+    with Path("jobs.jsonl").open(encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        file = "-" if is_piped else "jobs.jsonl"
+
+        assert leveret("submit", "a.b", "--file", file) == 1
+    name = encoding[:6].upper()
+    assert capsys.readouterr().err == (
+        f"leveret submit: --file {file} is {name}; convert it to UTF-8, for example with iconv\n"
+    )
+    assert sent() == []
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -138,6 +166,9 @@ def test_any_file_is_submitted_or_reported(content: bytes, capsys: pytest.Captur
     said = capsys.readouterr()
 
     assert said.out.split() == [message.id for message, _ in SENT]
+    if "--file jobs.jsonl is UTF-" in said.err:
+        assert (status, SENT) == (1, [])
+        return
     assert f"{len(SENT)} tasks submitted, " in said.err
     assert (status == 0) == (", 0 lines of jobs.jsonl failed" in said.err)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leveret.topology.errors import SettingsError
+from leveret.topology.settings.open_files import warn_if_changeable, warn_if_readable
 from leveret.topology.settings.urls import mask
 from leveret.topology.settings.values import Settings
 
 _MOST_BITS = 64
+_MOST_SHOWN = 100
 _VARIABLES = {"tasks": "LEVERET_TASKS"}
 """Those that are not the field's name in capitals, which would be anybody's."""
 
@@ -42,11 +45,13 @@ def load(environment: Mapping[str, str] | None = None, **overrides: object) -> S
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-            raise SettingsError(f"{source}: there is no setting {name!r}; {hint}")
+            raise SettingsError(f"{source}: there is no setting {mask(name)!r}; {hint}")
         values[name] = _convert(name, value, known[name], source)
     made = Settings(**{**values, **overrides})  # type: ignore[arg-type]
     if any(made.tls_files):
         made.tls_files.context()  # now, for a worker shall not find out when it connects again
+        if key_file := made.tls_key_file or made.tls_cert_file:
+            warn_if_readable("TLS_KEY_FILE" if made.tls_key_file else "TLS_CERT_FILE", key_file)
     return made
 
 
@@ -60,7 +65,7 @@ def _from_file(environment: Mapping[str, str]) -> Iterator[_Given]:
     named = environment.get("LEVERET_CONFIG")
     path = Path(named or "leveret.toml")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path)
     except FileNotFoundError as error:
         if named:
             raise SettingsError(f"settings file {path}, named by LEVERET_CONFIG, does not exist") from error
@@ -75,6 +80,16 @@ def _from_file(environment: Mapping[str, str]) -> Iterator[_Given]:
         raise SettingsError(f"settings file {path} cannot be read: {error}") from error
     for name, value in document.items():
         yield _Given(name, value, f"settings file {path}{_line_of(name, text)}")
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        warn_if_changeable(str(path), file.fileno())
+        content = file.read()
+    encoding = json.detect_encoding(content[:4])  # by a byte order mark, or by the zeros of ASCII's characters
+    if not encoding.startswith("utf-8"):
+        raise SettingsError(f"settings file {path} is {encoding.upper()[:6]}; save it as UTF-8")
+    return content.decode("utf-8-sig")
 
 
 def _line_of(name: str, text: str) -> str:
@@ -96,6 +111,8 @@ def _convert(name: str, value: object, default: Any, source: str) -> object:
         return _convert_names(name, value, source)
     wanted: type = Path if isinstance(default, Path) else type(default)
     article = "an" if wanted is int else "a"
+    if isinstance(value, str) and "\0" in value:
+        raise SettingsError(f"{source}: {name} holds a character 0, which no name and no path has")
     try:
         if isinstance(value, (dict, list, bool)) or (wanted is int and isinstance(value, float)):
             given = type(value).__name__
@@ -104,12 +121,23 @@ def _convert(name: str, value: object, default: Any, source: str) -> object:
             raise SettingsError(f"{source}: {name} is a number of {value.bit_length():,} bits; none is that large")
         return wanted(value)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{source}: {name} is {mask(str(value))!r}, not {article} {wanted.__name__}") from error
+        raise SettingsError(f"{source}: {name} is {_shown(value)}, not {article} {wanted.__name__}") from error
 
 
 def _convert_names(name: str, value: object, source: str) -> tuple[str, ...]:
     """Take a list of names, or one text with commas between them."""
     given = value.split(",") if isinstance(value, str) else value
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise SettingsError(f'{source}: {name} is a list of names, as in {name} = ["my_app"]; {value!r} does not fit')
+        raise SettingsError(
+            f'{source}: {name} is a list of names, as in {name} = ["my_app"]; {_shown(value)} does not fit'
+        )
+    for one in given:
+        if "://" in one:
+            raise SettingsError(f"{source}: {name} takes names of modules, and {_shown(one)} is a URL")
     return tuple(one.strip() for one in given if one.strip())
+
+
+def _shown(value: object) -> str:
+    """Return a value as an error shows it: short, and without a password, should it be the URL of another setting."""
+    text = repr(mask(value if isinstance(value, str) else str(value)))
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
