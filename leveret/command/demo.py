@@ -138,7 +138,7 @@ def _about_management(configured: Settings) -> str:
         return "(does not answer: rabbitmq-plugins enable rabbitmq_management, or set MANAGEMENT_URL)"
     except BrokerError:
         return "(does not let the user of AMQP_URL look: rabbitmqctl set_user_tags USER monitoring)"
-    return "(user and password of AMQP_URL; guest and guest by default)"
+    return "(user and password of AMQP_URL; of a private node, as leveret node status says; else guest and guest)"
 
 
 def _top_words(path: Path) -> str:

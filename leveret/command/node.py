@@ -7,6 +7,7 @@ import click
 from leveret.command.ending import tell
 from leveret.command.verb import Verb, note
 from leveret.topology.local import finding, node
+from leveret.topology.settings import mask
 
 _EXIT_NOT_RUNNING = 3
 
@@ -40,13 +41,11 @@ def verb(action: str, may_start: bool) -> int:
     if found is None:
         tell("not running")
         return _EXIT_NOT_RUNNING
-    tell(f"{found.name} runs as process {found.pid}\nAMQP        {found.amqp_url}")
-    tell(f"management  {found.management_url}\ndata        {found.folder / 'data'}")
+    tell(f"{found.name} runs as process {found.pid}\nAMQP        {mask(found.amqp_url)}")
+    tell(f"management  {found.management_url}\nlog in      {found.login}\ndata        {found.folder / 'data'}")
     return 0
 
 
 def _show_broker(broker: finding.Broker) -> int:
-    from leveret.topology.settings import mask
-
     tell(f"{broker.how}\nAMQP        {mask(broker.amqp_url)}\nmanagement  {mask(broker.management_url)}")
     return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 import pika
 import pytest
 
+from leveret.topology.errors import AccessRefused
 from leveret.topology.link.connection import check
 from leveret.topology.local import node
 from leveret.topology.settings import CHECKOUT
@@ -112,6 +113,18 @@ def test_loopback_only(shared: node.Node) -> None:
             socket.create_connection((outside, port), 5)
 
 
+def test_only_its_user_can_log_in(shared: node.Node) -> None:
+    """Its password is its own, and no file that holds it can be read by another user of this machine."""
+    with pytest.raises(AccessRefused):
+        check(f"amqp://guest:guest@localhost:{shared.amqp_port}/")
+    password = (shared.folder / "password").read_text()
+    check(f"amqp://guest:{password}@localhost:{shared.amqp_port}/")
+    holders = [path for path in shared.folder.iterdir() if path.is_file() and password in path.read_text()]
+
+    assert sorted(path.name for path in holders) == ["password", "rabbitmq.conf"]
+    assert [path.stat().st_mode & 0o077 for path in holders] == [0, 0]
+
+
 def test_stop_and_start(shared: node.Node) -> None:
     """A message outlives stop and start, and is found at the same URL."""
     publish(shared.amqp_url, b"still here")
@@ -197,8 +210,10 @@ def test_command(checkout: Path) -> None:
     assert running
     assert started == (
         0,
-        f"{running.name} runs as process {running.pid}\nAMQP        {running.amqp_url}\n"
-        f"management  {running.management_url}\ndata        {checkout}/.rabbitmq/data\n",
+        f"{running.name} runs as process {running.pid}\nAMQP        amqp://guest:***@localhost:{running.amqp_port}/\n"
+        f"management  {running.management_url}\n"
+        f"log in      user guest, password in {checkout}/.rabbitmq/password\n"
+        f"data        {checkout}/.rabbitmq/data\n",
         "",
     )
     check(running.amqp_url)

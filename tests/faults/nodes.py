@@ -115,13 +115,14 @@ def at_vhost(amqp_url: str, vhost: str) -> str:
 
 
 class PrivateNodes(Nodes):
-    """Nodes launched from the installed rabbitmq-server, which share a folder, an epmd and a cookie."""
+    """Nodes launched from the installed rabbitmq-server, which share a folder, an epmd, a cookie and a password."""
 
     def __init__(self, folder: Path | None = None, configuration: str = "") -> None:
         self._made = folder is None
         self._folder = folder or Path(tempfile.mkdtemp(prefix="leveret-nodes-"))
         self._configuration = configuration
         self._cookie = secrets.token_hex(20)
+        self._password = secrets.token_hex(20)
         self._epmd_port = free_ports(1)[0]
         self._ports: dict[int, Ports] = {}
         self._nodes: dict[int, Node] = {}
@@ -142,7 +143,7 @@ class PrivateNodes(Nodes):
             self._ports[number] = Ports(amqp, management, distribution, self._epmd_port)
             (folder / "conf.d").mkdir(parents=True)
             (folder / "conf.d" / "more.conf").write_text(self._configuration)
-        return launch(folder, self._ports[number], self._cookie)
+        return launch(folder, self._ports[number], self._cookie, self._password)
 
     def stop(self, number: int) -> None:
         self._end(number, signal.SIGTERM)

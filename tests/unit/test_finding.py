@@ -149,3 +149,5 @@ def test_a_file_that_names_no_node_is_none(
     assert default_broker.private_node() is None
     file.write_text('{"amqp_port": 5673, "management_port": 15673, "pid": 1}')
     assert default_broker.private_node() == NODE
+    (file.parent / "password").write_text("s3cret")
+    assert default_broker.private_node() == NODE._replace(amqp_url="amqp://guest:s3cret@localhost:5673/")

@@ -185,6 +185,33 @@ def test_given_ports_and_cookie(folder: Path, tmp_path: Path, monkeypatch: pytes
     assert (folder / ".erlang.cookie").read_text() == "SECRET"
 
 
+def test_the_password_is_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ reads it once, when it makes its data, so each start gives the same; it is its owner's alone."""
+    install("exit 1", tmp_path, monkeypatch)
+    passwords = []
+    for _ in range(2):
+        with pytest.raises(NodeError):
+            node.start(folder)
+        passwords.append((folder / "password").read_text())
+
+    assert passwords[0] == passwords[1]
+    assert f"default_pass = {passwords[0]}\n" in (folder / "rabbitmq.conf").read_text()
+    assert {(folder / name).stat().st_mode & 0o777 for name in ("password", "rabbitmq.conf")} == {0o400}
+
+
+def test_data_that_is_older_than_its_password_keeps_that_of_guest(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For RabbitMQ would not read another."""
+    install("exit 1", tmp_path, monkeypatch)
+    (folder / "data" / "leveret").mkdir(parents=True)
+    with pytest.raises(NodeError):
+        node.start(folder)
+
+    assert not (folder / "password").exists()
+    assert default_broker.node_amqp_url(folder, 5672) == "amqp://guest:guest@localhost:5672/"
+
+
 def test_free_ports() -> None:
     """So many ports as asked for, each another."""
     assert len(set(launch.free_ports(20))) == 20
@@ -243,8 +270,15 @@ def test_status_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
     assert leveret("node", "status") == 0
     shown = capsys.readouterr().out
-    for part in (running.name, str(running.pid), running.amqp_url, running.management_url, str(tmp_path)):
+    for part in (running.name, str(running.pid), ":***@localhost:21001/", running.management_url, str(tmp_path)):
         assert part in shown
+    assert "log in      user guest, password guest\n" in shown  # its data is older than passwords of its own
+
+    (running.folder / "password").write_text("s3cret")
+    assert leveret("node", "status") == 0
+    shown = capsys.readouterr().out
+    assert f"log in      user guest, password in {running.folder}/password\n" in shown
+    assert "s3cret" not in shown
 
 
 def test_stop_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

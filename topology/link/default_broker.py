@@ -18,6 +18,8 @@ from leveret.topology.errors import AccessRefused, BrokerUnreachable
 from leveret.topology.link.connection import check
 from leveret.topology.settings import CHECKOUT, Settings
 
+NODE_LOGIN = "password"
+"""The file in the folder of a private node that holds the password of guest."""
 STANDARD_URL = "amqp://guest:guest@localhost:5672/"
 CHOICES = (
     "install rabbitmq-server and run leveret node start; or run docker compose up -d --wait; or set AMQP_URL to a "
@@ -94,7 +96,18 @@ def private_node() -> LocalBroker | None:
     """Read from its file where the private node listens; whether it still does is for the caller to see."""
     try:
         node = json.loads((node_folder() / "node.json").read_text(encoding="utf-8"))
-        amqp_port, management_port = int(node["amqp_port"]), int(node["management_port"])
+        management_port, amqp_url = int(node["management_port"]), node_amqp_url(node_folder(), int(node["amqp_port"]))
     except (OSError, ValueError, TypeError, KeyError):  # none was started, or the file is for its owner to mend
         return None
-    return LocalBroker(f"amqp://guest:guest@localhost:{amqp_port}/", f"http://localhost:{management_port}/")
+    return LocalBroker(amqp_url, f"http://localhost:{management_port}/")
+
+
+def node_amqp_url(folder: Path, port: int) -> str:
+    """Return the URL of the private node in a folder, with the password that only the folder's owner can read."""
+    return f"amqp://guest:{node_password(folder)}@localhost:{port}/"
+
+
+def node_password(folder: Path) -> str:
+    """Return the password of guest: RabbitMQ's own where the node's data is older than its password."""
+    file = folder / NODE_LOGIN
+    return file.read_text(encoding="utf-8") if file.exists() else "guest"

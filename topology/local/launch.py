@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from leveret.topology.errors import NodeError
+from leveret.topology.link.default_broker import NODE_LOGIN, node_password
 from leveret.topology.local.process import Node, name_of, process_start, read, write
 
 _STANDARD_PORTS = (5672, 15672)
@@ -43,11 +44,11 @@ def find_server() -> str | None:
     return packaged if found and packaged and found.startswith(("/usr/sbin/", "/sbin/")) else found
 
 
-def launch(folder: Path, ports: Ports | None = None, cookie: str | None = None) -> Node:
+def launch(folder: Path, ports: Ports | None = None, cookie: str | None = None, password: str | None = None) -> Node:
     """Start the process and write node.json; it is not ready yet.
 
-    Free ports and a new cookie are chosen unless given: nodes of one cluster have their epmd port and cookie in
-    common. Raises `NodeError`.
+    Free ports, a new cookie and, at the first start, a new password are chosen unless given: nodes of one cluster have
+    their epmd port, cookie and password in common. Raises `NodeError`.
     """
     server = find_server()
     if server is None:
@@ -58,7 +59,7 @@ def launch(folder: Path, ports: Ports | None = None, cookie: str | None = None) 
     if {"'", '"'} & set(str(folder)):
         raise NodeError(f"RabbitMQ's disk monitor hangs on a quote in a path; move the checkout: {folder}")
     ports = ports or _choose_ports(folder)
-    _write_files(folder, ports, cookie or secrets.token_hex(20))
+    _write_files(folder, ports, cookie or secrets.token_hex(20), password or secrets.token_hex(20))
     log = log_of(folder)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
@@ -119,21 +120,34 @@ def environment(folder: Path, ports: Ports) -> dict[str, str]:
     }
 
 
-def _write_files(folder: Path, ports: Ports, cookie: str) -> None:
+def _write_files(folder: Path, ports: Ports, cookie: str, password: str) -> None:
     for name in ("data", "log"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
     (folder / "advanced.config").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text(
+    _choose_password(folder, password)
+    _write_secret(
+        folder / "rabbitmq.conf",
+        f"default_pass = {node_password(folder)}\n"
         f"listeners.tcp.1 = 127.0.0.1:{ports.amqp}\n"
         f"management.tcp.ip = 127.0.0.1\n"
         f"management.tcp.port = {ports.management}\n"
-        "disk_free_limit.absolute = 50MB\n"
+        "disk_free_limit.absolute = 50MB\n",
     )
-    cookie_file = folder / ".erlang.cookie"
-    cookie_file.unlink(missing_ok=True)  # a new one each time, for a start may have been killed amid writing it
-    with os.fdopen(os.open(cookie_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
-        file.write(cookie)
+    _write_secret(folder / ".erlang.cookie", cookie)  # a new one each time
+
+
+def _choose_password(folder: Path, password: str) -> None:
+    """Keep the password for good, for RabbitMQ reads it when it makes its data; data without one has guest's own."""
+    if not (folder / NODE_LOGIN).exists() and not any((folder / "data").iterdir()):
+        _write_secret(folder / f"{NODE_LOGIN}.new", password)
+        (folder / f"{NODE_LOGIN}.new").replace(folder / NODE_LOGIN)  # whole, should this be killed now
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)  # a start may have been killed amid writing it, and others may have it open
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        file.write(text)
 
 
 def _choose_ports(folder: Path) -> Ports:

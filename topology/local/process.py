@@ -15,6 +15,7 @@ from pathlib import Path
 
 from leveret.topology.errors import BrokerError, NodeError
 from leveret.topology.link.connection import check
+from leveret.topology.link.default_broker import NODE_LOGIN, node_amqp_url, node_password
 
 READY_SECONDS = 120.0
 
@@ -35,8 +36,14 @@ class Node:
 
     @property
     def amqp_url(self) -> str:
-        """For clients; RabbitMQ lets guest in from this machine only."""
-        return f"amqp://guest:guest@localhost:{self.amqp_port}/"
+        """For clients of this machine's user; RabbitMQ lets guest in from this machine only."""
+        return node_amqp_url(self.folder, self.amqp_port)
+
+    @property
+    def login(self) -> str:
+        """How to log in to the management UI."""
+        file = self.folder / NODE_LOGIN
+        return f"user guest, password in {file}" if file.exists() else "user guest, password guest"
 
     @property
     def management_url(self) -> str:
@@ -128,7 +135,7 @@ def _missing(node: Node) -> str:
     import http.client  # workers import this file, and only who starts a node pays for it
 
     connection = http.client.HTTPConnection("localhost", node.management_port, timeout=5)
-    login = base64.b64encode(b"guest:guest").decode()
+    login = base64.b64encode(f"guest:{node_password(node.folder)}".encode()).decode()
     try:
         connection.request("GET", "/api/overview", headers={"Authorization": f"Basic {login}"})
         overview = json.loads(connection.getresponse().read())
