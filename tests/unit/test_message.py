@@ -195,6 +195,12 @@ def test_an_unreadable_body_is_named(body: bytes, reason: str) -> None:
         read(body)
 
 
+def test_a_body_of_byte_order_marks_is_unreadable() -> None:
+    """One is read over, however many there are."""
+    with pytest.raises(UnreadableMessage, match="the body is not JSON"):
+        read(b"\xef\xbb\xbf" * 300_000)
+
+
 @given(body=st.binary(max_size=200) | JSON_VALUES.map(lambda value: json.dumps(value).encode()))
 def test_no_body_does_worse_than_unreadable(body: bytes) -> None:
     """Whatever bytes arrive, they are a call or they are unreadable; nothing else is raised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -11,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leveret.topology.errors import SettingsError
-from leveret.topology.settings import Settings, load
+from leveret.topology.settings import Settings, load, mask
 
 NAMES = sorted(field.upper() for field in Settings.__dataclass_fields__)
 VARIABLES = ["LEVERET_TASKS" if name == "TASKS" else name for name in NAMES]
@@ -75,3 +76,21 @@ def test_any_value_in_a_file(name: str, value: object, tmp_path: Path) -> None:
     file = tmp_path / "one.toml"
     file.write_text(f"{name.lower()} = {json.dumps(value)}\n")
     check({"LEVERET_CONFIG": str(file)})
+
+
+@given(
+    pieces=st.lists(st.sampled_from([*"@/?#%:;&[]\\ \t=", "%4", "%41", "12", "p", "://", "éß", "\udc80"]), max_size=8),
+    place=st.integers(0, 8),
+    path=st.sampled_from(["", "/", "/vhost", "/a%2Fb", "?heartbeat=5"]),
+)
+def test_a_password_is_never_another_host(pieces: list[str], place: int, path: str) -> None:
+    """Whatever it is made of, it arrives as a password or the URL is refused, without showing a piece of it."""
+    password = "".join([*pieces[:place], "s3cret", *pieces[place:]])
+    try:
+        (url,) = load({"AMQP_URL": f"amqp://user:{password}@host{path}"}).amqp_urls
+    except SettingsError as error:
+        assert "s3cret" not in str(error)  # noqa: PT017 - that it may be raised is the property
+    else:
+        assert urlsplit(url).hostname == "host"
+        assert unquote(urlsplit(url).password or "") == unquote(password)
+        assert "s3cret" not in mask(url)
