@@ -6,6 +6,7 @@ Importing this costs nothing; the first message loads what publishing takes.
 from __future__ import annotations
 
 import atexit
+import logging  # noqa: F401 - see at the fork
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _default: Publisher | None = None
 _lock = threading.Lock()
+"""Held while the publisher is made, and by a fork: a module that is being imported cannot be imported in the child."""
 
 
 def default_publisher() -> Publisher:
@@ -67,7 +69,12 @@ def _start_anew_after_fork() -> None:
     _default, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_start_anew_after_fork)
+# A fork calls first who registered last. Imports take the lock of logging, so ours has to be taken before that one.
+os.register_at_fork(
+    before=lambda: _lock.acquire(),  # the lock of that moment
+    after_in_parent=lambda: _lock.release(),
+    after_in_child=_start_anew_after_fork,
+)
 
 
 def submit(task: str | Defined, /, *args: Any, **kwargs: Any) -> str:

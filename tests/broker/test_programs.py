@@ -248,3 +248,46 @@ def test_a_handler_of_logging_that_submits(vhost: Vhost) -> None:
 
     assert len(ids) == 2
     assert vhost.ids_in(jobs.name) == sorted(ids)
+
+
+_FORKED = """
+import os
+import threading
+from leveret import submit
+
+ids = []
+
+def go_on():
+    while len(ids) < 200:
+        ids.append(submit("jobs.fail"))
+
+def fork():
+    children = []
+    while len(children) < 20 or not ids:
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.write(writing, submit("jobs.fail").encode())
+            os._exit(0)
+        os.close(writing)
+        children.append(reading)
+    for reading in children:
+        ids.append(os.read(reading, 100).decode())
+        os.wait()
+
+threads = [threading.Thread(target=target) for target in (go_on, fork, go_on)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(*ids)
+"""
+
+
+def test_forks_while_other_threads_submit(vhost: Vhost) -> None:
+    """Each child submits by a publisher of its own, whatever the others were amid, from the first submit on."""
+    vhost.declare(jobs)
+
+    ids = run_program(_FORKED, vhost).split()
+
+    assert len(ids) >= 200
+    assert vhost.ids_in(jobs.name) == sorted(ids)
