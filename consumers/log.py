@@ -7,7 +7,6 @@ tasks and libraries log does, and comes out in the same form.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import logging
@@ -18,6 +17,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from leveret.consumers.output import Output, leads_to
 from leveret.topology.printable import printable
 
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
@@ -30,6 +30,8 @@ class _Journal:
     def __init__(self) -> None:
         self.as_json = False
         self.threshold = logging.INFO
+        self.stream: Output | None = None
+        """Where to, whatever became of `sys.stderr`; None where that is not an ordinary one."""
         self._lines: list[str] = []
         self._flush_soon: asyncio.Handle | None = None
 
@@ -44,9 +46,11 @@ class _Journal:
     def flush(self) -> None:
         self._flush_soon = None
         lines, self._lines = self._lines, []
-        with contextlib.suppress(OSError):  # whoever read the log has left; the work goes on without
-            sys.stderr.write("".join(lines))
-            sys.stderr.flush()
+        stream = self.stream or sys.stderr
+        stream.write("".join(lines))
+        stream.flush()
+        if self.stream and self.stream.raw.lost_bytes and (news := self.stream.settle()):
+            event(logging.WARNING, news)
 
 
 _journal = _Journal()
@@ -68,7 +72,9 @@ def configure(as_json: bool, level: str = "INFO") -> None:
     """Send the log of this process, and of those it forks, to stderr."""
     _journal.as_json = as_json
     _journal.threshold = logging.getLevelNamesMapping()[level.upper()]
-    handler = logging.StreamHandler(sys.stderr)
+    if _journal.stream is None and leads_to(sys.stderr, 2):  # task modules may close it, or put another there
+        _journal.stream = Output(os.dup(2), "the log", sys.stderr.encoding)
+    handler = logging.StreamHandler(_journal.stream or sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it reports reaches us as errors, said once

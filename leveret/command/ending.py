@@ -24,7 +24,7 @@ def run(name: str, command: Callable[[], int]) -> int:
     """Run a command and return its exit status; its errors become one line on stderr that begins with its name."""
     global _has_failed
     _has_failed = False
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does with what its encoding has no character for
     try:
         if callable(signal.getsignal(signal.SIGINT)):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import leveret
+from leveret.command import streams
 from leveret.topology.errors import LeveretError, SettingsError, TaskModuleError
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings
@@ -35,7 +36,8 @@ def load(names: Iterable[str]) -> None:
     for name in names:
         _check(name)
         try:
-            importlib.import_module(name)
+            with streams.kept():
+                importlib.import_module(name)
         except KeyboardInterrupt:
             raise
         except LeveretError as error:

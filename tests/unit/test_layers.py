@@ -39,8 +39,9 @@ LAYERS = {
     ],
     "leveret.consumers": [
         "tasks",
-        "child",
+        "output",
         "log",
+        "child",
         "settling",
         "running",
         "observing",

@@ -1,0 +1,136 @@
+"""Standard streams of a worker's processes: what a task prints never fails it, and leaves no line open.
+
+What cannot be written, because a disk is full or a reader has left, is counted.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from typing import Any
+
+
+class Output(io.TextIOWrapper):
+    """A stream to one of this process's descriptors. Closing it leaves the descriptor open."""
+
+    def __init__(self, descriptor: int, name: str, encoding: str, is_buffered: bool = True) -> None:
+        self._again = (descriptor, name, encoding, is_buffered)
+        self.raw = _Raw(descriptor, name)
+        self.mode = "w"  # type: ignore[misc]  # as the interpreter's own streams have it
+        super().__init__(
+            io.BufferedWriter(self.raw) if is_buffered else self.raw,  # as python -u does
+            encoding=encoding,
+            errors="backslashreplace",
+            newline="\n",
+            line_buffering=True,  # the process may be killed any time
+            write_through=not is_buffered,
+        )
+
+    def again(self) -> Output:
+        """Return a fresh one, for one that was closed."""
+        return Output(*self._again)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it was closed, or what it writes to was detached from it."""
+        try:
+            return self.closed
+        except ValueError:
+            return True
+
+    def write(self, text: str, /) -> int:
+        """Write; what the encoding has no character for is escaped."""
+        self.raw.is_touched = True
+        return super().write(text)
+
+    def close(self) -> None:
+        """Close the stream alone."""
+        self.raw.is_touched = True
+        super().close()
+
+    def detach(self) -> Any:
+        """Part with what the stream writes to, and return it."""
+        self.raw.is_touched = True
+        return super().detach()
+
+    def settle(self) -> str:
+        """Write what is left, end a line that was left open in front of the log's next; return news of writing, once.
+
+        Raises `ValueError` when the stream was closed.
+        """
+        self.flush()
+        raw, news = self.raw, ""
+        if raw.is_line_open:
+            raw.write(b"\n")
+        if raw.failure and not raw.is_told:
+            raw.is_told = True
+            news = f"{raw.name} cannot be written: {raw.failure}; what is meant for it is lost until it can"
+        elif raw.lost_bytes and not raw.failure:
+            news = f"{raw.name} can be written again; {raw.lost_bytes} bytes were lost"
+            raw.lost_bytes, raw.is_told = 0, False
+        raw.is_touched = False
+        return news
+
+
+class _Raw(io.FileIO):
+    """Writes all or counts what is lost, and never raises `OSError`."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.name = name
+        self.lost_bytes = 0
+        self.failure = ""
+        """Why the last write failed, if it did."""
+        self.is_told = False
+        self.is_line_open = False
+        self.is_touched = False
+        """Whether anything was done with the stream since it was settled."""
+        self._meets_the_log = os.path.sameopenfile(descriptor, 2)
+
+    def write(self, data: Any, /) -> int:
+        self.is_touched = True
+        left = memoryview(data).cast("B")
+        size, last = len(left), bytes(left[-1:])
+        try:
+            while left:
+                if (written := super().write(left)) is None:  # somebody else made it non-blocking, and it is full
+                    poller = select.poll()
+                    poller.register(self.fileno(), select.POLLOUT)
+                    poller.poll()
+                else:
+                    left = left[written:]
+        except OSError as error:
+            self.lost_bytes += len(left)
+            self.failure = error.strerror or str(error)
+            return size
+        if size:
+            self.failure = ""
+            self.is_line_open = self._meets_the_log and last != b"\n"
+        return size
+
+
+def take_over() -> list[str]:
+    """Make `sys.stdout` and `sys.stderr` such streams, where they are the ordinary ones, and settle both.
+
+    Returns what is to be told of it.
+    """
+    news = []
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Output) and leads_to(stream, descriptor):
+            stream.flush()
+            stream = Output(descriptor, f"<{name}>", stream.encoding, not stream.write_through)
+            setattr(sys, name, stream)
+        if isinstance(stream, Output):
+            news.append(stream.settle())
+    return [one for one in news if one]
+
+
+def leads_to(stream: object, descriptor: int) -> bool:
+    """Say whether something is an ordinary stream to this descriptor."""
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor
+    except (OSError, ValueError):  # it has none, or was closed
+        return False
