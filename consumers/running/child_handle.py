@@ -137,6 +137,10 @@ class ChildHandle:
         still, self._seen_begun = begun.number == self._seen_begun, begun.number
         return still and begun.number in self._held and len(self._held) > 1
 
+    def runs(self, begun: Begun) -> Delivery | None:
+        """Return the delivery it runs, if any."""
+        return self._held.get(begun.number)
+
     def has_begun(self, begun: Begun) -> Delivery | None:
         """Return what it runs, the first time that this is seen of it."""
         delivery = self._held.get(begun.number)

@@ -83,6 +83,12 @@ class Pool:
         return [delivery for child in self._children for delivery in child.held]
 
     @property
+    def begun(self) -> list[tuple[Delivery, Begun]]:
+        """What children run at this moment, each with what its child says of it."""
+        looks = [(child, child.begun()) for child in self._children]
+        return [(delivery, begun) for child, begun in looks if (delivery := child.runs(begun))]
+
+    @property
     def has_idle_child(self) -> bool:
         """Whether a child has nothing to do."""
         return bool(self._free)
@@ -191,7 +197,8 @@ class Pool:
                     event(
                         logging.WARNING,
                         f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another "
-                        "takes its place (a thread that a task left behind may hold the GIL)",
+                        "takes its place (a thread that a task left behind may hold the GIL, or on_child_start takes "
+                        "too long)",
                     )
                     taken_back += child.kill_stuck()
         self._backlog.put_back(taken_back)
@@ -233,7 +240,7 @@ class Pool:
                 ChildrenDie(
                     f"child processes die as soon as they are forked, the last of {self._stillborn} with exit status "
                     f"{exit_status}; look above for what they wrote, and at what the --tasks modules do after a fork "
-                    "(os.register_at_fork). What was unfinished goes back to its queue"
+                    "(on_child_start, os.register_at_fork). What was unfinished goes back to its queue"
                 )
             )
         else:  # it died of nothing it was told to run; do not spin if the next one does the same

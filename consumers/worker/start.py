@@ -7,13 +7,15 @@ import gc
 import logging
 import os
 import resource
+import threading
 from pathlib import Path
 
-from leveret.consumers import log
+from leveret.consumers import log, output
 from leveret.consumers.child import serve
 from leveret.consumers.child.board import Board
 from leveret.consumers.running import untouched
 from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.worker import Worker
 from leveret.topology import registry
@@ -27,10 +29,14 @@ _OTHER_FILES = 64
 
 def work(configured: Settings, plan: Plan) -> int:
     """Run a worker to its end; returns its exit status. Raises what starting, or the worker, fails with."""
+    signals.take_over()
+    for news in output.take_over():
+        log.event(logging.WARNING, news)
     _allow_open_files(plan.processes)
     registry.prepare()
     from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
 
+    _warn_of_threads()
     board = Board(plan.processes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
     forkserver = Forkserver(
@@ -53,6 +59,17 @@ def work(configured: Settings, plan: Plan) -> int:
 
 async def _serve(configured: Settings, plan: Plan, forkserver: Forkserver, board: Board) -> int:
     return await Worker(configured, plan, forkserver, board).run()
+
+
+def _warn_of_threads() -> None:
+    names = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+    if names:
+        log.event(
+            logging.WARNING,
+            f"threads run since task modules were imported: {', '.join(names)}; they are missing in the child "
+            "processes, where what waits for them, or for a lock they held, waits for ever. Start them in "
+            "on_child_start, or in the task",
+        )
 
 
 def _allow_open_files(processes: int) -> None:

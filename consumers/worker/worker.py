@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from leveret.consumers.child.board import Board
+from leveret.consumers.child.signals import TELLING
 from leveret.consumers.log import event, is_logged
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
 from leveret.consumers.observing.policies import warn_of_policies
@@ -27,6 +28,7 @@ from leveret.consumers.taking.consumer import Consumer
 from leveret.consumers.taking.emptiness import until_empty
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.consumers.taking.subscription import Takers
+from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
 from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
 from leveret.topology.link.connection import Pauses
@@ -35,7 +37,6 @@ from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.settings import Settings, mask
 
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOSS_FOLLOWS_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.3
 
@@ -75,8 +76,11 @@ class Worker:
 
         Raises what the first connection raises, later on a lost broker is waited for; and what the pool fails with.
         """
-        for number in _STOP_SIGNALS:
-            self._loop.add_signal_handler(number, self._on_signal, signal.Signals(number).name)
+        stopping = signals.stopping()
+        for number in stopping:
+            self._loop.add_signal_handler(number, self._on_signal, number.name)
+        for number in TELLING:
+            self._loop.add_signal_handler(number, self._tell_what_runs)
         consumer = None
         try:
             consumer = await self._connect(first=True)
@@ -92,7 +96,7 @@ class Worker:
             if consumer:
                 await consumer.close()
             await self._outbox.close()
-            for number in _STOP_SIGNALS:  # everything is settled; nothing is left to interrupt
+            for number in (*stopping, *TELLING):  # everything is settled; nothing is left to interrupt
                 self._loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
@@ -214,6 +218,13 @@ class Worker:
             event(logging.INFO, f"{name}: finishing {running} running task(s), at most {seconds:g} s")
             self._stop.set()
             self._settlement.is_stopping = True
+
+    def _tell_what_runs(self) -> None:
+        running = self._pool.begun
+        for delivery, begun in running:
+            log_running(delivery, begun, time.monotonic() - begun.started)
+        if not running:
+            event(logging.INFO, "nothing runs")
 
     def _learn(self, settled: Sequence[Settled]) -> None:
         self._prefetching.observe(settled)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from leveret.command import task_modules
+from leveret.command import streams, task_modules
 from leveret.command.samples import QUEUE_NAMES, SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
-from leveret.consumers import log
+from leveret.consumers import log, output
 from leveret.consumers.running import untouched
+from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.start import work
 from leveret.topology import queues, registry, settings
@@ -91,7 +90,9 @@ def verb(
     log_level: str,
 ) -> int:
     """Work until told to stop."""
-    _open_closed_streams()
+    streams.open_closed()
+    output.take_over()
+    signals.take_over()
     log.configure(log_format == "json", log_level)
     configured = settings.load()
     plan = Plan(
@@ -123,15 +124,6 @@ def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]
     return found
 
 
-def _open_closed_streams() -> None:
-    """Lead standard streams that were closed nowhere, or a connection would get the number of one, and its text."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115 - for as long as the process lives
-            os.set_inheritable(nowhere.fileno(), True)
-            setattr(sys, name, nowhere)
-
-
 def _leave(status: int) -> int:
     """Do not wait for threads that task modules have started, for all work is done; returns the exit status."""
     threads = [one.name for one in threading.enumerate() if not (one.daemon or one is threading.main_thread())]
@@ -139,7 +131,6 @@ def _leave(status: int) -> int:
         log.event(logging.WARNING, f"ending without waiting for threads of task modules: {', '.join(threads)}")
     if threads or untouched.was_changed:
         log.flush()
-        with contextlib.suppress(OSError):  # whoever read our output has left
-            sys.stdout.flush()
+        sys.stdout.flush()
         os._exit(status)
     return status
