@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is loo
 
 if TYPE_CHECKING:
     from leveret.consumers.tasks.attempt import Attempt, current_attempt
+    from leveret.consumers.tasks.child_start import on_child_start
     from leveret.consumers.tasks.errors import OutsideTask, Reject, SoftTimeLimitExceeded
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
@@ -69,6 +70,7 @@ __all__ = [
     "WorkQueue",
     "current_attempt",
     "declare",
+    "on_child_start",
     "publish",
     "submit",
     "submit_async",
@@ -78,6 +80,7 @@ __all__ = [
 
 _HOMES = {
     "consumers.tasks.attempt": ("Attempt", "current_attempt"),
+    "consumers.tasks.child_start": ("on_child_start",),
     "consumers.tasks.errors": ("OutsideTask", "Reject", "SoftTimeLimitExceeded"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),

@@ -10,22 +10,24 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import os
 import signal
 import socket
 import sys
-import threading
 import time
-from types import FrameType
 
+from leveret.consumers import log
+from leveret.consumers.child import signals
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.execute import Executor
-from leveret.consumers.child.outcome import Ending, Outcome
+from leveret.consumers.child.outcome import Ending, Outcome, failure_of
 from leveret.consumers.child.protocol import Order, Report, pack_report, read_orders
+from leveret.consumers.child.surroundings import Surroundings
+from leveret.consumers.tasks import child_start
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_SILENCE_SECONDS = 0.002
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_limit_bytes: int) -> None:
@@ -33,13 +35,17 @@ def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_
     _settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(message_limit_bytes, functools.partial(board.write, index))
+    _start()
+    surroundings = Surroundings()
     stream = parent.makefile("rb")
     with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
         while orders := read_orders(stream):
-            _run_batch(parent, tokens, executor, orders)
+            _run_batch(parent, tokens, executor, surroundings, orders)
 
 
-def _run_batch(parent: socket.socket, tokens: int, executor: Executor, orders: list[Order]) -> None:
+def _run_batch(
+    parent: socket.socket, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
+) -> None:
     """Run the orders there are tokens for. Successes are reported together, at the latest after a short silence."""
     first = orders[0].number
     outcomes: list[Outcome] = []
@@ -48,6 +54,7 @@ def _run_batch(parent: socket.socket, tokens: int, executor: Executor, orders: l
         if not _take_token(tokens):
             break  # the parent took the rest back
         outcome = executor.execute(order)
+        surroundings.put_back(outcome.task)
         outcomes.append(outcome)
         now = time.monotonic()
         if outcome.ending is not Ending.RETURNED or now - reported > _LONGEST_SILENCE_SECONDS:
@@ -67,7 +74,7 @@ def _settle_in() -> None:
     """Own process group: Ctrl-C reaches the parent only, and what a task leaves behind can be ended with it."""
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
-    _outlive_ending_signals()
+    signals.outlive()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     die_with_parent()
     for stream in (sys.stdout, sys.__stdout__):  # a task module may have put something else over it
@@ -79,33 +86,23 @@ def _settle_in() -> None:
     os.close(nothing)
 
 
-def _outlive_ending_signals() -> None:
-    """Leave it to the parent when this process ends, even if all of a service's processes are told to.
-
-    What tasks start is ended by such signals as anywhere: exec resets a handler, where an ignored signal would stay
-    ignored, and forked processes put the system's default back. From before the fork until then a signal has to wait.
-    """
-    for number in _ENDING_SIGNALS:
-        signal.signal(number, _do_nothing)
-    masks = threading.local()
-
-    def hold_signals() -> None:
-        masks.former = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING_SIGNALS)
-
-    def let_signals_come() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.former)
-
-    def become_ordinary() -> None:
-        for number in _ENDING_SIGNALS:
-            if signal.getsignal(number) is _do_nothing:
-                signal.signal(number, signal.SIG_DFL)
-        let_signals_come()
-
-    os.register_at_fork(before=hold_signals, after_in_parent=let_signals_come, after_in_child=become_ordinary)
-
-
-def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    pass
+def _start() -> None:
+    """Make this process differ from its siblings where it has to, and call what task modules want called here."""
+    if numpy_random := sys.modules.get("numpy.random"):  # `random` does so itself
+        numpy_random.seed()
+    for hook in child_start.hooks():
+        try:
+            hook()
+        except BaseException as error:  # noqa: BLE001 - whatever user code may raise
+            failure = failure_of(error, skip_frames=1)
+            name = f"{hook.__module__}.{getattr(hook, '__qualname__', hook)}"
+            log.event(
+                logging.ERROR,
+                f"on_child_start {name} failed, so this child process ends",
+                error=f"{failure.type}: {failure.message}",
+                traceback=failure.traceback,
+            )
+            sys.exit(1)
 
 
 def die_with_parent() -> None:
