@@ -29,8 +29,11 @@ class Output(io.TextIOWrapper):
         )
 
     def again(self) -> Output:
-        """Return a fresh one, for one that was closed."""
-        return Output(*self._again)
+        """Return a fresh one, for one that was closed, and end the line that it left open."""
+        fresh = Output(*self._again)
+        if self.raw.open_line:
+            fresh.raw.write(self.raw.open_line + b"\n")
+        return fresh
 
     @property
     def is_spent(self) -> bool:
@@ -56,13 +59,13 @@ class Output(io.TextIOWrapper):
         return super().detach()
 
     def settle(self) -> str:
-        """Write what is left, end a line that was left open in front of the log's next; return news of writing, once.
+        """Write what is left, with an end for a line of the log's place; return news of writing, once.
 
         Raises `ValueError` when the stream was closed.
         """
         self.flush()
         raw, news = self.raw, ""
-        if raw.is_line_open:
+        if raw.open_line:
             raw.write(b"\n")
         if raw.failure and not raw.is_told:
             raw.is_told = True
@@ -84,15 +87,20 @@ class _Raw(io.FileIO):
         self.failure = ""
         """Why the last write failed, if it did."""
         self.is_told = False
-        self.is_line_open = False
+        self.open_line = b""
+        """What is kept until its line is complete, where the log goes too, whose lines would come amid it."""
         self.is_touched = False
         """Whether anything was done with the stream since it was settled."""
+        self._pid = os.getpid()
         self._meets_the_log = os.path.sameopenfile(descriptor, 2)
 
     def write(self, data: Any, /) -> int:
         self.is_touched = True
         left = memoryview(data).cast("B")
-        size, last = len(left), bytes(left[-1:])
+        size = len(left)
+        if self._meets_the_log:
+            left = self._complete_lines(left)
+        is_empty = not left
         try:
             while left:
                 if (written := super().write(left)) is None:  # somebody else made it non-blocking, and it is full
@@ -105,10 +113,17 @@ class _Raw(io.FileIO):
             self.lost_bytes += len(left)
             self.failure = error.strerror or str(error)
             return size
-        if size:
+        if not is_empty:
             self.failure = ""
-            self.is_line_open = self._meets_the_log and last != b"\n"
         return size
+
+    def _complete_lines(self, data: memoryview) -> memoryview:
+        if os.getpid() != self._pid:  # a copy of the process: the original writes what was kept
+            self._pid, self.open_line = os.getpid(), b""
+        text = self.open_line + data
+        end = text.rfind(b"\n") + 1
+        self.open_line = text[end:]
+        return memoryview(text)[:end]
 
 
 def take_over() -> list[str]:

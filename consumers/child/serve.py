@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 
-from leveret.consumers import log
+from leveret.consumers import log, output
 from leveret.consumers.child import signals
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.execute import Executor
@@ -102,7 +102,8 @@ def _start() -> None:
                 error=f"{failure.type}: {failure.message}",
                 traceback=failure.traceback,
             )
-            sys.exit(1)
+            output.take_over()  # what it printed
+            os._exit(1)
 
 
 def die_with_parent() -> None:

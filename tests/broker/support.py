@@ -252,6 +252,7 @@ class Workers:
     """Starts workers of one virtual host."""
 
     def __init__(self, vhost: Vhost, folder: Path) -> None:
+        self._folder = folder
         self.environment = {
             **os.environ,
             "AMQP_URL": vhost.amqp_url,
@@ -283,6 +284,15 @@ class Workers:
         self._started.append(worker)
         await_value(lambda: worker.find("consuming") or worker.process.poll() is not None, "the worker")
         return worker
+
+    def start_with(self, text: str, *options: str, before: str = "", **more: Any) -> Worker:
+        """Start a worker with a task module of this text, where this has been done `before` in its process."""
+        (self._folder / "own_tasks.py").write_text(f"from tests.broker.jobs import *\n{text}\n")
+        (self._folder / "prepared.py").write_text(
+            f"import sys\n{before}\nfrom leveret.__main__ import main\nsys.exit(main(['run', *sys.argv[1:]]))\n"
+        )
+        path = f"{self._folder}:{self.environment['PYTHONPATH']}"
+        return self.start(*options, tasks=["own_tasks"], module="prepared", PYTHONPATH=path, **more)
 
     def drain(self, *options: str, **more: Any) -> Worker:
         """Run a worker until its queues are empty."""

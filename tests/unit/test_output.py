@@ -89,14 +89,32 @@ def test_what_the_encoding_has_no_character_for_is_escaped(descriptor: int, tmp_
     assert (tmp_path / "written").read_text() == "\\xe9 \\ud800\n"
 
 
-def test_an_open_line_ends_where_the_log_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
-    """Once, and only what has one to end."""
+def test_a_line_is_kept_until_it_is_complete_where_the_log_goes_too(capfd: pytest.CaptureFixture[str]) -> None:
+    """Or until it is ended for whoever left it open, once; so no line of the log comes amid it."""
     stream = Output(2, "<stderr>", "utf-8")
-    for text in ("open", "ended\n", ""):
-        stream.write(text)
-        stream.settle()
+    print("begun", end=", ", file=stream, flush=True)
+    os.write(2, b"log\n")
+    print("ended", file=stream, flush=True)
+    print("open", end="", file=stream, flush=True)
+    os.write(2, b"log\n")
+    stream.settle()
+    stream.settle()
 
-    assert capfd.readouterr().err == "open\nended\n"
+    assert capfd.readouterr().err == "log\nbegun, ended\nlog\nopen\n"
+
+
+def test_a_copy_of_the_process_does_not_repeat_an_open_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """The original writes it."""
+    stream = Output(2, "<stderr>", "utf-8")
+    print("begun", end=", ", file=stream, flush=True)
+    copy = os.fork()
+    if copy == 0:
+        print("copy", file=stream, flush=True)
+        os._exit(0)
+    os.waitpid(copy, 0)
+    print("ended", file=stream, flush=True)
+
+    assert capfd.readouterr().err == "copy\nbegun, ended\n"
 
 
 def test_a_file_of_its_own_gets_no_line_ends(descriptor: int, tmp_path: Path) -> None:
