@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,7 @@ import pytest
 
 from leveret.command import run
 from leveret.command.samples import QUEUE_NAMES, TASK_NAMES
+from leveret.consumers.child.signals import ENDING, TELLING
 from leveret.consumers.samples.treasure import search
 from leveret.consumers.samples.words import count
 from leveret.consumers.worker.plan import Plan
@@ -28,7 +30,7 @@ NO_MODULE = "no task module is named: leveret run -a my_app, LEVERET_TASKS=my_ap
 
 @pytest.fixture(autouse=True)
 def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Asking for a broker fails the test; the sample queues alone are known; logging is as before afterwards."""
+    """Asking for a broker fails the test; the sample queues alone are known; log and signals are as before then."""
 
     def asked(_configured: Settings) -> NoReturn:
         raise AssertionError("a broker was asked for")
@@ -39,7 +41,10 @@ def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.chdir(tmp_path)
     root, pika = logging.getLogger(), logging.getLogger("pika")
     before = (root.handlers[:], root.level, pika.level)
+    handlers = {number: signal.getsignal(number) for number in (*ENDING, *TELLING)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
     pika.setLevel(before[2])
