@@ -7,6 +7,7 @@ done after each task: it looks only at what can be compared in some hundred nano
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of the answer, five times as slow
+import functools
 import logging
 import os
 import signal
@@ -23,10 +24,28 @@ _SIGNALS = (
 _SIGNAL_NUMBERS = tuple(map(int, _SIGNALS))
 
 
+_AUDITED = frozenset({"os.chdir", "os.putenv", "os.unsetenv"})
+_heard: set[str] = set()
+"""What Python told of since the last look: to look at the directory and the variables would cost more than it all."""
+
+
+def _hear(event: str, _arguments: object) -> None:
+    if event in _AUDITED:
+        _heard.add(event)
+
+
+@functools.cache
+def _listen() -> None:
+    """Listen, once in a process, to what Python tells of itself; an audit hook cannot be taken away."""
+    sys.addaudithook(_hear)
+
+
 class Surroundings:
     """As they are now; `put_back` makes them so again."""
 
     def __init__(self) -> None:
+        _listen()
+        _heard.clear()
         self._directory = _directory()
         self._directory_itself = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))  # it may be renamed
         self._umask = os.umask(0o077)
@@ -42,12 +61,11 @@ class Surroundings:
 
     def put_back(self, task: str) -> None:
         """Put back what the task that has just ended has changed, and settle what it printed."""
-        if _directory() != self._directory:
-            os.fchdir(self._directory_itself)
-            self._tell(task, "the working directory")
+        if _heard:
+            self._put_back_what_was_heard(task)
         if (left := os.umask(self._umask)) != self._umask:
             self._tell(task, f"the umask, to {left:04o},")
-        if self._variables != self._former_variables or os.environ is not self._environ:
+        if os.environ is not self._environ:
             self._put_back_variables(task)
         if sys.path != self._former_path or sys.path is not self._path:
             self._put_back_path(task)
@@ -63,6 +81,14 @@ class Surroundings:
             sys.stdin, sys.stdout, sys.stderr = self._streams
             self._tell(task, "sys.stdin, sys.stdout or sys.stderr")
         self._modules = len(sys.modules)
+
+    def _put_back_what_was_heard(self, task: str) -> None:
+        if _directory() != self._directory:
+            os.fchdir(self._directory_itself)
+            self._tell(task, "the working directory")
+        if self._variables != self._former_variables:
+            self._put_back_variables(task)
+        _heard.clear()
 
     @property
     def _has_imported(self) -> bool:
