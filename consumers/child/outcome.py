@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import os
 import sysconfig
 import traceback
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _LONGEST_MESSAGE_BYTES = 1024
 _LONGEST_TRACEBACK_BYTES = 4096  # message headers must fit into one AMQP frame (128 KiB)
+_ELLIPSIS_BYTES = len("…".encode())
+LONGEST_NAME_BYTES = _LONGEST_MESSAGE_BYTES + _ELLIPSIS_BYTES
+"""The name of a task is no longer than this, even one that no task has."""
+_QUALNAME: Any = vars(type)["__qualname__"]
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _LIBRARIES = (*(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
 
 
@@ -47,29 +53,62 @@ class Outcome(NamedTuple):
 
 
 def failure_of(error: BaseException, skip_frames: int = 0) -> Failure:
-    """Describe an exception; the outermost `skip_frames` of its traceback are the worker's own."""
-    name = cut(type(error).__qualname__)
-    trace = error.__traceback__
+    """Describe an exception; the outermost `skip_frames` of its traceback are the worker's own.
+
+    Its class may be broken in any way: what it is called and where it was raised is read past what the class defines.
+    """
+    name = cut(_name_of(error))
+    trace: TracebackType | None = _TRACEBACK.__get__(error)
     for _ in range(skip_frames):
         trace = trace.tb_next if trace else None
     try:
         message = cut(str(error))
     except BaseException as broken:  # noqa: BLE001 - a task's exception class may be broken in any way
-        message = f"(its message cannot be shown: {type(broken).__name__})"
+        message = f"(its message cannot be shown: {_name_of(broken)})"
     return Failure(
         name,
         message,
-        cut(_traceback(error, trace), _LONGEST_TRACEBACK_BYTES, keep_end=True) if trace else "",
+        cut(_traceback(error, trace, message), _LONGEST_TRACEBACK_BYTES, keep_end=True) if trace else "",
         cut(f"{name}@{_own_place(traceback.extract_tb(trace))}"),
     )
 
 
-def _traceback(error: BaseException, trace: TracebackType) -> str:
+def fitting(failure: Failure) -> Failure:
+    """Return a failure that a child reported, cut like those that `failure_of` makes, which stay as they are."""
+    kind, message, trace, fingerprint = failure
+    limit_bytes = _LONGEST_MESSAGE_BYTES + _ELLIPSIS_BYTES
+    return Failure(
+        cut(kind, limit_bytes),
+        cut(message, limit_bytes),
+        cut(trace, _LONGEST_TRACEBACK_BYTES + _ELLIPSIS_BYTES, keep_end=True),
+        cut(fingerprint, limit_bytes),
+    )
+
+
+def _name_of(error: BaseException) -> str:
+    name: str = _QUALNAME.__get__(type(error))
+    return name
+
+
+def _traceback(error: BaseException, trace: TracebackType, message: str) -> str:
     try:
-        return "".join(traceback.format_exception(type(error), error, trace))
+        shown = _stand_in(error, message) if inspect.isfunction(type(error).__str__) else error
+        return "".join(traceback.format_exception(type(shown), shown, trace))
     except BaseException as broken:  # noqa: BLE001 - notes, a cause or a SyntaxError's text may be broken, too
         place = "".join(traceback.format_tb(trace))
-        return f"{place}{type(error).__qualname__}: (it cannot be shown: {type(broken).__name__})\n"
+        return f"{place}{_name_of(error)}: (it cannot be shown: {_name_of(broken)})\n"
+
+
+def _stand_in(error: BaseException, message: str) -> BaseException:
+    """Return an exception that is shown like this one, without asking this one again for its text."""
+    kind = type(error)
+    names = {"__module__": kind.__module__, "__qualname__": _name_of(error), "__str__": lambda _: message}
+    shown: BaseException = type("StandIn", (Exception,), names)()
+    shown.__cause__, shown.__context__ = error.__cause__, error.__context__
+    shown.__suppress_context__ = error.__suppress_context__
+    for note in getattr(error, "__notes__", ()):
+        shown.add_note(note)
+    return shown
 
 
 def _own_place(frames: traceback.StackSummary) -> str:

@@ -80,8 +80,17 @@ def _properties(delivery: Delivery, task_id: str | bytes, headers: dict[str, Any
         properties.encode()
     except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be kept for ever for it
         note = {"properties-dropped": f"they could not be written again: {type(error).__name__}"}
-        return pika.BasicProperties(message_id=new_id(), headers={**headers, **note}, delivery_mode=PERSISTENT)
+        writable = {name: value for name, value in headers.items() if _is_writable(name, value)}
+        return pika.BasicProperties(message_id=new_id(), headers={**writable, **note}, delivery_mode=PERSISTENT)
     return properties
+
+
+def _is_writable(name: str, value: Any) -> bool:
+    try:
+        pika_data.encode_table([], {name: value})
+    except Exception:  # noqa: BLE001 - the note in the headers says that something was dropped
+        return False
+    return True
 
 
 def _first_failure(delivery: Delivery) -> str:

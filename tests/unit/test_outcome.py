@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leveret.consumers.child.outcome import Failure, failure_of
+from leveret.consumers.child.outcome import Failure, failure_of, fitting
 
 
 class Mute(Exception):
@@ -57,6 +57,34 @@ class Numeric(Exception):
     def __str__(self) -> str:
         wrong: Any = 5
         return wrong  # type: ignore[no-any-return]
+
+
+class Nameless(type):
+    """The class of exceptions that cannot be named."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            raise SystemExit(3)
+        return super().__getattribute__(name)
+
+
+class Unnamed(Exception, metaclass=Nameless):
+    """An exception whose class tells no name."""
+
+
+class Untraced(Exception):
+    """An exception that does not say where it was raised."""
+
+    @property
+    def __traceback__(self) -> Any:  # type: ignore[override]
+        raise SystemExit(3)
+
+
+class MuteUnnamed(Exception):
+    """An exception whose text raises one that cannot be named."""
+
+    def __str__(self) -> str:
+        raise Unnamed
 
 
 def place_of(line: Any) -> tuple[str, int, int, Any]:
@@ -147,6 +175,43 @@ def test_a_broken_exception_is_still_described(error: Exception, reason: str) ->
     assert failure.fingerprint == f"{failure.type}@test_outcome.py:deeper"
 
 
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (Unnamed("a text"), "Unnamed", "a text"),
+        (Untraced("a text"), "Untraced", "a text"),
+        (MuteUnnamed(), "MuteUnnamed", "(its message cannot be shown: Unnamed)"),
+    ],
+)
+def test_an_exception_of_a_broken_class_is_told_by_what_it_is(error: Exception, name: str, message: str) -> None:
+    """Its name and its place are Python's own, whatever its class makes of them."""
+    failure = fail(error)
+
+    assert (failure.type, failure.message) == (name, message)
+    assert "in deeper" in failure.traceback
+    assert failure.fingerprint == f"{name}@test_outcome.py:deeper"
+
+
+def test_an_exception_is_asked_once_for_its_text() -> None:
+    """To make it may take long, or do something; the traceback shows the same text, its notes and its cause."""
+    asked = []
+
+    class Asked(Exception):
+        def __str__(self) -> str:
+            asked.append(self)
+            return f"asked {len(asked)} times"
+
+    error = Asked()
+    error.add_note("a note")
+    error.__cause__ = KeyError("inner")
+    failure = fail(error)
+
+    assert len(asked) == 1
+    assert failure.message == "asked 1 times"
+    assert failure.traceback.endswith("<locals>.Asked: asked 1 times\na note\n")
+    assert "KeyError: 'inner'" in failure.traceback
+
+
 def test_a_long_message_keeps_its_beginning() -> None:
     """A message is cut behind 1,024 bytes, and shows that it was."""
 
@@ -179,6 +244,7 @@ def test_any_message_fits(text: str) -> None:
     assert len(failure.message.encode()) <= 1024 + len("…".encode())
     assert len(failure.traceback.encode()) <= 4096 + len("…".encode())
     assert len(failure.fingerprint.encode()) <= 1024
+    assert fitting(failure) == failure
 
 
 def test_a_cause_is_part_of_the_traceback() -> None:

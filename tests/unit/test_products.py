@@ -180,6 +180,18 @@ def test_properties_that_cannot_be_written_again_are_left_out(broken: dict[str, 
         assert copy.properties.delivery_mode == 2
 
 
+def test_a_reason_that_cannot_be_written_does_not_keep_the_message(words: WorkQueue) -> None:
+    """The part of it that cannot be is left out, and the rest is there."""
+    failure = FAILURE._replace(message="half a character: \ud800")
+    copy = dead_copy(delivered(words, headers={"own": 1}), RAISED._replace(failure=failure), "w")
+
+    assert frame_bytes(copy.properties)
+    assert "could not be written again" in copy.properties.headers["properties-dropped"]
+    assert "failure-message" not in copy.properties.headers
+    assert copy.properties.headers["failure-type"] == "ValueError"
+    assert copy.properties.headers["own"] == 1
+
+
 def test_headers_of_every_kind_survive(words: WorkQueue) -> None:
     """Whatever a client of any language puts into headers, as pika reads it, can be written again."""
     fields = {

@@ -84,7 +84,7 @@ def test_reports_arrive_however_they_are_cut(reports: list[Report], pieces: list
 
 def test_an_ending_arrives_as_an_ending() -> None:
     """Numbers become the enumeration's members again, and lists become a failure."""
-    failure = Failure("ValueError", "text \ud800", "trace", "print")
+    failure = Failure("ValueError", "text", "trace", "print")
     (report,) = unpack_reports(bytearray(pack_report(Report(7, [Outcome(Ending.RAISED, "a", 0.5, failure)], True))))
     (outcome,) = report.outcomes
 
@@ -92,6 +92,17 @@ def test_an_ending_arrives_as_an_ending() -> None:
     assert outcome.ending is Ending.RAISED
     assert outcome.failure == failure
     assert isinstance(outcome.failure, Failure)
+
+
+@pytest.mark.parametrize("text", ["x" * 300_000, "\ud800", "\ud800" * 100_000, "é" * 100_000])
+def test_what_a_child_tells_fits_into_headers(text: str) -> None:
+    """A task can write to its parent, and what it writes may not end the connection that its dead copy goes out on."""
+    hostile = Outcome(Ending.RAISED, text, 0.5, Failure(text, text, text, text))
+    (report,) = unpack_reports(bytearray(pack_report(Report(1, [hostile], True))))
+    (outcome,) = report.outcomes
+    assert outcome.failure is not None
+
+    assert sum(len(part.encode()) for part in (outcome.task, *outcome.failure)) < 10_000
 
 
 def test_half_a_report_is_kept_for_later() -> None:
