@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Collection
@@ -15,6 +16,7 @@ from collections.abc import Callable, Collection
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
+from leveret.consumers.log import event
 from leveret.consumers.running.child_pipe import ChildPipe
 from leveret.consumers.running.deaths import TIME_LIMIT, death_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
@@ -41,6 +43,8 @@ class ChildHandle:
         self._pipe: ChildPipe | None = None
         self._numbers = itertools.count(1)
         self._held: dict[int, Delivery] = {}  # by number, so in the order of running
+        self._foretold: set[int] = set()  # ended by `finished_before`, and still to be reported
+        self._is_busy = False
         self._seen_begun = self._told_running = 0
         self._killed_because = ""
         self._received = bytearray()
@@ -68,6 +72,8 @@ class ChildHandle:
         self._pipe = pipe = ChildPipe(functools.partial(self._on_readable, self), self._note_reading)
         self._killed_because = ""
         self._received.clear()
+        self._foretold.clear()
+        self._is_busy = False
         self._born, self._has_reported = time.monotonic(), False
         self._board.write(self._index, 0, 0.0, math.inf, "")
         self._forkserver.fork(self._index, pipe.child_socket, pipe.child_tokens)
@@ -91,6 +97,7 @@ class ChildHandle:
                 )
             )
         self._looked, self._unbegun_seconds = time.monotonic(), 0.0
+        self._is_busy = True
         assert self._pipe is not None
         self._pipe.put_tokens(len(orders))
         self._pipe.send(pack_orders(orders))
@@ -104,13 +111,27 @@ class ChildHandle:
         try:
             for report in unpack_reports(self._received):
                 self._has_reported, self._unbegun_seconds = True, 0.0
+                if not self._is_busy:
+                    raise ValueError("it had nothing to do")
                 for number, outcome in enumerate(report.outcomes, start=report.first):
                     if number in self._held:
                         ended.append((self._held.pop(number), outcome))
-                is_free = report.is_last and not self._killed_because
-        except ValueError as error:
+                    elif number in self._foretold:
+                        self._foretold.remove(number)
+                    else:
+                        raise ValueError("it was not given what it reports")
+                if report.is_last:
+                    if self._held:
+                        raise ValueError("it left out what it was given")
+                    self._is_busy, is_free = False, not self._killed_because
+                elif not report.outcomes:
+                    raise ValueError("a report of nothing")
+        except ValueError as error:  # a task, or what it left behind, may write there, and without an end
+            is_free = False
             self._received.clear()
+            self._pipe.stop_receiving()
             self._kill(f"it wrote garbage to its parent ({error})")
+            event(logging.WARNING, f"a child process is killed, and another takes its place: {self._killed_because}")
         return ended, is_free
 
     def has_unread(self) -> bool:
@@ -130,6 +151,7 @@ class ChildHandle:
     def finished_before(self, begun: Begun) -> Ended:
         """Return what it finished before that and keeps in its next report; failures are reported at once."""
         numbers = [number for number in self._held if number < begun.number]
+        self._foretold.update(numbers)
         return [(delivery := self._held.pop(number), success_of(delivery)) for number in numbers]
 
     def is_stalled(self, begun: Begun) -> bool:

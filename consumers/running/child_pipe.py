@@ -61,9 +61,13 @@ class ChildPipe:
         except ConnectionResetError:
             data = b""
         if not data:  # its end follows from the forkserver
-            self._at_end = True
-            self._loop.remove_reader(self._socket.fileno())
+            self.stop_receiving()
         return data
+
+    def stop_receiving(self) -> None:
+        """Take in nothing more."""
+        self._at_end = True
+        self._loop.remove_reader(self._socket.fileno())
 
     def has_unread(self) -> bool:
         """Whether the child has written what was not received yet."""

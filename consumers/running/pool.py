@@ -29,6 +29,7 @@ LONG_SECONDS = 10.0
 _CHECK_SECONDS = 0.01
 _SUSPECTS_COME_SECONDS = 0.05  # what came back together comes again together, but not in one piece
 _IDLE_DEATH_PAUSE_SECONDS = 1.0
+_MOST_READS = 16  # in one turn of the loop, of one child; more than a socket holds
 _MOST_STILLBORN = 10  # of each child, one after the other
 
 OnEnd = Callable[[Delivery, Outcome], None]
@@ -171,6 +172,14 @@ class Pool:
             self._free.append(child)
             self._feed()
 
+    def _hear_all(self, child: ChildHandle) -> bool:
+        """Take in what a child has reported; returns whether that was all. A flood of reports must not hold us here."""
+        for _ in range(_MOST_READS):
+            if not child.has_unread():
+                return True
+            self._hear(child)
+        return not child.has_unread()
+
     def _end(self, child: ChildHandle, delivery: Delivery, outcome: Outcome) -> None:
         if self._watchers.wants_every_start and not delivery.is_started:
             began = time.monotonic() - outcome.duration_seconds
@@ -186,10 +195,9 @@ class Pool:
             if child.held:
                 begun = child.begun()
                 self._tell_of(child, begun)
-                while child.has_unread():
-                    self._hear(child)
+                has_told_all = self._hear_all(child)
                 child.kill_if_overdue(begun)
-                if child.is_stalled(begun):
+                if child.is_stalled(begun) and has_told_all:
                     for delivery, outcome in child.finished_before(begun):
                         self._end(child, delivery, outcome)
                     taken_back += child.take_back()
@@ -222,8 +230,7 @@ class Pool:
 
     def _replace(self, child: ChildHandle, exit_status: int) -> None:
         """What the child reported before it died counts; what it was running has failed; another takes its place."""
-        while child.has_unread():
-            self._hear(child)
+        self._hear_all(child)
         is_stillborn, was_killed = child.is_newborn, child.was_killed
         ended, not_begun = child.reap(exit_status)
         if child in self._free:
