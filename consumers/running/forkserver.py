@@ -16,7 +16,6 @@ import signal
 import socket
 import struct
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -27,7 +26,7 @@ from leveret.topology.errors import LeveretError
 
 _RECORD = struct.Struct("!Biq")
 _PR_SET_CHILD_SUBREAPER = 36
-_LEAVING_SECONDS = 2.0
+_LEAVING_SECONDS = 5.0
 
 Serve = Callable[[socket.socket, int, int], None]
 
@@ -97,16 +96,20 @@ class Forkserver:
         return events
 
     def stop(self) -> None:
-        """End the forkserver and with it every child, and wait for it; kill it where it does not, as when stopped."""
-        self._socket.close()
-        deadline = time.monotonic() + _LEAVING_SECONDS
+        """End the forkserver and with it every child, and wait for it, also where it was stopped (SIGSTOP)."""
+        if self._socket.fileno() < 0:
+            return  # it is gone, and its pid may be another's
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+        with self._socket, contextlib.suppress(OSError):  # it is gone, or takes too long
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.settimeout(_LEAVING_SECONDS)
+            while self._socket.recv(65536):
+                pass
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # all that it had to do is done, unless it cannot do it
         with contextlib.suppress(ChildProcessError):
-            while not untouched.waitpid(self.pid, os.WNOHANG)[0]:
-                if time.monotonic() > deadline:
-                    os.kill(self.pid, signal.SIGKILL)
-                    untouched.waitpid(self.pid, 0)
-                    return
-                time.sleep(0.001)
+            untouched.waitpid(self.pid, 0)
 
 
 class _Server:
@@ -183,7 +186,8 @@ class _Server:
             self._parent.close()
             if gevent := sys.modules.get("gevent"):
                 gevent.reinit()  # as its own fork does
-            self._serve(untouched.socket_of(descriptor), tokens, index)
+            with untouched.socket_of(descriptor) as parent:
+                self._serve(parent, tokens, index)
             status = 0
         except BaseException:  # noqa: BLE001 - nobody above would print it
             traceback.print_exc()
