@@ -89,6 +89,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for name in ("AMQP_URL", "MANAGEMENT_URL", "LEVERET_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(finding, "check", machine.check)
+    monkeypatch.setattr(default_broker, "check", machine.check)
     monkeypatch.setattr(provision, "check", machine.check)
     monkeypatch.setattr(provision, "_DEBIAN", tmp_path)
     monkeypatch.setattr(provision, "_SERVICE_POLICY", tmp_path / "policy-rc.d")

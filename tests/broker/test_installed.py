@@ -51,7 +51,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source,
         symlinks=True,
         ignore=lambda where, names: {
-            name for name in names if name.startswith((".venv", ".git", ".rabbitmq", "build", "output"))
+            name for name in names if name.startswith((".venv", ".git", ".rabbitmq", "build")) or name == "output"
         },
     )
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]

@@ -115,7 +115,7 @@ def test_the_libraries_debug_logs(url: str, vhost: Vhost, caplog: pytest.LogCapt
     with Publisher(settings) as publisher:
         publisher.submit("jobs.fail")
 
-    assert "pika" in caplog.text
+    assert "amqp" in caplog.text
     assert_no_secret(caplog.text)
 
 

@@ -50,9 +50,9 @@ def resolve(configured: Settings) -> Settings:
 
 def running_here() -> LocalBroker:
     """Return the broker that runs on this machine. Raises `BrokerUnreachable` when there is none."""
-    problem = problem_on_standard_port()
-    if not problem:
-        return LocalBroker(STANDARD_URL, management_url_of(STANDARD_URL))
+    url, problem = ask_standard_port()
+    if url:
+        return LocalBroker(url, management_url_of(url))
     if node := private_node():
         try:
             check(node.amqp_url)
@@ -64,15 +64,22 @@ def running_here() -> LocalBroker:
     raise BrokerUnreachable(f"{problem}; {CHOICES}")
 
 
-def problem_on_standard_port() -> str:
-    """Return why no RabbitMQ can be used on localhost:5672 as guest; empty when one can."""
-    try:
-        check(STANDARD_URL)
-    except BrokerUnreachable:
-        return "no broker answers on localhost:5672"
-    except AccessRefused:
-        return "the broker on localhost:5672 does not let guest in"
-    return ""
+def ask_standard_port() -> tuple[str, str]:
+    """Return the URL of the RabbitMQ on localhost:5672 that lets guest in, or else an empty one and why none does.
+
+    Where the private node has that port, its password is tried first: each wrong one is an error in RabbitMQ's log.
+    """
+    node = private_node()
+    urls = [node.amqp_url] if node and urlsplit(node.amqp_url).port == urlsplit(STANDARD_URL).port else []
+    for url in dict.fromkeys((*urls, STANDARD_URL)):
+        try:
+            check(url)
+            return url, ""
+        except BrokerUnreachable:
+            return "", "no broker answers on localhost:5672"
+        except AccessRefused:
+            continue
+    return "", "the broker on localhost:5672 does not let guest in"
 
 
 def management_url_of(amqp_url: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from leveret.topology.errors import BrokerError, BrokerUnreachable
 from leveret.topology.link.connection import check, first_that_succeeds
-from leveret.topology.link.default_broker import CHOICES, STANDARD_URL, management_url_of, problem_on_standard_port
+from leveret.topology.link.default_broker import CHOICES, STANDARD_URL, ask_standard_port, management_url_of
 from leveret.topology.local import node
 from leveret.topology.local.provision import Say, install_server, start_docker
 from leveret.topology.settings import Settings, load, mask
@@ -39,16 +39,16 @@ def find(start: bool = False, say: Say = lambda _line: None, configured: Setting
 
 
 def _of_this_machine(start: bool, say: Say) -> Broker:
-    problem = problem_on_standard_port()
-    if not problem:
-        return _standard("RabbitMQ on localhost:5672")
+    url, problem = ask_standard_port()
+    if url:
+        return _standard(url, "RabbitMQ on localhost:5672")
     if broker := _running_node(start, say):
         return broker
     if start:
         if broker := _installed_node(say):
             return broker
         if start_docker(say):
-            return _standard("RabbitMQ in Docker, from docker-compose.yml")
+            return _standard(STANDARD_URL, "RabbitMQ in Docker, from docker-compose.yml")
         if install_server(say) and (broker := _installed_node(say)):
             return broker
     raise BrokerUnreachable(f"{problem}, and the private node of this checkout does not run; {CHOICES}")
@@ -66,11 +66,11 @@ def _named(configured: Settings) -> Broker:
     return Broker(configured.amqp_url, management_url_of(url), f"AMQP_URL, {mask(configured.amqp_url)}")
 
 
-def _standard(how: str) -> Broker:
+def _standard(url: str, how: str) -> Broker:
     running = node.status()
-    if running and running.amqp_url == STANDARD_URL:
+    if running and running.amqp_url == url:
         return _private(running)
-    return Broker(STANDARD_URL, management_url_of(STANDARD_URL), how)
+    return Broker(url, management_url_of(url), how)
 
 
 def _private(private: node.Node) -> Broker:
