@@ -14,11 +14,12 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from leveret.consumers.output import Output, leads_to
-from leveret.topology.printable import printable
+from leveret.topology.printable import printable, printable_lines
 
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
 _is_plain = re.compile(r"[\w@.:/,+~-]+").fullmatch
@@ -61,11 +62,22 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         trace = self.formatException(record.exc_info) if record.exc_info else ""
-        level = record.levelname.lower()
+        level, message = record.levelname.lower(), _message(record)
         if _journal.as_json:
             fields = {"logger": record.name, **({"traceback": trace} if trace else {})}
-            return _as_json(record.created, level, record.getMessage(), fields)
-        return _as_text(record.created, level, record.getMessage(), {}) + ("\n" + trace if trace else "")
+            return _as_json(record.created, level, message, fields)
+        whole = f"{message}\n{trace}" if trace else message
+        return _as_text(record.created, printable(level), printable_lines(whole), {})
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return what was logged. `logging` itself would print the arguments that do not fit as they are."""
+    try:
+        return record.getMessage()
+    except Exception as error:  # noqa: BLE001 - arguments are objects of user code
+        why = traceback.format_exception_only(error)[-1].strip()
+        text = record.msg if isinstance(record.msg, str) else f"something of type {type(record.msg).__name__}"
+        return f"{text} (logged at {record.pathname}:{record.lineno} with arguments that do not fit: {why})"
 
 
 def configure(as_json: bool, level: str = "INFO") -> None:

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -125,7 +126,7 @@ def test_an_exception_is_logged_with_its_traceback(as_json: bool, capsys: pytest
     except ValueError:
         logging.getLogger("other").exception("failed")
     said = capsys.readouterr().err
-    traceback = json.loads(said)["traceback"] if as_json else said.partition("\n")[2]
+    traceback = json.loads(said)["traceback"] if as_json else textwrap.dedent(said.partition("\n")[2])
 
     assert traceback.startswith("Traceback (most recent call last):\n")
     assert traceback.rstrip().endswith("ValueError: no such tariff")
@@ -142,3 +143,69 @@ def test_the_level_is_a_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     assert "loud" in said
     assert "quiet" not in said
     assert "noise" not in said
+
+
+ODD = "\x1b[2J\r\n12:00:00.000 info    [1] forged\N{LINE SEPARATOR}\N{RIGHT-TO-LEFT OVERRIDE}\x9b\ud800"
+
+
+def log_message() -> None:
+    """The message itself is odd."""
+    logging.getLogger("mail").warning(ODD)
+
+
+def log_argument() -> None:
+    """An argument of it is odd."""
+    logging.getLogger("mail").warning("sending to %s", ODD)
+
+
+def log_wrong_arguments() -> None:
+    """The arguments do not fit the message, and are odd."""
+    logging.getLogger("mail").warning("sending", {ODD: ODD}, Shown())
+
+
+def log_broken_argument() -> None:
+    """An argument cannot be shown, and says so in odd words."""
+    logging.getLogger("mail").warning("sending to %s", Broken())
+
+
+def log_traceback() -> None:
+    """An error with an odd text is logged with its traceback."""
+    try:
+        raise ValueError(ODD)
+    except ValueError:
+        logging.getLogger("mail").exception("cannot send")
+
+
+class Shown:
+    """Shows itself as odd text."""
+
+    def __repr__(self) -> str:
+        """Return it."""
+        return ODD
+
+
+class Broken:
+    """Cannot be shown."""
+
+    def __str__(self) -> str:
+        """Raise it."""
+        raise ValueError(ODD)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "log_odd", [log_message, log_argument, log_wrong_arguments, log_broken_argument, log_traceback]
+)
+def test_what_a_task_logs_can_forge_no_line_and_reaches_no_terminal_as_a_command(
+    log_odd: Callable[[], None], as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own lines are indented below the one that begins with the time."""
+    log.configure(as_json)
+
+    log_odd()
+
+    first, *rest = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert "send" in first or log_odd is log_message
+    assert all(line.isprintable() for line in (first, *rest))
+    assert all(line == "" or line.startswith("  ") for line in rest)
+    assert not (as_json and rest)

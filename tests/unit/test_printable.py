@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leveret.topology.printable import printable
+from leveret.topology.printable import printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,27 @@ def test_any_text_becomes_one_printable_line(text: str) -> None:
     assert len(shown.splitlines()) <= 1
     assert printable(shown) == shown
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one", "one"),
+        ("a\nb", "a\n  b"),
+        ("a\n  b\n    c", "a\n  b\n    c"),
+        ("a\n  b\nc\n", "a\n    b\n  c\n"),
+        ("a\r\nb\x85c", "a\\r\n  b\\x85c"),
+    ],
+)
+def test_lines_are_kept_and_all_but_the_first_are_indented(text: str, expected: str) -> None:
+    """What is indented already stays as it is."""
+    assert printable_lines(text) == expected
+
+
+@given(text=st.text())
+def test_no_line_but_the_first_begins_at_the_margin(text: str) -> None:
+    """So none can be taken for another event or error."""
+    first, *rest = printable_lines(text).split("\n")
+
+    assert first.isprintable()
+    assert all(line == "" or (line.startswith(" ") and line.isprintable()) for line in rest)
