@@ -158,8 +158,9 @@ def fetch_all(folder: Path, force: bool, source: Source) -> int:
 
 
 def say(text: str) -> None:
-    """One line on stderr, whatever line breaks a server's words contain."""
-    print("leveret fetch:", " ".join(text.split()), file=sys.stderr)
+    """One line on stderr, whatever line breaks and terminal sequences a server's words contain."""
+    line = " ".join(text.split())
+    print("leveret fetch:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
 
 
 if __name__ == "__main__":

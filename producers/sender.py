@@ -19,6 +19,7 @@ from leveret.topology.link import daemon_thread, pika_log
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import Route
+from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, mask
 
 _SAY_SECONDS = 1.0
@@ -149,4 +150,4 @@ def without_thread(error: Exception) -> PublishError:
 
 def _say(text: str) -> None:
     if sys.stderr is not None:  # a program may have none
-        print(f"leveret: {text}", file=sys.stderr, flush=True)
+        print(f"leveret: {printable(text)}", file=sys.stderr, flush=True)

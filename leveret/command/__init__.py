@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from leveret.command import ending
+from leveret.topology.printable import printable
 
 VERBS = {
     "run": "Take tasks from work queues and run them.",
@@ -94,7 +95,7 @@ def _invoke(arguments: Sequence[str]) -> int:
         raise KeyboardInterrupt from error
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "leveret"
-        print(f"{command}: {_said(error)}; see {command} --help", file=sys.stderr)
+        print(printable(f"{command}: {_said(error)}; see {command} --help"), file=sys.stderr)
         return ending.EXIT_USAGE
 
 

@@ -26,5 +26,5 @@ def verb(shell: str) -> int:
 
     made = get_completion_class(shell)
     assert made is not None
-    tell(made(leveret, {}, "leveret", "_LEVERET_COMPLETE").source())
+    tell(*made(leveret, {}, "leveret", "_LEVERET_COMPLETE").source().splitlines())
     return 0

@@ -47,7 +47,7 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
         for row in rows(queues.known()):
             tell_json(row)
     else:
-        tell(show(queues.known()))
+        tell(*show(queues.known()).splitlines())
     if not dry_run:
         note(f"declared on {settings.mask(configured.amqp_url)}", quiet)
     return 0

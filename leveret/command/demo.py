@@ -29,6 +29,7 @@ from leveret.topology.access.management import Management, bare_url
 from leveret.topology.apply.declare import declare
 from leveret.topology.errors import BrokerError, BrokerUnreachable
 from leveret.topology.local import finding
+from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 
 _SHOWN_WORDS = 6
@@ -76,6 +77,7 @@ def _consume(configured: Settings, ids: set[str]) -> dict[str, _Ended]:
         env={**os.environ, "AMQP_URL": configured.amqp_url},
         stderr=subprocess.PIPE,
         text=True,
+        errors="backslashreplace",  # tasks may write anything there
     )
     assert worker.stderr is not None
     told_to_stop = False
@@ -89,9 +91,9 @@ def _consume(configured: Settings, ids: set[str]) -> dict[str, _Ended]:
                     )
                     progress.update()
                 elif event.get("message") == "retry":
-                    progress.set_postfix_str(f"one waits in {event.get('waits_in')}")
+                    progress.set_postfix_str(printable(f"one waits in {event.get('waits_in')}"))
                 elif not event:
-                    progress.write(line.rstrip(), file=sys.stderr)
+                    progress.write(printable(line.rstrip()), file=sys.stderr)
                 if len(ended) == len(ids) and not told_to_stop:
                     told_to_stop = True
                     worker.terminate()  # once: a second signal would hand back what it still finishes
@@ -123,7 +125,7 @@ def _show(configured: Settings, ids: dict[str, str], ended: dict[str, _Ended]) -
             reason = end.error if end else "another worker took it, or it still waits for a retry"
             tell(f"  {text:<{width}}  not counted: {reason}")
     done = sum(end.verdict == "done" for end in ended.values())
-    tell(f"\n  saved     {configured.output_dir.resolve()}")
+    tell("", f"  saved     {configured.output_dir.resolve()}")
     tell(f"  RabbitMQ  {bare_url(configured.management_url)}  {_about_management(configured)}")
     if done < len(ids):
         tell(f"  {len(ids) - done} of {len(ids)} texts were not counted; what failed for good lies in words.dlq")

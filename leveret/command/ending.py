@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from leveret.topology.errors import LeveretError
+from leveret.topology.printable import printable, printable_lines
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -32,7 +33,7 @@ def run(name: str, command: Callable[[], int]) -> int:
         status = command()
         _write("")  # with what others have printed
     except LeveretError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(printable_lines(f"{name}: {error}"), file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -43,19 +44,20 @@ def run(name: str, command: Callable[[], int]) -> int:
     return status or (EXIT_ERROR if _has_failed else 0)
 
 
-def tell(line: str) -> None:
-    """Print a line of the command's result on stdout, at once.
+def tell(*lines: str) -> None:
+    """Print lines of the command's result on stdout, at once. What is not printable in them is escaped.
 
     Where stdout is closed or full this and all that follows goes to stderr, and the command ends with `EXIT_ERROR`.
     """
     if sys.stdout is None:
         _use_stderr("it is closed")
-    _write(f"{line}\n")
+    _write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def tell_json(row: Mapping[str, Any]) -> None:
     """Print an object of the command's result on stdout, as one line of JSON."""
-    tell(json.dumps(row, ensure_ascii=False, default=str))
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    tell(text if text.isprintable() else json.dumps(row, default=str))  # escaped as JSON does it
 
 
 def _write(text: str) -> None:

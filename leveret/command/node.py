@@ -41,11 +41,11 @@ def verb(action: str, may_start: bool) -> int:
     if found is None:
         tell("not running")
         return _EXIT_NOT_RUNNING
-    tell(f"{found.name} runs as process {found.pid}\nAMQP        {mask(found.amqp_url)}")
-    tell(f"management  {found.management_url}\nlog in      {found.login}\ndata        {found.folder / 'data'}")
+    tell(f"{found.name} runs as process {found.pid}", f"AMQP        {mask(found.amqp_url)}")
+    tell(f"management  {found.management_url}", f"log in      {found.login}", f"data        {found.folder / 'data'}")
     return 0
 
 
 def _show_broker(broker: finding.Broker) -> int:
-    tell(f"{broker.how}\nAMQP        {mask(broker.amqp_url)}\nmanagement  {mask(broker.management_url)}")
+    tell(broker.how, f"AMQP        {mask(broker.amqp_url)}", f"management  {mask(broker.management_url)}")
     return 0

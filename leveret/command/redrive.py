@@ -14,7 +14,6 @@ from leveret.producers.dead.redrive import Redriven, redrive
 from leveret.topology import settings
 from leveret.topology.link import default_broker
 from leveret.topology.names import dlq_name, work_queue_of
-from leveret.topology.printable import printable
 
 
 @click.command(
@@ -47,7 +46,7 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
             tell_json(row)
         else:
             about = "" if quiet or stranded else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
-            tell(printable(f"{task_id or '(no id)'}{about}"))
+            tell(f"{task_id or '(no id)'}{about}")
 
     queue = work_queue_of(queue)
     configured = default_broker.resolve(settings.load())
@@ -57,11 +56,11 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
         return _free(configured, queue, tell_of, quiet)
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
     for _dead, error in redriven.set_aside:
-        note(f"leveret redrive: left in {dlq_name(queue)}, for it cannot be sent again: {printable(error)}")
+        note(f"leveret redrive: left in {dlq_name(queue)}, for it cannot be sent again: {error}")
     found = [*redriven.messages, *(dead for dead, _ in redriven.set_aside)]
     missing = sorted(set(ids) - {dead.id for dead in found})
     for task_id in missing:
-        note(f"leveret redrive: no message {printable(task_id)} lies in {dlq_name(queue)}")
+        note(f"leveret redrive: no message {task_id} lies in {dlq_name(queue)}")
     verb_ = "would go" if dry_run else "went"
     note(f"{len(redriven.messages)} message(s) {verb_} from {dlq_name(queue)} to {queue}", quiet)
     if redriven.held_by_others:

@@ -67,7 +67,7 @@ def verb(
     configured = settings.load()
     task_modules.load(task_modules.named(tasks, configured) or (SAMPLE_QUEUES,))
     if dry_run:
-        tell(show(prefix, roles))
+        tell(*show(prefix, roles).splitlines())
         return 0
     given = _read_password() if password_stdin else ""
     configured = default_broker.resolve(configured)

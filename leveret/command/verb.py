@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from leveret.command import ending
+from leveret.topology.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,9 +74,9 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Write nothing o
 
 
 def note(text: str, quiet: bool = False) -> None:
-    """Say something beside the result, on stderr."""
+    """Say something beside the result in one line on stderr. What is not printable in it is escaped."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def filled(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:

@@ -163,7 +163,7 @@ def test_a_verb_decides_its_status(status: int, stub: Any, capsys: pytest.Captur
     ("error", "status", "said"),
     [
         (BrokerUnreachable("no broker answers"), 1, "leveret stub: no broker answers\n"),
-        (LeveretError("two\nlines"), 1, "leveret stub: two\nlines\n"),
+        (LeveretError("two\nlines"), 1, "leveret stub: two\n  lines\n"),
         (KeyboardInterrupt(), 130, "leveret stub: interrupted\n"),
         (click.UsageError("No such thing."), 2, "leveret stub: no such thing; see leveret stub --help\n"),
     ],

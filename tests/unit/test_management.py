@@ -120,6 +120,16 @@ def test_a_refusal_is_explained(status: int, error: type[Exception], text: str, 
         Management(Settings("amqp://u:p@host/", f"http://{server.place}/")).call("GET", "x")
 
 
+def test_the_reason_of_a_refusal_is_made_printable(server: Answering) -> None:
+    """It may be the text of whoever listens there."""
+    server.status = 400
+    server.body = json.dumps({"reason": "\x1b[2J\r\nforged\N{LINE SEPARATOR}\x9b\ud800"}).encode()
+
+    with pytest.raises(BrokerError, match="forged") as refused:
+        Management(Settings("amqp://u:p@host/", f"http://{server.place}/")).call("GET", "x\x1b")
+    assert str(refused.value).isprintable()
+
+
 def test_what_is_not_there_is_none(server: Answering) -> None:
     """404 is an answer."""
     server.status = 404

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable
+from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, mask, tls
 
 _REDIRECTED, _REFUSED, _NOT_FOUND = 300, 400, 404
@@ -36,7 +37,7 @@ class Management:
         Raises `BrokerUnreachable` where no management API answers, `AccessRefused` where it does not let this user do
         that, `BrokerError` for anything else it says.
         """
-        what = f"{method} /api/{'/'.join(path)}"
+        what = printable(f"{method} /api/{'/'.join(path)}")
         try:
             status, text, reason = self._ask(method, path, document)
             if status < _REDIRECTED:
@@ -45,12 +46,12 @@ class Management:
             if isinstance(error, ssl.SSLCertVerificationError):
                 raise BrokerUnreachable(tls.explain(error, f"the management API at {self._url}")) from error
             raise BrokerUnreachable(
-                f"the management API at {self._url} does not answer ({what}): {error}; enable it on the broker "
-                "(rabbitmq-plugins enable rabbitmq_management), or set MANAGEMENT_URL"
+                f"the management API at {self._url} does not answer ({what}): {printable(error)}; enable it on the "
+                "broker (rabbitmq-plugins enable rabbitmq_management), or set MANAGEMENT_URL"
             ) from error
         if status == _NOT_FOUND:
             return None
-        raise self._refused(status, _reason(text) or mask(reason), what)
+        raise self._refused(status, printable(_reason(text) or mask(reason)), what)
 
     def _ask(self, method: str, path: tuple[str, ...], document: object) -> tuple[int, bytes, str]:
         place = urlsplit(self._url)

@@ -19,6 +19,7 @@ from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.objects import Exchange, Queue, Table, objects_of, shared_exchanges
+from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, vhost_of
 
 _TRIES = 10
@@ -120,7 +121,7 @@ def _replace(channel: Any, exchange: Any) -> None:
 
 
 def _failed(error: Exception) -> TopologyError:
-    said = str(error) or type(error).__name__
+    said = printable(error) or type(error).__name__
     return TopologyError(f"the broker could not declare the topology: {said}; try again")
 
 
@@ -135,15 +136,16 @@ def _apply(connection: Any, vhost: str, operation: Any) -> None:
         raise _mismatch(error) from error
     except (amqp_errors.AccessRefused, amqp_errors.NotAllowed) as error:
         raise AccessRefused(
-            f"the broker refused to declare: {error.reply_text}; give this user the configure right in virtual host "
-            f"{vhost!r}, or have another account run leveret declare (a worker then starts with --no-declare)"
+            f"the broker refused to declare: {printable(error.reply_text)}; give this user the configure right in "
+            f"virtual host {vhost!r}, or have another account run leveret declare (a worker then starts with --no-declare)"
         ) from error
 
 
 def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:
-    match = _INEQUIVALENT.search(error.reply_text)
+    said = printable(error.reply_text)
+    match = _INEQUIVALENT.search(said)
     if not match:
-        return TopologyMismatch(f"the broker refused a declaration: {error.reply_text}")
+        return TopologyMismatch(f"the broker refused a declaration: {said}")
     kind, name = match["kind"], match["name"]
     return TopologyMismatch(
         f"{kind} {name!r} exists with another {match['argument']}: it is {match['current']}, wanted is "

@@ -16,6 +16,7 @@ from leveret.topology.errors import AccessRefused, BrokerError, SettingsError
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import Pauses, close, connect
 from leveret.topology.link.explaining import explain
+from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 
 Publish = Callable[[str, str, bytes, Any], None]
@@ -161,7 +162,7 @@ class ConfirmLink:
 
     def _on_blocked(self, connection: Any, frame: Any) -> None:
         if connection is self._connection:
-            self.blocked_because = frame.method.reason or "an alarm"
+            self.blocked_because = printable(frame.method.reason or "an alarm")
 
     def _on_unblocked(self, connection: Any, _frame: Any) -> None:
         if connection is self._connection:
@@ -179,6 +180,6 @@ class ConfirmLink:
         if channel is self._channel:
             self._channel = None
             if isinstance(reason, pika_errors.ChannelClosedByBroker):
-                self._listener.on_channel_lost((reason.reply_code, reason.reply_text))
+                self._listener.on_channel_lost((reason.reply_code, printable(reason.reply_text)))
             else:
                 self._listener.on_channel_lost(None)

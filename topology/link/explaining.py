@@ -11,6 +11,7 @@ from pika import exceptions as pika_errors
 from pika.adapters.utils import connection_workflow
 
 from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable, LeveretError, TopologyError
+from leveret.topology.printable import printable
 from leveret.topology.settings import mask, tls, vhost_of
 
 NOT_FOUND, REFUSED = 404, 403
@@ -22,7 +23,7 @@ def explain(error: BaseException, url: str) -> BrokerError:
     """Turn a client library's connection error into ours: which broker, what happened, what to do next."""
     where = f"the broker at {mask(url)}"
     cause = _innermost(error)
-    text = str(cause) or type(cause).__name__
+    text = printable(cause) or type(cause).__name__
     user, vhost = unquote(urlsplit(url).username or "guest"), vhost_of(url)
     was_refused = _REFUSAL.search(text) is not None
     if isinstance(cause, pika_errors.AuthenticationError) or (
@@ -75,8 +76,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _reply(error: BaseException) -> str:
     if isinstance(error, (pika_errors.ConnectionClosed, pika_errors.ChannelClosed)):
-        return f"{error.reply_code} {error.reply_text}"
-    return str(error) or type(error).__name__
+        return printable(f"{error.reply_code} {error.reply_text}")
+    return printable(error) or type(error).__name__
 
 
 def explain_channel(reason: BaseException, what: str, url: str) -> LeveretError:
@@ -85,7 +86,7 @@ def explain_channel(reason: BaseException, what: str, url: str) -> LeveretError:
         return BrokerUnreachable(
             f"the link to the broker at {mask(url)} was lost ({_reply(_innermost(reason))}); try again once it answers"
         )
-    code, text = reason.reply_code, reason.reply_text
+    code, text = reason.reply_code, printable(reason.reply_text)
     if code == NOT_FOUND:
         return TopologyError(f"{what} cannot be used: {text}; declare it: leveret declare -a MODULE")
     if code == REFUSED:
