@@ -137,7 +137,8 @@ def _apply(connection: Any, vhost: str, operation: Any) -> None:
     except (amqp_errors.AccessRefused, amqp_errors.NotAllowed) as error:
         raise AccessRefused(
             f"the broker refused to declare: {printable(error.reply_text)}; give this user the configure right in "
-            f"virtual host {vhost!r}, or have another account run leveret declare (a worker then starts with --no-declare)"
+            f"virtual host {vhost!r}, or have another account run leveret declare (a worker then starts with "
+            "--no-declare)"
         ) from error
 
 
