@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from leveret import Route
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers, await_value, children_of
+from tests.broker.support import Vhost, Workers
 
 TASKS = ["tests.broker.patching_jobs"]
 
@@ -36,15 +34,3 @@ def test_what_a_module_patches_stays_with_the_tasks(vhost: Vhost, workers: Worke
     worker.await_event("stopped")
     assert worker.wait() == 0, worker.text
     assert worker.text == ""
-
-
-def test_a_stopped_forkserver_holds_up_nothing(vhost: Vhost, workers: Workers) -> None:
-    """The worker leaves all the same, and takes the processes along."""
-    vhost.declare(jobs)
-    worker = workers.start("--processes", "2")
-    (forkserver,) = children_of(worker.process.pid)
-    children = children_of(forkserver)
-    os.kill(forkserver, signal.SIGSTOP)
-
-    assert worker.stop() == 0
-    await_value(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (forkserver, *children)), "their end")

@@ -67,8 +67,12 @@ def test_what_children_leave_behind_is_adopted() -> None:
 
     def leave_behind(_parent: socket.socket, _tokens: int, _index: int) -> None:
         child = os.getpid()
-        if os.fork() == 0:
+        left, leaves = os.pipe()
+        if os.fork():
+            os.read(left, 1)
+        else:
             os.setsid()  # it is not ended with the child's group
+            os.write(leaves, b".")
             while os.getppid() == child:
                 time.sleep(0.001)
             os.write(writing, str(os.getppid()).encode())

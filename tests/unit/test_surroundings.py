@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from leveret.consumers import log
 from leveret.consumers.tasks.task import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
@@ -26,6 +27,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
     monkeypatch.setattr(queues, "_known", {})
     monkeypatch.setattr(registry, "_tasks", {})
     monkeypatch.setenv("LEVERET_TEST", "as it was")
+    monkeypatch.setattr(log._journal, "as_json", False)
     return WorkQueue("mail")
 
 
