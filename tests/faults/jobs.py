@@ -7,6 +7,9 @@ import ctypes
 import os
 import re
 import signal
+import socket
+import stat
+import struct
 import subprocess
 import sys
 import time
@@ -147,3 +150,28 @@ def kill_worker() -> None:
         stat = Path(f"/proc/{os.getppid()}/stat").read_text()
         os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
         time.sleep(60)
+
+
+@task("faults.flood_parent", queue=faults)
+def flood_parent(report: str, leaves: bool) -> None:
+    """Write reports to the worker without an end; or have a process do so that outlives the task."""
+    with _logged():
+        frame = struct.pack("!I", len(report)) + report.encode()
+        to = _parent_socket()
+        if not leaves or os.fork() == 0:
+            if leaves:
+                os.setsid()
+            with contextlib.suppress(OSError):
+                while True:
+                    to.sendall(frame * 100)
+            os._exit(0)
+        raise ValueError("it has left a flood behind")
+
+
+def _parent_socket() -> socket.socket:
+    """Return the one socket that a child has."""
+    for number in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                return socket.socket(fileno=os.dup(number))
+    raise AssertionError("there is no socket")

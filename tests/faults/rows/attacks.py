@@ -95,6 +95,21 @@ def redrive_what_was_planted(stage: Stage) -> None:
         await_value(lambda: stage.vhost.count(dlq_name(faults.name)) == len(planted), "the planted ones in the DLQ")
 
 
+def flood_of_reports(stage: Stage) -> None:
+    """Submit tasks that write reports to their worker without an end, themselves or by a process they leave behind."""
+    stage.worker()
+    reports = ("[1,[],false]", "[1,[],true]", '[999,[[0,"odd",0.5,null]],false]')
+    floods = [
+        stage.message("faults.flood_parent", report=report, leaves=leaves)
+        for report in reports
+        for leaves in (False, True)
+    ]
+    stage.hit = [message.id for message in floods]
+    with stage.load(among=floods):
+        stage.await_running(*stage.hit)
+        stage.blow()
+
+
 def _publish(stage: Stage, url: str, route: Route, task_id: str, headers: dict[str, Any]) -> None:
     stage.vhost.publish(route, _FAILS, url=url, message_id=task_id, headers=headers)
     records.append(stage.submissions_log, task_id, records.CONFIRMED, "")
@@ -116,6 +131,14 @@ ROWS = [
         "0",
         forged_history,
         afterwards=see_attempts,
+    ),
+    Row(
+        39,
+        "flood-of-reports",
+        "tasks, and processes they leave behind, that write reports to their worker without an end",
+        "1, a neighbour, for each run of one",
+        flood_of_reports,
+        lambda _stage: 6 * faults.attempts,
     ),
     Row(
         38,
