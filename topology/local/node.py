@@ -51,7 +51,7 @@ def start(folder: Path | None = None) -> Node:
             ports = (node.amqp_port, node.management_port, node.distribution_port, node.epmd_port)
             taken = [port for port in ports if not is_free(port)]
             problem = f"ended while starting, others have its ports {taken}" if taken else "ended while starting"
-            if not (found or taken):
+            if not (found or taken or "could_not_start_listener" in _end_of_log(home)):  # who took it may have left it
                 break
         raise NodeError(f"{node.name} {problem}; {_end_of_log(home)}")
 
