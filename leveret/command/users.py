@@ -15,7 +15,7 @@ from leveret.command import task_modules
 from leveret.command.ending import tell
 from leveret.command.samples import SAMPLE_QUEUES
 from leveret.command.verb import Verb, note, quiet_option, split_commas, tasks_option
-from leveret.topology import settings
+from leveret.topology import queues, settings
 from leveret.topology.access.management import Management
 from leveret.topology.access.rights import ROLES
 from leveret.topology.access.users import give_rights, make_user, show, url_of
@@ -65,7 +65,9 @@ def verb(
     if password_stdin and (new_passwords or len(roles) != 1):
         raise click.UsageError("--password-stdin gives one password: name one --role with it, and no --new-passwords")
     configured = settings.load()
-    task_modules.load(task_modules.named(tasks, configured) or (SAMPLE_QUEUES,))
+    names = task_modules.named(tasks, configured) or (SAMPLE_QUEUES,)
+    task_modules.load(names)
+    task_modules.check_has_queue(names, queues.known())
     if dry_run:
         tell(*show(prefix, roles).splitlines())
         return 0

@@ -91,3 +91,11 @@ def test_a_dry_run_shows_the_users_and_asks_no_broker(
 
     assert [line for line in lines if not line.startswith(" ")] == [f"team-{role}" for role in roles]
     assert [line.split()[0] for line in lines if line.startswith(" ")] == ["configure", "write", "read"] * len(roles)
+
+
+def test_a_module_without_queues_takes_no_rights_away(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused, for each user would lose what it may do."""
+    status = leveret("users", "--dry-run", "-a", "json")
+
+    assert status == 1
+    assert "json defines no work queue; make one" in capsys.readouterr().err
