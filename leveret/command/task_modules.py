@@ -30,7 +30,10 @@ def load(names: Iterable[str]) -> None:
 
     Raises `TaskModuleError` naming the module, what it raised, and the lines of its own that led there.
     """
-    here = str(Path.cwd())
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError as error:
+        raise TaskModuleError("the current folder was deleted; cd into one that is there") from error
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     for name in names:

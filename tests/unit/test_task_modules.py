@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,3 +204,13 @@ def test_given_modules_win_over_those_that_are_set() -> None:
     assert task_modules.named([], configured) == ("my_set", "my_other")
     assert task_modules.named(["my_given"], configured) == ("my_given",)
     assert task_modules.named((), settings.Settings()) == ()
+
+
+def test_a_folder_that_is_gone_is_told() -> None:
+    """A shell stays in a folder that was deleted, as by a new deployment."""
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").resolve().rmdir()
+
+    with pytest.raises(TaskModuleError, match=r"^the current folder was deleted; cd into one that is there$"):
+        task_modules.load(["json"])
