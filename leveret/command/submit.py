@@ -7,7 +7,6 @@ published 1000 at a time, as `publish_many` takes them, so those of a slow pipe 
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from leveret.command.verb import Verb, filled, json_option, note, quiet_option, 
 from leveret.producers.calls import check_timeout, check_way, make_message, route_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
+from leveret.topology.encoding import wide_encoding
 from leveret.topology.errors import LeveretError, MessageError, SettingsError
 from leveret.topology.link.connection import check_any
 from leveret.topology.link.default_broker import resolve
@@ -223,11 +223,11 @@ def _report(file: str, submitted: int, failures: dict[int, str], quiet: bool) ->
 
 
 def _open(file: str) -> TextIO:
-    if file == "-":
-        if sys.stdin is None:
-            raise SettingsError("--file - cannot be read: standard input is closed; pipe the lines to it")
-        return _text_of(sys.stdin.buffer, file) if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin
+    if file == "-" and sys.stdin is None:
+        raise SettingsError("--file - cannot be read: standard input is closed; pipe the lines to it")
     try:
+        if file == "-":
+            return _text_of(sys.stdin.buffer, file) if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin
         return _text_of(Path(file).open("rb"), file)
     except OSError as error:
         raise SettingsError(f"--file {file} cannot be read: {_why(error)}") from error
@@ -235,10 +235,9 @@ def _open(file: str) -> TextIO:
 
 def _text_of(source: BinaryIO, file: str) -> TextIO:
     """Return its text, without a byte order mark. Raises `SettingsError` if its first bytes are no UTF-8."""
-    encoding = json.detect_encoding(source.peek(4)[:4]) if isinstance(source, io.BufferedReader) else "utf-8"
-    if not encoding.startswith("utf-8"):
+    if isinstance(source, io.BufferedReader) and (encoding := wide_encoding(source.peek(4))):
         source.close()
-        raise SettingsError(f"--file {file} is {encoding.upper()[:6]}; convert it to UTF-8, for example with iconv")
+        raise SettingsError(f"--file {file} is {encoding}; convert it to UTF-8, for example with iconv")
     return io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape")
 
 

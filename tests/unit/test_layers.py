@@ -16,6 +16,7 @@ LAYERS = {
         "errors",
         "names",
         "printable",
+        "encoding",
         "queues",
         "registry",
         "objects",

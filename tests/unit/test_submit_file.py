@@ -111,6 +111,27 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "2 tasks submitted, 0 lines of jobs.jsonl failed\n"
 
 
+def test_a_file_of_zeros_is_no_text_in_any_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a file system leaves it after the power failed: its line fails, and no encoding is guessed."""
+    Path("jobs.jsonl").write_bytes(bytes(100))
+
+    assert leveret("submit", "a.b", "--file", "jobs.jsonl") == 1
+    assert "  line 1: the line is not JSON: " in capsys.readouterr().err
+
+
+def test_a_stdin_that_cannot_be_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was opened only to be written, which no first look at its encoding survives."""
+    descriptor = os.open("written", os.O_WRONLY | os.O_CREAT)
+    with open(descriptor, encoding="utf-8") as unreadable:  # noqa: PTH123 - a path could be read
+        monkeypatch.setattr(sys, "stdin", unreadable)
+        status = leveret("submit", "a.b", "--file", "-")
+
+    assert status == 1
+    assert capsys.readouterr().err == "leveret submit: --file - cannot be read: Bad file descriptor\n"
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
 @pytest.mark.parametrize("is_piped", [False, True])
 def test_a_file_in_another_encoding_is_one_error(

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
+from leveret.topology.encoding import wide_encoding
 from leveret.topology.errors import MessageError, MessageTooLarge, UnreadableMessage
 from leveret.topology.message.bounds import excess
 from leveret.topology.message.foreign import FIELDS, check_not_celery, check_unknown
@@ -120,10 +121,9 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
     except RecursionError as error:
         raise UnreadableMessage(f"the JSON is nested too deeply; it begins {_begin(body)}") from error
     except ValueError as error:
-        if body.startswith(BOM_UTF8) and not body.startswith(
-            BOM_UTF8 * 2
-        ):  # as some languages write it before any text
-            return decode(body[len(BOM_UTF8) :], content_type, content_encoding, limit_bytes)
+        bare = body.removeprefix(BOM_UTF8)  # some languages write it before any text
+        if bare != body and not bare.startswith(BOM_UTF8):
+            return decode(bare, content_type, content_encoding, limit_bytes)
         _check_encoding(body)
         raise UnreadableMessage(f"the body is not JSON: {error}; it begins {_begin(body)}") from error
     return _read_document(document)
@@ -131,9 +131,8 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
 
 def _check_encoding(body: bytes) -> None:
     """Raise `UnreadableMessage` for a text in UTF-16 or UTF-32, by its first bytes."""
-    encoding = json.detect_encoding(body)
-    if not encoding.startswith("utf-8") and any(body[:4]):
-        raise UnreadableMessage(f"the body is {encoding.upper()[:6]}; send it as UTF-8")
+    if encoding := wide_encoding(body):
+        raise UnreadableMessage(f"the body is {encoding}; send it as UTF-8")
 
 
 def _check_content(content_type: str | None, content_encoding: str | None) -> None:

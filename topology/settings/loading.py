@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leveret.topology.encoding import wide_encoding
 from leveret.topology.errors import SettingsError
 from leveret.topology.settings.open_files import warn_if_changeable, warn_if_readable
 from leveret.topology.settings.urls import mask
@@ -86,9 +86,8 @@ def _text_of(path: Path) -> str:
     with path.open("rb") as file:
         warn_if_changeable(str(path), file.fileno())
         content = file.read()
-    encoding = json.detect_encoding(content[:4])  # by a byte order mark, or by the zeros of ASCII's characters
-    if not encoding.startswith("utf-8"):
-        raise SettingsError(f"settings file {path} is {encoding.upper()[:6]}; save it as UTF-8")
+    if encoding := wide_encoding(content):
+        raise SettingsError(f"settings file {path} is {encoding}; save it as UTF-8")
     return content.decode("utf-8-sig")
 
 
