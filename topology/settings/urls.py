@@ -28,9 +28,10 @@ def check_amqp_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
         url.encode()  # as it is sent
+        unquote(url, errors="strict")  # or a password would be another one
     except ValueError as error:  # its text may hold a piece of the password
         raise SettingsError(f"AMQP_URL {mask(url)!r} is no URL; {example}") from error
-    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+    if not url.lower().startswith(("amqp://", "amqps://")) or not parts.hostname:  # urlsplit forgives spaces
         raise SettingsError(f"AMQP_URL {mask(url)!r} is no AMQP URL; {example}")
     if port == 0 or "/" in parts.path[1:] or not _can_be_host(parts.hostname):
         raise SettingsError(f"AMQP_URL {mask(url)!r} has a host, port or virtual host that cannot be; {example}")
@@ -97,7 +98,9 @@ def check_management_url(url: str) -> None:
     check_encoded("MANAGEMENT_URL", url)
     try:
         place = urlsplit(url)
-        is_one = place.scheme in ("http", "https") and _can_be_host(place.hostname) and place.port != 0
+        unquote(url, errors="strict")
+        is_http = url.lower().startswith(("http://", "https://"))
+        is_one = is_http and _can_be_host(place.hostname) and place.port != 0
     except ValueError:
         is_one = False
     if not is_one:
