@@ -110,6 +110,7 @@ def test_a_command_that_fails(verb: str, url: str, vhost: Vhost, tmp_path: Path)
 def test_the_libraries_debug_logs(url: str, vhost: Vhost, caplog: pytest.LogCaptureFixture) -> None:
     """An application that logs all its libraries have to say still logs no password."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="amqp")  # where a worker was tested before, it is quieter
     settings = Settings(amqp_url=url, management_url=vhost.broker.management_url)
     declare(settings, [jobs])
     with Publisher(settings) as publisher:
