@@ -65,7 +65,6 @@ def test_no_key_leads_a_producer_behind_the_work_queue(vhost: Vhost, key: str) -
     assert vhost.counts(jobs) == {}
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("forged", [[1], ["x"], [{"count": "many"}], {"queue": "jobs"}, 7])
 def test_no_forged_history_ends_dead_lettering(vhost: Vhost, workers: Workers, forged: Any) -> None:
     """It is taken off at the first attempt, and from who may write there at any; others go on failing as ever."""

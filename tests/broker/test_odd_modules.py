@@ -168,3 +168,14 @@ def test_a_stopped_forkserver_does_not_hold_up_leaving(start: Start) -> None:
 
     assert worker.stop() == 0
     await_value(lambda: not is_alive(child), "the child's end")
+
+
+def test_nothing_is_left_open(vhost: Vhost, workers: Workers) -> None:
+    """With warnings as errors a worker whose children die says nothing of sockets that nobody closed."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "2", PYTHONWARNINGS="error")
+    vhost.publish_task(Route.direct(jobs.name), "jobs.exit", "dies")
+    worker.await_event("bury", id="dies")
+
+    assert worker.stop() == 0
+    assert worker.text == ""

@@ -86,10 +86,10 @@ class Play:
         monkeypatch.setattr(confirm_link, "open_channel", open_channel)
         self.outbox = Outbox(Settings(publish_timeout_seconds=_TIMEOUT_SECONDS), "test")
 
-    def send(self, message_id: str, key: str = "k") -> None:
+    def send(self, message_id: str, key: str = "k", timeout_seconds: float | None = None) -> None:
         told = self.outcomes.setdefault(message_id, [])
         properties = pika.BasicProperties(message_id=message_id)
-        self.outbox.send(Outgoing(Route("x", key), b"", properties), told.append)
+        self.outbox.send(Outgoing(Route("x", key), b"", properties), told.append, timeout_seconds)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
@@ -186,8 +186,7 @@ def test_silence_ends_the_connection(play: Callable[[], Play]) -> None:
     async def silent() -> None:
         stage = play()
         connection = await stage.opened()
-        await asyncio.sleep(_TIMEOUT_SECONDS / 2)
-        stage.send("younger")
+        stage.send("younger", timeout_seconds=60)
         await stage.until(lambda: len(stage.connections) == 2 and stage.connections[1].published)
         stage.connections[1].confirm(1, False, False)
 

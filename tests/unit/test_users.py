@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 
+from leveret.topology import queues
 from leveret.topology.access.rights import ROLES
 from leveret.topology.access.users import url_of
 from leveret.topology.link import default_broker
@@ -93,8 +94,11 @@ def test_a_dry_run_shows_the_users_and_asks_no_broker(
     assert [line.split()[0] for line in lines if line.startswith(" ")] == ["configure", "write", "read"] * len(roles)
 
 
-def test_a_module_without_queues_takes_no_rights_away(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_module_without_queues_takes_no_rights_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is refused, for each user would lose what it may do."""
+    monkeypatch.setattr(queues, "_known", {})
     status = leveret("users", "--dry-run", "-a", "json")
 
     assert status == 1
