@@ -13,6 +13,8 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from types import ModuleType
 
 fork, waitpid, poll, set_handler = os.fork, os.waitpid, select.poll, signal.signal
 _Socket = socket.socket
@@ -32,6 +34,7 @@ _PATCHED = (
 """What gevent and eventlet change."""
 _before = {module: dict(vars(module)) for name in _PATCHED if (module := sys.modules.get(name))}
 _default_timeout = socket.getdefaulttimeout()
+_MISSING = object()
 was_changed = False
 """Whether something was put back. Python's own way to end waits for what is not there any more then."""
 
@@ -49,13 +52,26 @@ def socket_of(descriptor: int) -> socket.socket:
     return made
 
 
-def put_back() -> None:
-    """Make the standard library in this process again what it was, once nothing of the task modules runs here."""
+def put_back() -> Callable[[], None]:
+    """Make the standard library in this process again what it was; returns what changes it once more, for a fork."""
     global was_changed
+    patched: list[tuple[ModuleType, str, object]] = []
     for module, names in _before.items():
         for name, value in names.items():
-            if vars(module).get(name) is not value:
+            now = vars(module).get(name, _MISSING)
+            if now is not value:
+                patched.append((module, name, now))
                 setattr(module, name, value)
-                was_changed = True
+    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_default_timeout)
-    _before.clear()
+    was_changed = was_changed or bool(patched)
+
+    def change_again() -> None:
+        for module, name, value in patched:
+            if value is _MISSING:
+                delattr(module, name)
+            else:
+                setattr(module, name, value)
+        socket.setdefaulttimeout(timeout)
+
+    return change_again

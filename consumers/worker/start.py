@@ -34,18 +34,20 @@ def work(configured: Settings, plan: Plan) -> int:
         log.event(logging.WARNING, news)
     _allow_open_files(plan.processes)
     registry.prepare()
-    from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
-
     _warn_of_threads()
+    patch_again = untouched.put_back()  # nothing of the task modules runs in this process any more
+    if plan.may_declare:
+        from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
+
+        declare(configured, plan.queues)
     board = Board(plan.processes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
+    patch_again()  # for the children
     forkserver = Forkserver(
         lambda parent, tokens, index: serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
     )
+    untouched.put_back()
     try:
-        untouched.put_back()  # from here on nothing of the task modules runs in this process
-        if plan.may_declare:
-            declare(configured, plan.queues)
         log.event(
             logging.INFO,
             f"worker {host_and_pid()} with {plan.processes} process(es), prefetch {plan.prefetch or 'automatic'}",
