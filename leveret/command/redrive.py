@@ -48,11 +48,11 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
             about = "" if quiet or stranded else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
             tell(f"{task_id or '(no id)'}{about}")
 
+    if stranded and (ids or dry_run):
+        raise click.UsageError("--stranded goes with neither --id nor --dry-run")
     queue = work_queue_of(queue)
     configured = default_broker.resolve(settings.load())
     if stranded:
-        if ids or dry_run:
-            raise click.UsageError("--stranded goes with neither --id nor --dry-run")
         return _free(configured, queue, tell_of, quiet)
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
     for _dead, error in redriven.set_aside:

@@ -176,3 +176,14 @@ def test_what_was_set_aside_is_named(play: Play, capsys: pytest.CaptureFixture[s
         r"leveret redrive: left in mail.dlq, for it cannot be sent again: message odd\n cannot be written: "
         r"\x1b[2J too large" + "\n"
     )
+
+
+@pytest.mark.parametrize("options", [["--id", "one"], ["--dry-run"]])
+def test_what_is_stranded_has_no_choice(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is wrong usage, and said before any broker is looked for."""
+    monkeypatch.setattr(default_broker, "resolve", lambda _configured: pytest.fail("a broker was looked for"))
+
+    assert leveret("redrive", "mail", "--stranded", *options) == 2
+    assert "--stranded goes with neither --id nor --dry-run" in capsys.readouterr().err
