@@ -111,9 +111,9 @@ def waiting_pattern(queue: str) -> str:
     return rf"{re.escape(queue)}(\.retry\..+)?"
 
 
-def is_in_family(name: str, queue: str) -> bool:
-    """Whether this is the work queue or one of its retry tiers, under whatever retry plan."""
-    return name == queue or name.startswith(f"{queue}.retry.")
+def is_retry_queue(name: str, queue: str) -> bool:
+    """Whether this is a retry tier of the work queue, under whatever retry plan."""
+    return name.startswith(f"{queue}.retry.")
 
 
 def family_pattern(queue: str) -> str:

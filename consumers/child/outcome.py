@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 _LONGEST_MESSAGE_BYTES = 1024
 _LONGEST_TRACEBACK_BYTES = 4096  # message headers must fit into one AMQP frame (128 KiB)
 _ELLIPSIS_BYTES = len("…".encode())
-LONGEST_NAME_BYTES = _LONGEST_MESSAGE_BYTES + _ELLIPSIS_BYTES
-"""The name of a task is no longer than this, even one that no task has."""
+LONGEST_CUT_BYTES = _LONGEST_MESSAGE_BYTES + _ELLIPSIS_BYTES
+"""No text but a traceback is longer once it was cut, nor the name of a task, even one that no task has."""
 _QUALNAME: Any = vars(type)["__qualname__"]
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _LIBRARIES = (*(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")), "<")
@@ -76,12 +76,11 @@ def failure_of(error: BaseException, skip_frames: int = 0) -> Failure:
 def fitting(failure: Failure) -> Failure:
     """Return a failure that a child reported, cut like those that `failure_of` makes, which stay as they are."""
     kind, message, trace, fingerprint = failure
-    limit_bytes = _LONGEST_MESSAGE_BYTES + _ELLIPSIS_BYTES
     return Failure(
-        cut(kind, limit_bytes),
-        cut(message, limit_bytes),
+        cut(kind, LONGEST_CUT_BYTES),
+        cut(message, LONGEST_CUT_BYTES),
         cut(trace, _LONGEST_TRACEBACK_BYTES + _ELLIPSIS_BYTES, keep_end=True),
-        cut(fingerprint, limit_bytes),
+        cut(fingerprint, LONGEST_CUT_BYTES),
     )
 
 

@@ -12,7 +12,7 @@ import math
 import struct
 from typing import NamedTuple, Protocol
 
-from leveret.consumers.child.outcome import LONGEST_NAME_BYTES, Ending, Failure, Outcome, cut, fitting
+from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
 
 _LENGTH = struct.Struct("!I")
 _LARGEST_REPORT_BYTES = 4 * 1024 * 1024
@@ -97,8 +97,8 @@ def _read_outcome(ending: int, task: str, seconds: float, failure: list[str] | N
     """Return an outcome whose texts fit into the headers of a dead message, whoever wrote them: a task can, too."""
     if type(task) is not str or type(seconds) is not float or not 0 <= seconds < math.inf or ending < 0:
         raise TypeError("no outcome")
-    if ending or len(task) > LONGEST_NAME_BYTES:  # a success is only logged
-        task = cut(task, LONGEST_NAME_BYTES)
+    if ending or len(task) > LONGEST_CUT_BYTES:  # a success is only logged
+        task = cut(task, LONGEST_CUT_BYTES)
     if failure is None:
         return Outcome(_ENDINGS[ending], task, seconds)
     if not all(type(text) is str for text in failure):

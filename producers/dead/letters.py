@@ -15,6 +15,8 @@ from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
 from leveret.topology.names import Route
 from leveret.topology.printable import printable
 
+BATCH = 16
+"""Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
 _MOST_BYTES = 32 * 1024 * 1024
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pika
 
-from leveret.producers.dead.letters import DeadMessage, Letters, publish_again
+from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, publish_again
 from leveret.topology.access.management import Management
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
@@ -23,8 +23,6 @@ from leveret.topology.message import check_name
 from leveret.topology.names import dlq_name
 from leveret.topology.settings import Settings, vhost_of
 
-_BATCH = 16
-"""Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
 _COUNT_TIMEOUT_SECONDS = 2.0
 
 
@@ -61,7 +59,7 @@ async def redrive(
         ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
         held_by_others = await asyncio.to_thread(_held, configured, dlq_name(queue))
         got = 0
-        while got < ready and (taken := await dlq.take(min(_BATCH, ready - got))):  # none: others have taken the rest
+        while got < ready and (taken := await dlq.take(min(BATCH, ready - got))):  # none: others have taken the rest
             got += len(taken)
             # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
             chosen = [dead for dead in taken if not ids or dead.id in ids]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pika
 
-from leveret.producers.dead.letters import DeadMessage, Letters, publish_again
+from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, publish_again
 from leveret.topology.access.management import Management
 from leveret.topology.access.policies import TAKING_UNREJECTED, effective_policy
 from leveret.topology.errors import TopologyError
@@ -25,7 +25,7 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.outbox import Outbox
-from leveret.topology.names import stranded_queue
+from leveret.topology.names import is_retry_queue, stranded_queue
 from leveret.topology.settings import Settings, vhost_of
 
 _PATIENCE_SECONDS = 240.0
@@ -82,7 +82,7 @@ async def free_stranded(
 
 async def _move(letters: Letters, outbox: Outbox, queue: str, tell_of: Callable[[DeadMessage], None]) -> None:
     """Publish what came by the detour to the work queue. Raises `PublishError` for the first that fails."""
-    while taken := await letters.take(16):
+    while taken := await letters.take(BATCH):
         outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead) for dead in taken))
         moved = [dead for dead, error in zip(taken, outcomes, strict=True) if error is None]
         await letters.remove(moved, queue)
@@ -136,7 +136,7 @@ def _stranding(api: Management, vhost: str, queue: str) -> list[_Tier]:
     tiers = []
     for one in api.call("GET", "queues", vhost) or ():
         arguments = one.get("arguments", {})
-        if one["name"].startswith(f"{queue}.retry.") and "x-dead-letter-routing-key" in arguments:
+        if is_retry_queue(one["name"], queue) and "x-dead-letter-routing-key" in arguments:
             exchange, key = arguments["x-dead-letter-exchange"], arguments["x-dead-letter-routing-key"]
             tiers.append(_Tier(exchange, key, int(one.get("messages_dlx") or 0)))
     return [tier for tier in tiers if tier.stranded]

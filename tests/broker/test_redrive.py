@@ -387,7 +387,7 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Link:
         return opened[-1]
 
     monkeypatch.setattr(redrive_module, "connect", keep)
-    monkeypatch.setattr(redrive_module, "_BATCH", 1)
+    monkeypatch.setattr(redrive_module, "BATCH", 1)
     return opened
 
 

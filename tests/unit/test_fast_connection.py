@@ -12,7 +12,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import io_services_utils
 from pika.channel import ContentFrameAssembler
 
-from leveret.topology.link import bodies
+from leveret.topology.link import bodies, frames
 from leveret.topology.link.bodies import LEFT_OUT, BodyAssembler
 from leveret.topology.link.fast_connection import FastConnection
 from tests.unit.test_frames import delivered
@@ -251,7 +251,7 @@ def test_a_body_longer_than_announced_is_refused(may_keep: bool, monkeypatch: py
 def test_a_large_body_is_written_as_pika_writes_it(size: int) -> None:
     """Only nothing of it is copied."""
     body = bytes(number % 251 for number in range(size))
-    pieces = list(bodies.body_frames(3, body, 100))
+    pieces = list(frames.body_frames(3, body, 100))
 
     by_pika = [frame.Body(3, body[start : start + 100]).marshal() for start in range(0, size, 100)]
     assert b"".join(pieces) == b"".join(by_pika)

@@ -5,18 +5,15 @@ The frame before a body says how large it is, so that is when its receiver is as
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pika import exceptions as pika_errors
-from pika import frame, spec
+from pika import frame
 from pika.channel import ContentFrameAssembler
 
 LARGE_BYTES = 1024 * 1024
 """Smaller bodies are copied as pika does it."""
-_FRAME = struct.Struct(">BHI")
-_END = bytes([spec.FRAME_END])
 
 MayKeep = Callable[[int], bool]
 """Is asked whether a body of so many bytes is to be kept."""
@@ -63,13 +60,3 @@ class BodyAssembler(ContentFrameAssembler):  # type: ignore[misc]  # pika has no
         self._large = None
         self._reset()
         return content
-
-
-def body_frames(channel: int, body: bytes, most_bytes: int) -> Iterator[bytes | memoryview]:
-    """Yield the frames of a body in pieces, which copy nothing of it; each frame carries at most so many bytes."""
-    view = memoryview(body)
-    for start in range(0, len(view), most_bytes):
-        part = view[start : start + most_bytes]
-        yield _FRAME.pack(spec.FRAME_BODY, channel, len(part))
-        yield part
-        yield _END

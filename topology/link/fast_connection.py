@@ -19,7 +19,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.frame import Header, Method, decode_frame
 
 from leveret.topology.link import frames, header_values
-from leveret.topology.link.bodies import LARGE_BYTES, BodyAssembler, MayKeep, body_frames
+from leveret.topology.link.bodies import LARGE_BYTES, BodyAssembler, MayKeep
 
 _READ_BYTES = 64 * 1024
 
@@ -114,7 +114,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
         self._adapter_emit_data(head)
         self.send_written()
         self.bytes_sent += len(head) + len(body)
-        for piece in body_frames(channel_number, body, self._body_max_length):
+        for piece in frames.body_frames(channel_number, body, self._body_max_length):
             self._transport.write(piece)
 
     def _adapter_emit_data(self, data: bytes) -> None:

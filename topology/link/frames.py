@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pika import spec
@@ -170,6 +171,16 @@ def write_publish(
     if body:
         pieces += (_BODY_FRAME.pack(_BODY, channel, len(body)), body, _END_BYTE)
     return b"".join(pieces)
+
+
+def body_frames(channel: int, body: bytes, most_bytes: int) -> Iterator[bytes | memoryview]:
+    """Yield the frames of a body in pieces, which copy nothing of it; each frame carries at most so many bytes."""
+    view = memoryview(body)
+    for start in range(0, len(view), most_bytes):
+        part = view[start : start + most_bytes]
+        yield _BODY_FRAME.pack(_BODY, channel, len(part))
+        yield part
+        yield _END_BYTE
 
 
 def _has_common_only(properties: spec.BasicProperties) -> bool:

@@ -81,9 +81,8 @@ def _mask_one(url: str) -> str:
     place, semicolon, _ = place.partition(";")  # no URL begins there, so it may stand in a password
     if "#" in place:  # it ends no URL, so it stands in a password, and so may what is before it
         return f"{scheme}{separator}***"
-    if at and not (
-        separator and user and password
-    ):  # what looks like the user may be the rest of a password, or all of it
+    is_complete = separator and user and password
+    if at and not is_complete:  # what looks like the user may be the rest of a password, or all of it
         user, colon = "***", ""
     if not at:  # what stands for the port may be a password that was cut off
         address = _IPV6_ADDRESS.match(place)
