@@ -140,7 +140,7 @@ def _about_management(configured: Settings) -> str:
         return "(does not answer: rabbitmq-plugins enable rabbitmq_management, or set MANAGEMENT_URL)"
     except BrokerError:
         return "(does not let the user of AMQP_URL look: rabbitmqctl set_user_tags USER monitoring)"
-    return "(user and password of AMQP_URL; of a private node, as leveret node status says; else guest and guest)"
+    return "(log in as AMQP_URL does; for a private node: leveret node status)"
 
 
 def _top_words(path: Path) -> str:
