@@ -18,10 +18,18 @@ import pytest
 
 from leveret.topology.errors import AccessRefused
 from leveret.topology.link.connection import check
-from leveret.topology.local import node
+from leveret.topology.local import launch, node
 from leveret.topology.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("installed_server")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ports_of_our_own() -> Iterator[None]:
+    """Prefer ports that nothing else on this machine wants: the standard ones may be taken while a node is down."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_STANDARD_PORTS", tuple(launch.free_ports(2)))
+        yield
 
 
 @pytest.fixture
