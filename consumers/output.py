@@ -5,11 +5,28 @@ What cannot be written, because a disk is full or a reader has left, is counted.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
 import sys
+from contextvars import ContextVar
 from typing import Any
+
+OpenLines = dict["Output", str]
+_open_lines: ContextVar[OpenLines | None] = ContextVar("open_lines", default=None)
+
+
+def keep_open_lines(lines: OpenLines) -> None:
+    """Keep what is printed in this context here until its line is complete, for others print beside it."""
+    _open_lines.set(lines)
+
+
+def end_lines(lines: OpenLines) -> None:
+    """Write the lines that were left open."""
+    for stream in list(lines):
+        with contextlib.suppress(ValueError):  # it was closed meanwhile, and nobody is left to be told
+            stream.write(f"{lines.pop(stream)}\n")
 
 
 class Output(io.TextIOWrapper):
@@ -46,7 +63,15 @@ class Output(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         """Write; what the encoding has no character for is escaped."""
         self.raw.is_touched = True
-        return super().write(text)
+        if (open_lines := _open_lines.get()) is None:
+            return super().write(text)
+        text_so_far = open_lines.pop(self, "") + text
+        end = text_so_far.rfind("\n") + 1
+        if end < len(text_so_far):
+            open_lines[self] = text_so_far[end:]
+        if end:
+            super().write(text_so_far[:end])
+        return len(text)
 
     def close(self) -> None:
         """Close the stream alone."""

@@ -69,7 +69,7 @@ def names() -> list[str]:
     return sorted(_tasks)
 
 
-def of_queue(queue: WorkQueue) -> list[Defined]:
+def of_queue(queue: WorkQueue) -> list[Any]:
     """Return the tasks of a work queue."""
     return [task for task in _tasks.values() if task.queue.name == queue.name]
 

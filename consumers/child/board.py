@@ -1,12 +1,14 @@
 """The board: shared memory in which each child says what it has begun, so that the parent can time it.
 
-A slot holds the number of the order, when it began and must end (CLOCK_MONOTONIC, the same in all processes), the
-child's process and the task's name. The child writes, the parent reads; one writer a slot, so no locks. While the
+Each child has a slot, and in it a place for each order that it may run at once: one, where it runs one after the
+other. A place holds the number of the order, when it began and must end (CLOCK_MONOTONIC, the same in all processes),
+the child's process and the task's name. The child writes, the parent reads; one writer a slot, so no locks. While the
 rest is written the number is 0, for a child may be stopped amid a write, and a half-written deadline seems long past.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -33,22 +35,43 @@ _NOTHING = Begun(0, 0.0, 0.0, 0, "")
 class Board:
     """One slot for each child; must be made before the processes that share it are forked."""
 
-    def __init__(self, count: int) -> None:
-        self._memory = mmap.mmap(-1, count * _SIZE)
+    def __init__(self, count: int, places: int = 1) -> None:
+        self._places = places
+        self._process = 0  # this one, once it has entered
+        self._memory = mmap.mmap(-1, count * places * _SIZE)
 
-    def write(self, index: int, number: int, started: float, deadline: float, task: str) -> None:
+    def write(self, index: int, number: int, started: float, deadline: float, task: str, place: int = 0) -> None:
         """Say that this process began order `number`, which must end by `deadline`, in seconds of `time.monotonic`."""
-        name, pid = task.encode(errors="replace")[:128], os.getpid()
-        place = index * _SIZE
-        _NUMBER.pack_into(self._memory, place, 0)
-        _REST.pack_into(self._memory, place + _NUMBER.size, started, deadline, pid, name)
-        _NUMBER.pack_into(self._memory, place, number)
+        name, pid = task.encode(errors="replace")[:128], self._process or os.getpid()
+        start = (index * self._places + place) * _SIZE
+        _NUMBER.pack_into(self._memory, start, 0)
+        _REST.pack_into(self._memory, start + _NUMBER.size, started, deadline, pid, name)
+        _NUMBER.pack_into(self._memory, start, number)
 
-    def read(self, index: int) -> Begun:
-        """Return what the child of this slot began last; number 0 while it writes."""
-        place = index * _SIZE
-        (number,) = _NUMBER.unpack_from(self._memory, place)
-        started, deadline, pid, task = _REST.unpack_from(self._memory, place + _NUMBER.size)
-        if not number or (number,) != _NUMBER.unpack_from(self._memory, place):
+    def read(self, index: int, place: int = 0) -> Begun:
+        """Return what the child of this slot began last in this place; number 0 while it writes."""
+        start = (index * self._places + place) * _SIZE
+        (number,) = _NUMBER.unpack_from(self._memory, start)
+        started, deadline, pid, task = _REST.unpack_from(self._memory, start + _NUMBER.size)
+        if not number or (number,) != _NUMBER.unpack_from(self._memory, start):
             return _NOTHING
         return Begun(number, started, deadline, pid, task.rstrip(b"\0").decode(errors="replace"))
+
+    def clear(self, index: int) -> None:
+        """Make the slot ready for a child that is about to be forked."""
+        self._set_process(index, 0)
+
+    def enter(self, index: int) -> None:
+        """Say that this process is there, and reads orders from now on."""
+        self._process = os.getpid()  # asked once, for it is a system call
+        self._set_process(index, self._process)
+
+    def process_of(self, index: int) -> int:
+        """Return the process that has entered this slot; 0 while there is none."""
+        pid: int = _REST.unpack_from(self._memory, index * self._places * _SIZE + _NUMBER.size)[2]
+        return pid
+
+    def _set_process(self, index: int, pid: int) -> None:
+        start = index * self._places * _SIZE
+        _NUMBER.pack_into(self._memory, start, 0)
+        _REST.pack_into(self._memory, start + _NUMBER.size, 0.0, math.inf, pid, b"")

@@ -26,9 +26,29 @@ from leveret.topology.message import decode
 
 _OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
+_RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
+
 Args = Sequence[Any]
 Kwargs = Mapping[str, Any]
+Call = tuple[AnyTask, Args, Kwargs]
 Begin = Callable[[int, float, float, str], None]
+
+
+def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
+    """Return the task that an order asks for and its arguments, or the outcome where it cannot be called like that."""
+    try:
+        call = decode(order.body, order.content_type, order.content_encoding, limit_bytes)
+    except MessageError as error:
+        return outcome_of(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99))
+    task = registry.get(call.task)
+    if task is None:
+        reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
+        return outcome_of(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
+    try:
+        args, kwargs = task.arguments.fit(call.args, call.kwargs)
+    except Misfit as misfit:
+        return outcome_of(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(str(misfit))))
+    return task, args, kwargs
 
 
 class Executor:
@@ -37,7 +57,7 @@ class Executor:
     def __init__(self, limit_bytes: int, begin: Begin) -> None:
         self._limit_bytes = limit_bytes
         self._begin = begin
-        self._pid = os.getpid()
+        copies.is_copy = False
         self._runner = _runner()
         self._soft_limit_armed = False
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -45,18 +65,10 @@ class Executor:
     def execute(self, order: Order) -> Outcome:
         """Run one order to its end, whatever that is."""
         started = time.monotonic()
-        try:
-            call = decode(order.body, order.content_type, order.content_encoding, self._limit_bytes)
-        except MessageError as error:
-            return _outcome(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99))
-        task = registry.get(call.task)
-        if task is None:
-            reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
-            return _outcome(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
-        try:
-            args, kwargs = task.arguments.fit(call.args, call.kwargs)
-        except Misfit as misfit:
-            return _outcome(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(str(misfit))))
+        call = read_call(order, self._limit_bytes, started)
+        if isinstance(call, Outcome):
+            return call
+        task, args, kwargs = call
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
         self._begin(order.number, started, started + task.time_limit, task.name)
         return contextvars.copy_context().run(self._run, task, args, kwargs, started)  # what it sets there ends with it
@@ -64,10 +76,8 @@ class Executor:
     def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Outcome:
         try:
             self._call(task, args, kwargs)
-        except Reject as error:
-            return _outcome(Ending.REJECTED, task.name, started, failure_of(error, _OWN_FRAMES))
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
-            return _outcome(Ending.RAISED, task.name, started, failure_of(error, _OWN_FRAMES))
+            return failed(task, error, started, _OWN_FRAMES)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
     def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> None:
@@ -76,8 +86,8 @@ class Executor:
             if returned is not None:
                 self._finish(task, returned)
         finally:
-            if os.getpid() != self._pid:
-                _end_copy(sys.exception())
+            if copies.is_copy:
+                end_copy(sys.exception())
 
     def _call_function(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
         if task.soft_time_limit is None:
@@ -95,12 +105,8 @@ class Executor:
     def _finish(self, task: AnyTask, returned: Any) -> None:
         """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
         if inspect.isawaitable(returned):
-            returned = self._run_async(_within(task.soft_time_limit, returned))
-        if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
-            raise TypeError(
-                f"task {task.name!r} returned a generator, whose body nobody runs; let it run to its end in the task, "
-                "and return instead of yield"
-            )
+            returned = self._run_async(within(task.soft_time_limit, returned))
+        refuse_generator(task, returned)
 
     def _run_async(self, running: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the loop that all attempts share, and end what it leaves there."""
@@ -136,7 +142,17 @@ def _clear(loop: asyncio.AbstractEventLoop) -> None:
         handle.cancel()
 
 
-async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
+def refuse_generator(task: AnyTask, returned: object) -> None:
+    """Raise `TypeError` for a result whose body nobody would run."""
+    if inspect.isgenerator(returned) or inspect.isasyncgen(returned):
+        raise TypeError(
+            f"task {task.name!r} returned a generator, whose body nobody runs; let it run to its end in the task, "
+            "and return instead of yield"
+        )
+
+
+async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
+    """Await it, and what it returns if that is a coroutine; raises `SoftTimeLimitExceeded` after so many seconds."""
     timeout = asyncio.timeout(soft_time_limit)
     try:
         async with timeout:
@@ -150,7 +166,22 @@ async def _within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any
         raise
 
 
-def _end_copy(error: BaseException | None) -> NoReturn:
+class _Copies:
+    """Whether this process was forked by a task, which is cheaper to note than to ask the system each time."""
+
+    is_copy = False
+
+    def __init__(self) -> None:
+        os.register_at_fork(after_in_child=self._note)
+
+    def _note(self) -> None:
+        self.is_copy = True
+
+
+copies = _Copies()
+
+
+def end_copy(error: BaseException | None) -> NoReturn:
     """End a process that a task forked and that left the task as well, with the status a script would end with.
 
     The task's own process goes on and reports. Nothing is flushed here: what was buffered at the fork, it writes.
@@ -169,5 +200,16 @@ def _end_copy(error: BaseException | None) -> NoReturn:
         os._exit(status)
 
 
-def _outcome(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:
+def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
+    """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
+    ending = Ending.REJECTED if isinstance(error, Reject) else Ending.RAISED
+    failure = failure_of(error, own_frames)
+    if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
+        hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"
+        failure = failure._replace(message=cut(hint))
+    return outcome_of(ending, task.name, started, failure)
+
+
+def outcome_of(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:
+    """Return how something ended that began at `started`, a moment of `time.monotonic`."""
     return Outcome(ending, task, time.monotonic() - started, failure)

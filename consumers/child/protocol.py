@@ -10,6 +10,7 @@ import json
 import marshal
 import math
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
@@ -49,6 +50,25 @@ def pack_orders(orders: list[OrderFields]) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
 
+def pack_shared_orders(orders: list[tuple[int, OrderFields]]) -> bytes:
+    """Return orders for a child that runs them side by side, each with its place on the board, as a frame."""
+    payload = marshal.dumps(orders)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def unpack_shared_orders(received: bytearray) -> list[list[tuple[int, Order]]]:
+    """Take the complete batches off the front of what was received."""
+    batches = []
+    while len(received) >= _LENGTH.size:
+        end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
+        if len(received) < end:
+            break
+        orders = marshal.loads(memoryview(received)[_LENGTH.size : end].tobytes())  # noqa: S302
+        batches.append([(place, Order._make(fields)) for place, fields in orders])
+        del received[:end]
+    return batches
+
+
 def read_orders(stream: _Readable) -> list[Order] | None:
     """Read the next batch, waiting for it; None when the parent is gone."""
     head = stream.read(_LENGTH.size)
@@ -70,7 +90,44 @@ def unpack_reports(received: bytearray) -> list[Report]:
 
     Raises `ValueError` for bytes that are no report: the child is not to be trusted any more.
     """
-    reports = []
+    return [_read_report(payload) for payload in _frames_in(received)]
+
+
+class SharedReport(NamedTuple):
+    """What a child that runs orders side by side has to say of them, each by its number."""
+
+    outcomes: list[tuple[int, Outcome]]
+    skipped: list[int]
+    """Those it found no token for: the parent had taken them back."""
+    misplaced: list[int]
+    """Those that are not of the kind this child runs."""
+
+
+def pack_shared_report(outcomes: list[tuple[int, Outcome]], skipped: list[int], misplaced: list[int]) -> bytes:
+    """Return such a report as a frame."""
+    payload = _encode((outcomes, skipped, misplaced)).encode()
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def unpack_shared_reports(received: bytearray) -> list[SharedReport]:
+    """Take the complete ones off the front of what was received. Raises `ValueError` for bytes that are none."""
+    return [_read_shared_report(payload) for payload in _frames_in(received)]
+
+
+def _read_shared_report(payload: bytearray) -> SharedReport:
+    try:
+        match json.loads(payload):
+            case [list(outcomes), list(skipped), list(misplaced)]:
+                told = [(number, _read_outcome(*outcome)) for number, outcome in outcomes]
+                if all(type(number) is int for number in (*skipped, *misplaced, *(number for number, _ in told))):
+                    return SharedReport(told, skipped, misplaced)
+    except (RecursionError, TypeError, IndexError) as error:
+        raise ValueError("JSON that is no report") from error
+    raise ValueError("JSON that is no report")
+
+
+def _frames_in(received: bytearray) -> Iterator[bytearray]:
+    """Take the complete frames off the front. Raises `ValueError` for one that is too long."""
     while len(received) >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(received)
         if length > _LARGEST_REPORT_BYTES:
@@ -78,9 +135,9 @@ def unpack_reports(received: bytearray) -> list[Report]:
         end = _LENGTH.size + length
         if len(received) < end:
             break
-        reports.append(_read_report(received[_LENGTH.size : end]))
+        payload = received[_LENGTH.size : end]
         del received[:end]
-    return reports
+        yield payload
 
 
 def _read_report(payload: bytearray) -> Report:

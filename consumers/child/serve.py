@@ -32,10 +32,11 @@ _LONGEST_SILENCE_SECONDS = 0.002
 
 def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_limit_bytes: int) -> None:
     """Run orders until the parent closes the connection."""
-    _settle_in()
+    settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(message_limit_bytes, functools.partial(board.write, index))
-    _start()
+    start()
+    board.enter(index)
     surroundings = Surroundings()
     stream = parent.makefile("rb")
     with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
@@ -70,7 +71,7 @@ def _take_token(tokens: int) -> bool:
         return False
 
 
-def _settle_in() -> None:
+def settle_in() -> None:
     """Own process group: Ctrl-C reaches the parent only, and what a task leaves behind can be ended with it."""
     os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
@@ -86,7 +87,7 @@ def _settle_in() -> None:
     os.close(nothing)
 
 
-def _start() -> None:
+def start() -> None:
     """Make this process differ from its siblings where it has to, and call what task modules want called here."""
     if numpy_random := sys.modules.get("numpy.random"):  # `random` does so itself
         numpy_random.seed()

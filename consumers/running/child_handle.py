@@ -1,4 +1,4 @@
-"""The parent's side of one child process: what it holds, what it has begun, and how it ended.
+"""The parent's side of one child process that runs one order after the other: what it holds, and how far it came.
 
 Orders are numbered. Reports name the first number they tell of; the child's slot names the last it began; the
 tokens left in its pipe are for those it has not. From these three it is known for each order how far it came.
@@ -6,77 +6,42 @@ tokens left in its pipe are for those it has not. From these three it is known f
 
 from __future__ import annotations
 
-import functools
-import itertools
-import logging
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from leveret.consumers.child.board import Begun, Board
-from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
-from leveret.consumers.log import event
-from leveret.consumers.running.child_pipe import ChildPipe
+from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended, order_of
 from leveret.consumers.running.deaths import TIME_LIMIT, death_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
 
-BEGIN_SECONDS = 10.0
-"""A child that begins nothing of what it was given for so long cannot any more: even a thrashing machine is faster."""
 _LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
-_NEWBORN_SECONDS = 5.0
-
-Ended = list[tuple[Delivery, Outcome]]
 
 
-class ChildHandle:
+class ChildHandle(Child):
     """One child of the pool. `start` it before anything else, and again after `reap`."""
 
     def __init__(
         self, index: int, forkserver: Forkserver, board: Board, on_readable: Callable[[ChildHandle], None]
     ) -> None:
-        self._index = index
-        self._forkserver = forkserver
-        self._board = board
-        self._on_readable = on_readable
-        self._pipe: ChildPipe | None = None
-        self._numbers = itertools.count(1)
-        self._held: dict[int, Delivery] = {}  # by number, so in the order of running
+        super().__init__(index, forkserver, board, lambda: on_readable(self))
         self._foretold: set[int] = set()  # ended by `finished_before`, and still to be reported
         self._is_busy = False
         self._seen_begun = self._told_running = 0
-        self._killed_because = ""
-        self._received = bytearray()
-        self._born = 0.0
-        self._has_reported = False
         self._looked = self._unbegun_seconds = 0.0
 
     @property
-    def is_newborn(self) -> bool:
-        """Whether it was started a moment ago and has not reported anything yet."""
-        return not self._has_reported and time.monotonic() - self._born < _NEWBORN_SECONDS
-
-    @property
-    def was_killed(self) -> bool:
-        """Whether it was killed from here."""
-        return bool(self._killed_because)
-
-    @property
-    def held(self) -> Collection[Delivery]:
-        """The deliveries whose outcome it still owes."""
-        return self._held.values()
+    def is_free(self) -> bool:
+        """Whether it may be given something."""
+        return self.is_started and not self._is_busy and not self.was_killed
 
     def start(self) -> None:
         """Have the process forked."""
-        self._pipe = pipe = ChildPipe(functools.partial(self._on_readable, self), self._note_reading)
-        self._killed_because = ""
-        self._received.clear()
         self._foretold.clear()
         self._is_busy = False
-        self._born, self._has_reported = time.monotonic(), False
-        self._board.write(self._index, 0, 0.0, math.inf, "")
-        self._forkserver.fork(self._index, pipe.child_socket, pipe.child_tokens)
+        super().start()
 
     def send(self, batch: list[Delivery]) -> None:
         """Hand it a batch; it must be free."""
@@ -84,18 +49,7 @@ class ChildHandle:
         for delivery in batch:
             number = next(self._numbers)
             self._held[number] = delivery
-            properties = delivery.properties
-            orders.append(
-                (
-                    number,
-                    delivery.queue.name,
-                    delivery.attempt,
-                    delivery.id,
-                    properties.content_type,
-                    properties.content_encoding,
-                    delivery.body,
-                )
-            )
+            orders.append(order_of(number, delivery))
         self._looked, self._unbegun_seconds = time.monotonic(), 0.0
         self._is_busy = True
         assert self._pipe is not None
@@ -116,6 +70,7 @@ class ChildHandle:
                 for number, outcome in enumerate(report.outcomes, start=report.first):
                     if number in self._held:
                         ended.append((self._held.pop(number), outcome))
+                        self.ended_count += 1
                     elif number in self._foretold:
                         self._foretold.remove(number)
                     else:
@@ -128,30 +83,18 @@ class ChildHandle:
                     raise ValueError("a report of nothing")
         except ValueError as error:  # a task, or what it left behind, may write there, and without an end
             is_free = False
-            self._received.clear()
-            self._pipe.stop_receiving()
-            self._kill(f"it wrote garbage to its parent ({error})")
-            event(logging.WARNING, f"a child process is killed, and another takes its place: {self._killed_because}")
+            self._kill_for_garbage(error)
         return ended, is_free
-
-    def has_unread(self) -> bool:
-        """Whether it has written what was not received yet."""
-        return self._pipe is not None and self._pipe.has_unread()
-
-    def take_back(self) -> list[Delivery]:
-        """Take back what it has not begun, by taking the tokens for it."""
-        tokens = self._pipe.take_tokens(len(self._held)) if self._pipe else 0
-        numbers = list(self._held)[len(self._held) - tokens :]
-        return [self._held.pop(number) for number in numbers]
 
     def begun(self) -> Begun:
         """Return what it began last. Read its reports after that, and `finished_before` tells the rest."""
-        return self._board.read(self._index)
+        return self._board.read(self.index)
 
     def finished_before(self, begun: Begun) -> Ended:
         """Return what it finished before that and keeps in its next report; failures are reported at once."""
         numbers = [number for number in self._held if number < begun.number]
         self._foretold.update(numbers)
+        self.ended_count += len(numbers)
         return [(delivery := self._held.pop(number), success_of(delivery)) for number in numbers]
 
     def is_stalled(self, begun: Begun) -> bool:
@@ -215,15 +158,5 @@ class ChildHandle:
         self.disconnect()
         return ended, not_begun
 
-    def disconnect(self) -> None:
-        """Close everything that leads to it."""
-        if self._pipe:
-            self._pipe.close()
-            self._pipe = None
-
     def _note_reading(self) -> None:
         self._unbegun_seconds = 0.0
-
-    def _kill(self, reason: str) -> None:
-        self._killed_because = reason
-        self._forkserver.kill(self._index)

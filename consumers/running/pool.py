@@ -1,51 +1,33 @@
-"""The pool of child processes: hands batches to free children, times them, replaces children that die.
-
-When a task of a batch takes longer than its like, what the child has not begun is taken back for another.
-"""
+"""The pool of child processes: hands deliveries to the crew of their lane, and tells how each ended."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
-import math
-import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
-from leveret.consumers.running.child_handle import BEGIN_SECONDS, ChildHandle
+from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
-from leveret.consumers.running.paces import Paces
+from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
+from leveret.consumers.running.serial_crew import LoneCrew, SerialCrew
+from leveret.consumers.running.shared_crew import SharedCrew
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer, Gate
 from leveret.topology.errors import LeveretError
 
-LONG_SECONDS = 10.0
-"""A task that runs for so long is told of while it runs."""
 _CHECK_SECONDS = 0.01
+_CALM_CHECK_SECONDS = 0.05  # where nothing waits behind a task
 _SUSPECTS_COME_SECONDS = 0.05  # what came back together comes again together, but not in one piece
-_IDLE_DEATH_PAUSE_SECONDS = 1.0
-_MOST_READS = 16  # in one turn of the loop, of one child; more than a socket holds
-_MOST_STILLBORN = 10  # of each child, one after the other
+
+_DEADLY = (Ending.PROCESS_DIED, Ending.OVERRAN_TIME_LIMIT)
 
 OnEnd = Callable[[Delivery, Outcome], None]
-
-
-class Watchers(NamedTuple):
-    """Who is told of what runs; a child's own word, on the board, is what it goes by."""
-
-    on_started: Callable[[Delivery, Begun], None]
-    on_running_long: Callable[[Delivery, Begun, float], None]
-    wants_every_start: bool = False
-    """Whether also of those that ended before anybody looked."""
-
-
-class ChildrenDie(LeveretError):
-    """Child processes die as soon as they are forked, and nothing can be run."""
 
 
 class Pool:
@@ -55,54 +37,79 @@ class Pool:
         self,
         forkserver: Forkserver,
         board: Board,
-        size: int,
+        lanes: Lanes,
         on_end: OnEnd,
         gates: Sequence[Gate],
         watchers: Watchers,
+        recycling: Recycling,
     ) -> None:
         self._forkserver = forkserver
         self._on_end = on_end
-        self._watchers = watchers
         self._loop = asyncio.get_running_loop()
-        self._backlog = Backlog(gates)
-        self._children = [ChildHandle(index, forkserver, board, self._hear) for index in range(size)]
-        self._free: list[ChildHandle] = []
-        self._paces = Paces()
-        self._feed_soon: asyncio.Handle | None = None
+        self._lanes = lanes
+        self._backlog = Backlog(lanes.of, gates)
+        self._office = Office(
+            self._backlog,
+            watchers,
+            self._end,
+            self._on_died_among,
+            lambda: self._feed(Lane.ALONE),
+            self._fail,
+            forkserver.kill,
+            self._watch,
+            recycling,
+        )
+        self._crews: dict[Lane, SerialCrew | SharedCrew] = {
+            lane: self._crew(plan, board) for lane, plan in lanes.crews.items()
+        }
+        self._feeding: dict[Lane, asyncio.Handle] = {}
         self._draw_soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
-        self._stillborn = 0
+        self.on_rerun: Callable[[], None] = lambda: None
+        """Called when deliveries that had begun are to run again, which may be too late for some."""
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(forkserver.fileno(), self._hear_forkserver)
-        for child in self._children:
-            self._start(child)
+        for lane in lanes.needed:
+            self._crews[lane].start()
+
+    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
+        if plan.lane.is_shared:
+            return SharedCrew(plan, self._office, self._forkserver, board, self._lanes)
+        kind = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
+        return kind(plan, self._office, self._forkserver, board)
 
     @property
     def running(self) -> list[Delivery]:
         """What children hold at this moment, begun or not."""
-        return [delivery for child in self._children for delivery in child.held]
+        return [delivery for crew in self._crews.values() for delivery in crew.held]
 
     @property
     def begun(self) -> list[tuple[Delivery, Begun]]:
         """What children run at this moment, each with what its child says of it."""
-        looks = [(child, child.begun()) for child in self._children]
-        return [(delivery, begun) for child, begun in looks if (delivery := child.runs(begun))]
+        return [one for crew in self._crews.values() for one in crew.begun]
 
-    @property
-    def has_idle_child(self) -> bool:
-        """Whether a child has nothing to do."""
-        return bool(self._free)
+    def has_idle_child(self, queue: str) -> bool:
+        """Whether there is room for what comes from a queue."""
+        return any(self._crews[plan.lane].room for plan in self._scarcest(queue))
 
     def room_for(self, queue: str) -> int:
         """How many more deliveries could begin at once; one at least for a queue of which nothing is here."""
-        here = [*self.running, *self._backlog]
-        room = len(self._children) - len(here)
+        plans = self._scarcest(queue)
+        lanes = [plan.lane for plan in plans]
+        here = [delivery for delivery in (*self.running, *self._backlog) if delivery.lane in lanes]
+        room = sum(plan.size * plan.places for plan in plans) - len(here)
         return room if any(delivery.queue.name == queue for delivery in here) else max(room, 1)
 
-    def pace_of(self, queue: str) -> float:
-        """How many seconds the tasks of a queue take of late; a long time while nothing is known."""
-        return self._paces.of(queue)
+    def pace_of(self, queue: str, lane: Lane | None = None) -> float:
+        """How many seconds the tasks of a queue take of late, in this lane or the fastest; long while it is unknown."""
+        lanes = [lane] if lane else [plan.lane for plan in self._lanes.of_queue(queue)]
+        return min(self._crews[one].paces.of(queue) for one in lanes)
+
+    def side_by_side(self, queue: str) -> int:
+        """How many deliveries of a queue run beside others, or are about to."""
+        return sum(
+            delivery.queue.name == queue and delivery.lane.is_shared for delivery in (*self.running, *self._backlog)
+        )
 
     def give(self, delivery: Delivery) -> None:
         """Run a delivery as soon as a child is free."""
@@ -111,10 +118,17 @@ class Pool:
             self._draw_soon = self._loop.call_later(_SUSPECTS_COME_SECONDS, self._draw)
         if answer is not Answer.BEGIN:
             return
-        if len(self._free) == len(self._children):
-            self._feed()  # nothing to do so far: no reason to wait for more
-        elif self._feed_soon is None and self._free:
-            self._feed_soon = self._loop.call_soon(self._feed)  # after all that arrived with it
+        lane = delivery.lane
+        crew = self._crews[lane]
+        if crew.is_idle:
+            self._feed(lane)  # nothing to do so far: no reason to wait for more
+        elif crew.room:
+            self._feed_soon(lane)  # after all that arrived with it
+
+    def _scarcest(self, queue: str) -> list[CrewPlan]:
+        """Return the crews by which it is known whether there is room: one that runs plain tasks has the least."""
+        plans = list(self._lanes.of_queue(queue))
+        return [plan for plan in plans if plan.lane is Lane.PLAIN] or plans
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
         """Take back the deliveries of a queue that wait for a child, all but the first so many."""
@@ -127,96 +141,79 @@ class Pool:
 
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""
-        for child in self._children:
-            self._backlog.put_back(child.take_back())
+        for crew in self._crews.values():
+            self._backlog.put_back(crew.take_back())
         return self._backlog.withdraw(lambda _delivery: True)
 
     def stop(self) -> None:
         """Kill what runs and end every child. No outcome is told any more."""
-        self._stopped = True
+        self._office.is_stopped = True
         self._loop.remove_reader(self._forkserver.fileno())
-        for timer in filter(None, (self._timer, self._draw_soon)):
+        for timer in (*filter(None, (self._timer, self._draw_soon)), *self._feeding.values()):
             timer.cancel()
-        for child in self._children:
-            child.disconnect()
+        for crew in self._crews.values():
+            crew.disconnect()
         self._forkserver.stop()
-
-    def _start(self, child: ChildHandle) -> None:
-        if not self._stopped:
-            child.start()
-            self._free.append(child)
-            self._feed()
 
     def _draw(self) -> None:
         self._draw_soon = None
         self._backlog.draw()
-        self._feed()
+        self._feed_all()
 
-    def _feed(self) -> None:
-        self._feed_soon = None
-        while self._backlog.ready and self._free:
-            child = self._free.pop()
-            child.send(self._backlog.take_batch(self._paces, share_with=len(self._free) + 1))
-        if self._timer is None and any(child.held for child in self._children):
-            self._timer = self._loop.call_later(_CHECK_SECONDS, self._check)
+    def _feed_soon(self, lane: Lane) -> None:
+        if lane not in self._feeding:
+            self._feeding[lane] = self._loop.call_soon(self._feed, lane)
 
-    def _hear(self, child: ChildHandle) -> None:
-        """Take in what a child reports."""
-        finished, is_free = child.receive()
-        if finished:
-            self._stillborn = 0
-        for delivery, outcome in finished:
-            self._paces.note(delivery.queue.name, outcome.duration_seconds)
-            self._end(child, delivery, outcome)
-        if is_free:
-            self._free.append(child)
-            self._feed()
+    def _feed_all(self) -> None:
+        for lane in self._crews:
+            if self._backlog.lines[lane]:
+                self._feed(lane)
 
-    def _hear_all(self, child: ChildHandle) -> bool:
-        """Take in what a child has reported; returns whether that was all. A flood of reports must not hold us here."""
-        for _ in range(_MOST_READS):
-            if not child.has_unread():
-                return True
-            self._hear(child)
-        return not child.has_unread()
+    def _feed(self, lane: Lane) -> None:
+        self._feeding.pop(lane, None)
+        crew = self._crews[lane]
+        if not crew.is_started:
+            crew.start()
+        crew.feed()
 
-    def _end(self, child: ChildHandle, delivery: Delivery, outcome: Outcome) -> None:
-        if self._watchers.wants_every_start and not delivery.is_started:
-            began = time.monotonic() - outcome.duration_seconds
-            self._watchers.on_started(delivery, Begun(0, began, math.inf, child.begun().pid, outcome.task))
-        self._backlog.ended(delivery)
-        self._on_end(delivery, outcome)
+    def _watch(self) -> None:
+        """Look again at what runs, if anything does."""
+        watched = [crew for crew in self._crews.values() if crew.is_watched]
+        self._office.is_watching = bool(watched)
+        if watched:
+            is_calm = all(crew.plan.lane.is_shared for crew in watched)
+            self._timer = self._loop.call_later(_CALM_CHECK_SECONDS if is_calm else _CHECK_SECONDS, self._check)
 
     def _check(self) -> None:
-        """Kill what overran its time limit, and give what waits behind a slow task to another child."""
-        self._timer = None
-        taken_back: list[Delivery] = []
-        for child in self._children:
-            if child.held:
-                begun = child.begun()
-                self._tell_of(child, begun)
-                has_told_all = self._hear_all(child)
-                child.kill_if_overdue(begun)
-                if child.is_stalled(begun) and has_told_all:
-                    for delivery, outcome in child.finished_before(begun):
-                        self._end(child, delivery, outcome)
-                    taken_back += child.take_back()
-                if child.is_stuck(begun):
-                    event(
-                        logging.WARNING,
-                        f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another "
-                        "takes its place (a thread that a task left behind may hold the GIL, or on_child_start takes "
-                        "too long)",
-                    )
-                    taken_back += child.kill_stuck()
-        self._backlog.put_back(taken_back)
-        self._feed()
+        for crew in self._crews.values():
+            if crew.is_watched:
+                crew.check()
+        self._watch()
 
-    def _tell_of(self, child: ChildHandle, begun: Begun) -> None:
-        if delivery := child.has_begun(begun):
-            self._watchers.on_started(delivery, begun)
-        if delivery := child.runs_long(begun, LONG_SECONDS):
-            self._watchers.on_running_long(delivery, begun, LONG_SECONDS)
+    def _end(self, delivery: Delivery, outcome: Outcome) -> None:
+        if drawn := self._backlog.ended(delivery):
+            self._feed_soon(drawn.lane)
+        if delivery.lane is Lane.ALONE and outcome.ending not in _DEADLY:
+            self._backlog.clear_of_suspicion(delivery)
+        self._on_end(delivery, outcome)
+
+    def _on_died_among(self, deliveries: Sequence[Delivery], is_known: bool, how: str) -> None:
+        """Run again what ran beside the one that a child died of: alone, unless it is known who that was."""
+        if is_known:
+            event(
+                logging.WARNING,
+                f"a child process died ({how}) of one task, with {len(deliveries)} others begun; they run again",
+            )
+            self._backlog.put_back(deliveries)
+        else:
+            event(
+                logging.WARNING,
+                f"a child process died ({how}) with {len(deliveries)} tasks begun; each runs again alone, to find the "
+                "one it died of",
+            )
+            self._backlog.isolate(deliveries)
+        self.on_rerun()
+        self._feed_all()
 
     def _hear_forkserver(self) -> None:
         try:
@@ -226,33 +223,8 @@ class Pool:
             self._fail(error)
             return
         for news in events:
-            self._replace(self._children[news.slot], news.exit_status)
-
-    def _replace(self, child: ChildHandle, exit_status: int) -> None:
-        """What the child reported before it died counts; what it was running has failed; another takes its place."""
-        self._hear_all(child)
-        is_stillborn, was_killed = child.is_newborn, child.was_killed
-        ended, not_begun = child.reap(exit_status)
-        if child in self._free:
-            self._free.remove(child)
-        self._backlog.put_back(not_begun)
-        for delivery, outcome in ended:
-            self._end(child, delivery, outcome)
-        died_running = any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
-        self._stillborn = 0 if died_running or was_killed else self._stillborn + is_stillborn
-        if died_running or was_killed:
-            self._start(child)
-        elif self._stillborn > _MOST_STILLBORN * len(self._children) and all(one.is_newborn for one in self._children):
-            self._fail(
-                ChildrenDie(
-                    f"child processes die as soon as they are forked, the last of {self._stillborn} with exit status "
-                    f"{exit_status}; look above for what they wrote, and at what the --tasks modules do after a fork "
-                    "(on_child_start, os.register_at_fork). What was unfinished goes back to its queue"
-                )
-            )
-        else:  # it died of nothing it was told to run; do not spin if the next one does the same
-            event(logging.WARNING, f"an idle child process died (exit status {exit_status}); starting another")
-            self._loop.call_later(_IDLE_DEATH_PAUSE_SECONDS, self._start, child)
+            crew: Crew[Any] = self._crews[self._lanes.crew_of(news.slot).lane]
+            crew.on_exit(news.slot, news.exit_status)
 
     def _fail(self, error: LeveretError) -> None:
         if not self.failed.done():

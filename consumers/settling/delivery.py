@@ -30,12 +30,14 @@ class Delivery:
         "id",
         "is_forged",
         "is_started",
+        "lane",
         "properties",
         "queue",
         "returns",
         "routing_key",
         "settler",
         "tag",
+        "task",
     )
 
     def __init__(self, settler: Settler, queue: WorkQueue, method: Any, properties: Any, body: bytes) -> None:
@@ -51,6 +53,8 @@ class Delivery:
         self.body = body
         self.arrived = time.monotonic()
         self.is_started = False  # as far as it was seen
+        self.lane: Any = None  # which children run it
+        self.task = ""  # the name, where it had to be read to know that
         headers = properties.headers
         # on a first delivery the header is not the broker's: a client may have sent any number
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pika import exceptions as pika_errors
@@ -31,7 +31,12 @@ class Consumer:
     """Consumes from queues until `lost`. Open it before anything else."""
 
     def __init__(
-        self, settings: Settings, queues: Sequence[WorkQueue], prefetch: int, takers: Takers, processes: int
+        self,
+        settings: Settings,
+        queues: Sequence[WorkQueue],
+        prefetch: Mapping[str, int],
+        takers: Takers,
+        processes: int,
     ) -> None:
         self._settings = settings
         self._queues = {queue.name: queue for queue in queues}
@@ -126,7 +131,7 @@ class Consumer:
         subscription = Subscription(
             self._queues[name],
             channel,
-            former.prefetch if former else self._prefetch,
+            former.prefetch if former else self._prefetch[name],
             self._takers,
             self._held,
             self.all_settled,

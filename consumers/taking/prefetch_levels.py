@@ -1,6 +1,7 @@
 """How many unacknowledged messages to hold, when nobody says: few of slow tasks, many of tiny ones.
 
-Few keeps slow work spread evenly over workers. Many keeps children busy while acknowledgements travel.
+Few keeps slow work spread evenly over workers. Many keeps children busy while acknowledgements travel. What runs side
+by side begins at once, so of such tasks as many are held as there are places, and more only where they are short.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 _LEVELS = ((0.0005, 256), (0.002, 32), (0.010, 8))  # tasks of up to so many seconds: so many for each process
 _FEWEST = 2
 _COUNTS = [count for _, count in _LEVELS]
+_AHEAD = ((0.1, 1), (1.0, 4))  # tasks of up to so many seconds: this part of the places is held in addition
+MOST_PREFETCH = 65_535  # AMQP has 16 bits for it
 _SLACK = 2.0
 _SAFETY = 0.9
 _LEAST_SHARE = 1 / 8
@@ -29,6 +32,20 @@ def longest_wait_seconds(consumer_timeout_seconds: float, time_limit_seconds: fl
 def first_prefetch(processes: int) -> int:
     """Return what to start with, while nothing is known about the tasks."""
     return _FEWEST * processes
+
+
+def next_shared_prefetch(current: int, pace_seconds: float, body_bytes: float, processes: int, places: int) -> int:
+    """Return what fits tasks that run side by side in so many places of so many processes; else as `next_prefetch`."""
+    wanted = _wanted_shared(pace_seconds, body_bytes, processes, places)
+    if wanted < current:
+        return min(current, _wanted_shared(pace_seconds / _SLACK, body_bytes / _SLACK, processes, places))
+    return wanted
+
+
+def _wanted_shared(pace_seconds: float, body_bytes: float, processes: int, places: int) -> int:
+    ahead = next((places // part for longest, part in _AHEAD if pace_seconds <= longest), 0)
+    wanted = max(places + ahead, _level(pace_seconds, math.inf) * processes)
+    return max(_FEWEST * processes, min(wanted, int(_MOST_BYTES / max(body_bytes, 1.0)), MOST_PREFETCH))
 
 
 def next_prefetch(

@@ -14,11 +14,18 @@ import time
 from collections.abc import Iterable, Sequence
 
 from leveret.consumers.log import event
+from leveret.consumers.running.lanes import Lane, Lanes
 from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.taking.consumer import Consumer
-from leveret.consumers.taking.prefetch_levels import first_prefetch, longest_wait_seconds, next_prefetch
+from leveret.consumers.taking.prefetch_levels import (
+    MOST_PREFETCH,
+    first_prefetch,
+    longest_wait_seconds,
+    next_prefetch,
+    next_shared_prefetch,
+)
 from leveret.topology import registry
 from leveret.topology.queues import WorkQueue
 
@@ -27,6 +34,7 @@ _BODY_MEMORY = 0.2
 _LATE_CHECKS = 8
 _OUTCOMES_COME_SECONDS = 0.05  # processes that become free at about the same time are filled together
 _ROOM_COMES_SECONDS = 1.0
+_WIDEN_SECONDS = 0.2
 _MOST_REMEMBERED = 10_000
 
 
@@ -37,14 +45,14 @@ class Prefetching:
         self,
         pool: Pool,
         queues: Sequence[WorkQueue],
-        processes: int,
+        lanes: Lanes,
         prefetch: int | None,
         consumer_timeout_seconds: float,
     ) -> None:
         self.consumer: Consumer | None = None
         self._pool = pool
         self._queues = queues
-        self._processes = processes
+        self._shares = {queue: _Share(queue, lanes) for queue in queues}
         self._fixed = prefetch
         self._outcomes = 0
         self._body_bytes: dict[str, float] = {}  # queue → how large its messages are of late
@@ -55,17 +63,21 @@ class Prefetching:
         self._fill_soon: asyncio.TimerHandle | None = None
         self._room_soon: asyncio.TimerHandle | None = None
         self._handed_back: dict[str, int] = {}  # id → how often
+        pool.on_rerun = self._look_for_late
+        self._widen_soon: asyncio.TimerHandle | None = None
+        if prefetch is None and any(share.is_mixed for share in self._shares.values()):
+            self._widen()
         self._hand_back_late()
 
     @property
-    def first_prefetch(self) -> int:
-        """What to begin with."""
-        return self._fixed or first_prefetch(self._processes)
+    def first_prefetch(self) -> dict[str, int]:
+        """What to begin with, for each queue."""
+        return {queue.name: self._fixed or share.first for queue, share in self._shares.items()}
 
     def stop(self) -> None:
         """Change nothing any more."""
         self.consumer = None
-        for timer in filter(None, (self._late_check, self._fill_soon, self._room_soon)):
+        for timer in filter(None, (self._late_check, self._fill_soon, self._room_soon, self._widen_soon)):
             timer.cancel()
 
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
@@ -86,7 +98,7 @@ class Prefetching:
             return
         if not self._narrow:
             event(logging.WARNING, "handing back messages: those that are held are too large to take more of them")
-        self._narrow.update(dict.fromkeys(self._queues, self._processes))
+        self._narrow.update({queue: share.few for queue, share in self._shares.items()})
         self._take_nothing()
 
     def _take_nothing(self) -> None:
@@ -128,8 +140,13 @@ class Prefetching:
         queue, size = sample.queue, float(len(sample.body))
         mean = self._body_bytes.get(queue.name, size)
         self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
-        current, pace = self.consumer.prefetch_of(queue), self._pool.pace_of(queue.name)
-        wanted = next_prefetch(current, pace, mean, self._processes, self._longest_wait)
+        self._change(queue, mean)
+
+    def _change(self, queue: WorkQueue, body_bytes: float) -> None:
+        """Hold as many of a queue as fits its tasks of late."""
+        assert self.consumer is not None
+        share, current = self._shares[queue], self.consumer.prefetch_of(queue)
+        wanted = share.next(current, self._pool, body_bytes, self._longest_wait)
         if queue in self._narrow:
             self._narrow[queue] = wanted
             return
@@ -137,19 +154,29 @@ class Prefetching:
         too_many = self._pool.withdraw_beyond(queue.name, wanted) if wanted < current else []
         self.consumer.change_prefetch(queue, wanted, functools.partial(self.hand_back, too_many))
 
+    def _widen(self) -> None:
+        """Of a queue whose tasks are of several kinds, hold more as more of them run side by side."""
+        self._widen_soon = asyncio.get_running_loop().call_later(_WIDEN_SECONDS, self._widen)
+        for queue, share in self._shares.items():
+            if share.is_mixed and self.consumer and queue not in self._narrow:
+                self._change(queue, self._body_bytes.get(queue.name, 0.0))
+
     def _hand_back_late(self) -> None:
+        self._late_check = asyncio.get_running_loop().call_later(
+            self._longest_wait / _LATE_CHECKS, self._hand_back_late
+        )
+        self._look_for_late()
+
+    def _look_for_late(self) -> None:
         """Hand back what has waited so long that its acknowledgement might come too late, and take no more for now.
 
         That goes for all queues, for it is the tasks of any that keep the processes.
         """
-        self._late_check = asyncio.get_running_loop().call_later(
-            self._longest_wait / _LATE_CHECKS, self._hand_back_late
-        )
         if self.consumer is None:
             return
         late = self._pool.withdraw_older(time.monotonic() - self._longest_wait)
         if late:
-            self._narrow.update(dict.fromkeys(self._queues, self._processes))
+            self._narrow.update({queue: share.few for queue, share in self._shares.items()})
         for queue in self._queues if late else ():
             of_queue = [delivery for delivery in late if delivery.queue is queue]
             if of_queue:
@@ -162,7 +189,7 @@ class Prefetching:
             if not self.consumer.take_only(queue, lambda: 0, functools.partial(self.hand_back, of_queue)):
                 self.hand_back(of_queue)
                 self._fill_later()
-        if self._narrow and not late and self._pool.has_idle_child:
+        if not late and any(self._pool.has_idle_child(queue.name) for queue in self._narrow):
             self._fill_later()
 
     def _fill_later(self) -> None:
@@ -179,9 +206,44 @@ class Prefetching:
 
     def _room_for(self, queue: WorkQueue) -> int:
         room = self._pool.room_for(queue.name)
-        if room >= self._processes or self._narrow[queue] > self._processes:
+        few = self._shares[queue].few
+        if room >= few or self._narrow[queue] > few:
             return self._narrow.pop(queue)
         return room
+
+
+class _Share:
+    """What a worker may hold of a queue: by the lanes that its tasks run in."""
+
+    def __init__(self, queue: WorkQueue, lanes: Lanes) -> None:
+        crews = tuple(lanes.of_queue(queue.name))
+        self._queue = queue.name
+        self._processes = max(crew.size for crew in crews)
+        self._places = sum(crew.size * crew.places for crew in crews if crew.lane.is_shared)
+        self._has_plain = any(not crew.lane.is_shared for crew in crews)
+        self._plain = first_prefetch(self._processes) if self._has_plain else 0  # what is held for those
+        self.is_mixed = bool(self._has_plain and self._places)
+        self.few = self._processes if self._has_plain else max(1, self._places // 2)
+        """With room for so many, as many may be held again as before."""
+
+    @property
+    def first(self) -> int:
+        """What to begin with, while nothing is known about the tasks."""
+        return min(MOST_PREFETCH, self._plain or self._places)
+
+    def next(self, current: int, pool: Pool, body_bytes: float, longest_wait: float) -> int:
+        """Return what fits tasks as they are of late."""
+        if not self._has_plain:
+            pace = pool.pace_of(self._queue)
+            return next_shared_prefetch(current, pace, body_bytes, self._processes, self._places)
+        before = self._plain if self.is_mixed else current
+        pace = pool.pace_of(self._queue, Lane.PLAIN)
+        self._plain = next_prefetch(before, pace, body_bytes, self._processes, longest_wait)
+        if not self.is_mixed:
+            return self._plain
+        beside = pool.side_by_side(self._queue)
+        ahead = max(first_prefetch(self._processes), beside // 2) if beside else 0
+        return min(MOST_PREFETCH, self._plain + min(beside + ahead, self._places))
 
 
 def _plan_longest_wait(queues: Sequence[WorkQueue], timeout: float) -> float:

@@ -31,6 +31,11 @@ def current_attempt() -> Attempt:
         ) from None
 
 
+def attempt_here() -> Attempt | None:
+    """Return the attempt this code runs in, if it does in one."""
+    return _current.get(None)
+
+
 def begin(attempt: Attempt) -> None:
     """Set the current attempt; it stays until the next one begins in this process."""
     _current.set(attempt)

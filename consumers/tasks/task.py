@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from leveret.consumers.tasks.arguments import Arguments
+from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.tasks.reading import Misfit
 from leveret.topology import registry
 from leveret.topology.errors import MessageError, TaskModuleError
@@ -39,6 +40,8 @@ class Task(Generic[P, R]):
         queue: WorkQueue,
         time_limit: float,
         soft_time_limit: float | None,
+        kind: Kind,
+        concurrency: int | None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -46,6 +49,8 @@ class Task(Generic[P, R]):
         self.queue = queue
         self.time_limit = time_limit
         self.soft_time_limit = soft_time_limit
+        self.kind = kind
+        self.concurrency = concurrency
         self.arguments = Arguments(function, name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -120,13 +125,19 @@ def task(
     queue: WorkQueue,
     time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
     soft_time_limit: float | None = None,
+    concurrency: int | None = None,
+    threads: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make the decorated function, plain or `async def`, a task.
 
-    `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed.
-    `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside the task before that. Raises
-    `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number or
-    beyond 1e9, and when what is decorated is no function.
+    A plain one has its process for itself while it runs. Those that are `async def` run side by side in one, as many
+    as the worker's `--concurrency` says; of this task at most `concurrency`, when given. With `threads=True` plain
+    ones do so too, in as many threads as `--threads` says: the function has to be safe for that.
+
+    `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed; one
+    that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
+    the task earlier. Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no
+    positive number or beyond 1e9, and when what is decorated is no function, or none that can run like this.
     """
     if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
         raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
@@ -145,6 +156,11 @@ def task(
                 f"at most {_LONGEST_LIMIT_SECONDS:g}, the soft one not the larger"
             )
 
+    if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
+        raise TaskModuleError(f"task {name!r}: concurrency is {concurrency!r}, not a number of tasks")
+    if concurrency is not None and concurrency < 1:
+        raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
+
     def define(function: Callable[P, R]) -> Task[P, R]:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
@@ -153,7 +169,18 @@ def task(
             )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TaskModuleError(f"task {name!r} is a generator, whose body would never run; return instead of yield")
-        return registry.add(Task(function, name, queue, float(time_limit), soft_time_limit))
+        kind = Kind.ASYNC if inspect.iscoroutinefunction(function) else Kind.THREADS if threads else Kind.PLAIN
+        if kind is Kind.ASYNC and threads:
+            raise TaskModuleError(
+                f"task {name!r} is async def, which threads=True is not for: its like run side by side in one event "
+                "loop; leave threads out, or make it a plain function"
+            )
+        if kind is Kind.PLAIN and concurrency is not None:
+            raise TaskModuleError(
+                f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
+                "function, which runs alone in its process; make it async def, or add threads=True"
+            )
+        return registry.add(Task(function, name, queue, float(time_limit), soft_time_limit, kind, concurrency))
 
     return define
 

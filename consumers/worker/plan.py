@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from leveret.consumers.running.crew import Recycling
 from leveret.topology.queues import WorkQueue
 
 
@@ -19,3 +20,9 @@ class Plan:
     until_empty: bool = False
     """Whether to end when nothing is left to do."""
     may_declare: bool = True
+    concurrency: int = 100
+    """How many tasks that are `async def` a child runs side by side."""
+    threads: int = 1
+    """How many of those that allow it a child runs in threads side by side."""
+    recycling: Recycling = field(default_factory=Recycling)
+    """When a child is replaced."""

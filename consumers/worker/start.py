@@ -7,7 +7,9 @@ import gc
 import logging
 import os
 import resource
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from leveret.consumers import log, output
@@ -15,6 +17,8 @@ from leveret.consumers.child import serve
 from leveret.consumers.child.board import Board
 from leveret.consumers.running import untouched
 from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.running.lanes import KINDS, Lane, Lanes
+from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.worker import Worker
@@ -32,35 +36,75 @@ def work(configured: Settings, plan: Plan) -> int:
     signals.take_over()
     for news in output.take_over():
         log.event(logging.WARNING, news)
-    _allow_open_files(plan.processes)
     registry.prepare()
+    lanes = Lanes(plan.queues, plan.processes, plan.concurrency, plan.threads, bool(plan.recycling))
+    _allow_open_files(lanes.slots)
+    _warn_of_threads_option(plan)
     _warn_of_threads()
     patch_again = untouched.put_back()  # nothing of the task modules runs in this process any more
     if plan.may_declare:
         from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
 
         declare(configured, plan.queues)
-    board = Board(plan.processes)
+    new_loop = _loop_factory() if Lane.ASYNC in lanes.crews else asyncio.new_event_loop
+    board = Board(lanes.slots, lanes.most_places)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
     patch_again()  # for the children
-    forkserver = Forkserver(
-        lambda parent, tokens, index: serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
-    )
+
+    def run_child(parent: socket.socket, tokens: int, index: int) -> None:
+        crew = lanes.crew_of(index)
+        if kind := KINDS.get(crew.lane):
+            from leveret.consumers.child.side_by_side import serve_side_by_side
+
+            limit = configured.message_limit_bytes
+            serve_side_by_side(parent, tokens, board, index, limit, kind, crew.places, new_loop)
+        else:
+            serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
+
+    forkserver = Forkserver(run_child)
     untouched.put_back()
     try:
         log.event(
             logging.INFO,
-            f"worker {host_and_pid()} with {plan.processes} process(es), prefetch {plan.prefetch or 'automatic'}",
+            f"worker {host_and_pid()} with {_children(lanes)}, prefetch {plan.prefetch or 'automatic'}",
             tasks=",".join(registry.names()),
         )
-        return asyncio.run(_serve(configured, plan, forkserver, board))
+        return asyncio.run(_serve(configured, plan, lanes, forkserver, board))
     finally:
         forkserver.stop()
         log.flush()
 
 
-async def _serve(configured: Settings, plan: Plan, forkserver: Forkserver, board: Board) -> int:
-    return await Worker(configured, plan, forkserver, board).run()
+async def _serve(configured: Settings, plan: Plan, lanes: Lanes, forkserver: Forkserver, board: Board) -> int:
+    return await Worker(configured, plan, lanes, forkserver, board).run()
+
+
+def _children(lanes: Lanes) -> str:
+    """Say what children there are."""
+    what = {Lane.PLAIN: "", Lane.ASYNC: " of up to {} async tasks", Lane.THREADS: " of up to {} threads"}
+    crews = [crew for crew in lanes.crews.values() if crew.lane in what]
+    return ", ".join(f"{crew.size} process(es){what[crew.lane].format(crew.places)}" for crew in crews)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's where it is installed; it is imported here, for the children to share."""
+    try:
+        import uvloop  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _warn_of_threads_option(plan: Plan) -> None:
+    if plan.threads > 1 and not any(
+        task.kind is Kind.THREADS for queue in plan.queues for task in registry.of_queue(queue)
+    ):
+        log.event(
+            logging.WARNING,
+            f"--threads {plan.threads} changes nothing: no task of these queues allows threads; say so of those that "
+            "are safe in them: @task(…, threads=True)",
+        )
 
 
 def _warn_of_threads() -> None:

@@ -19,8 +19,10 @@ from leveret.consumers.child.signals import TELLING
 from leveret.consumers.log import event, is_logged
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
 from leveret.consumers.observing.policies import warn_of_policies
+from leveret.consumers.running.crew import Watchers
 from leveret.consumers.running.forkserver import Forkserver
-from leveret.consumers.running.pool import Pool, Watchers
+from leveret.consumers.running.lanes import Lanes
+from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.settlement import Settlement
@@ -44,7 +46,7 @@ _FIRST_PAUSE_SECONDS = 0.3
 class Worker:
     """Runs until it is told to stop, or until its queues are empty if that is the plan."""
 
-    def __init__(self, settings: Settings, plan: Plan, forkserver: Forkserver, board: Board) -> None:
+    def __init__(self, settings: Settings, plan: Plan, lanes: Lanes, forkserver: Forkserver, board: Board) -> None:
         self._settings = settings
         self._plan = plan
         self._loop = asyncio.get_running_loop()
@@ -59,16 +61,17 @@ class Worker:
         self._pool = Pool(
             forkserver,
             board,
-            plan.processes,
+            lanes,
             self._settlement.settle,
             (self._settlement.admit,),
             Watchers(log_started, log_running, is_logged(logging.DEBUG)),
+            plan.recycling,
         )
         self._pauses = Pauses()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._prefetching = Prefetching(
-            self._pool, plan.queues, plan.processes, plan.prefetch, settings.consumer_timeout_seconds
+            self._pool, plan.queues, lanes, plan.prefetch, settings.consumer_timeout_seconds
         )
 
     async def run(self) -> int:

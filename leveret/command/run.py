@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -16,6 +18,7 @@ from leveret.command.samples import QUEUE_NAMES, SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
 from leveret.consumers import log, output
 from leveret.consumers.running import untouched
+from leveret.consumers.running.crew import Recycling
 from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.start import work
@@ -23,14 +26,33 @@ from leveret.topology import queues, registry, settings
 from leveret.topology.errors import SettingsError
 from leveret.topology.link import default_broker
 from leveret.topology.names import work_queue_of
+from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 _MOST_PROCESSES = 1024
 _MOST_PREFETCH = 65_535
+_MOST_PLACES = 10_000
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_LEAST_MEMORY = 1024 * 1024
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of bytes, as people write it."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if not match:
+            self.fail(f"{printable(str(value))!r} is no size; write it as 300M or 1.5G", param, ctx)
+        size = int(float(match[1]) * _UNITS[match[2].upper()])
+        if size < _LEAST_MEMORY:
+            self.fail(f"{printable(str(value))} is less than any process holds; write it as 300M or 1.5G", param, ctx)
+        return size
 
 
 class _Run(Verb):
@@ -63,6 +85,33 @@ leveret run words --until-empty      end when nothing is left to do
     help="Child processes (default: one a core).",
 )
 @click.option(
+    "--concurrency",
+    type=click.IntRange(1, _MOST_PLACES),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Tasks that are async def a process runs side by side.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, _MOST_PLACES),
+    default=1,
+    metavar="N",
+    help="Tasks with threads=True a process runs side by side, each in a thread (default: one, and no thread).",
+)
+@click.option(
+    "--tasks-per-child",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Replace a child process after so many tasks.",
+)
+@click.option(
+    "--memory-per-child",
+    type=_Size(),
+    metavar="SIZE",
+    help="Replace a child process that holds so much memory, as 300M or 1.5G.",
+)
+@click.option(
     "--prefetch",
     type=click.IntRange(1, _MOST_PREFETCH),
     metavar="N",
@@ -82,6 +131,10 @@ def verb(
     more_names: Sequence[str],
     tasks: Sequence[str],
     processes: int,
+    concurrency: int,
+    threads: int,
+    tasks_per_child: int | None,
+    memory_per_child: int | None,
     prefetch: int | None,
     until_empty: bool,
     drain: bool,
@@ -103,6 +156,9 @@ def verb(
         prefetch=prefetch,
         until_empty=until_empty or drain,
         may_declare=not no_declare,
+        concurrency=concurrency,
+        threads=threads,
+        recycling=Recycling(tasks_per_child, memory_per_child),
     )
     return work(default_broker.resolve(configured), plan)
 

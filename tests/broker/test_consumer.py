@@ -31,7 +31,7 @@ def test_the_broker_leaves_before_a_channel_is_open(vhost: Vhost, monkeypatch: p
     monkeypatch.setattr(FastConnection, "channel", _leave)
 
     async def open_consumer() -> None:
-        await Consumer(vhost.settings, [jobs], 1, NOBODY, 1).open()
+        await Consumer(vhost.settings, [jobs], {jobs.name: 1}, NOBODY, 1).open()
 
     with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
         asyncio.run(open_consumer())
@@ -45,7 +45,7 @@ def test_a_broker_that_does_not_answer_is_as_good_as_lost(vhost: Vhost, monkeypa
     made: list[Consumer] = []
 
     async def open_consumer() -> None:
-        made.append(Consumer(vhost.settings, [jobs], 1, NOBODY, 1))
+        made.append(Consumer(vhost.settings, [jobs], {jobs.name: 1}, NOBODY, 1))
         await made[0].open()
 
     with pytest.raises(BrokerUnreachable, match=r"has not answered for 0\.2 s"):
@@ -59,7 +59,7 @@ def test_small_frames_are_refused(vhost: Vhost) -> None:
     small = replace(vhost.settings, amqp_url=f"{vhost.amqp_url}?frame_max=8192")
 
     async def open_consumer() -> None:
-        await Consumer(small, [jobs], 1, NOBODY, 1).open()
+        await Consumer(small, [jobs], {jobs.name: 1}, NOBODY, 1).open()
 
     with pytest.raises(SettingsError, match=r"frames of at most 8192 bytes.*frame_max"):
         asyncio.run(open_consumer())
@@ -85,7 +85,7 @@ def test_a_cancel_that_comes_with_the_answer_is_heard(vhost: Vhost, monkeypatch:
     monkeypatch.setattr(Asking, "ask", ask_and_dawdle)
 
     async def open_consumer() -> None:
-        made = Consumer(vhost.settings, [jobs], 1, NOBODY, 1)
+        made = Consumer(vhost.settings, [jobs], {jobs.name: 1}, NOBODY, 1)
         await made.open()
         assert made.lost.done()
         assert "cancelled the consumer of queue 'jobs'" in str(made.lost.result())
@@ -99,7 +99,7 @@ def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypat
     vhost.declare(jobs)
 
     async def count() -> None:
-        made = Consumer(vhost.settings, [jobs], 1, NOBODY, 1)
+        made = Consumer(vhost.settings, [jobs], {jobs.name: 1}, NOBODY, 1)
         await made.open()
         monkeypatch.setattr(FastConnection, "channel", _leave)
         try:

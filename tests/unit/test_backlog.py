@@ -9,6 +9,7 @@ import pika
 import pytest
 
 from leveret.consumers.running.backlog import SUSPECT_RETURNS, Backlog
+from leveret.consumers.running.lanes import Lane
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer
 from leveret.consumers.settling.settler import Settler
@@ -25,9 +26,14 @@ def delivery(tag: int, returns: int = 0) -> Delivery:
     return Delivery(settler, QUEUE, method, properties, b"")
 
 
+def in_plain_lane(_delivery: Delivery) -> Lane:
+    """Where all of them belong."""
+    return Lane.PLAIN
+
+
 def filled(*returns: int) -> tuple[Backlog, list[Delivery]]:
     """Deliveries with so many returns each, added in order."""
-    waiting = Backlog()
+    waiting = Backlog(in_plain_lane)
     made = [delivery(tag, count) for tag, count in enumerate(returns, start=1)]
     for one in made:
         assert waiting.add(one) is (Answer.BEGIN if one.returns < SUSPECT_RETURNS else Answer.LATER)
@@ -39,17 +45,17 @@ def test_deliveries_are_taken_in_their_order() -> None:
     """What came for the first time, or came back a few times, keeps its place."""
     waiting, made = filled(0, SUSPECT_RETURNS - 1, 0, 1)
 
-    assert list(waiting.ready) == made
+    assert list(waiting.lines[Lane.PLAIN]) == made
 
 
 def test_put_back_goes_in_front() -> None:
     """What a child did not begin is next, in its order."""
     waiting, made = filled(0, 0, 0)
-    taken = [waiting.ready.popleft(), waiting.ready.popleft()]
+    taken = [waiting.lines[Lane.PLAIN].popleft(), waiting.lines[Lane.PLAIN].popleft()]
 
     waiting.put_back(taken)
 
-    assert list(waiting.ready) == made
+    assert list(waiting.lines[Lane.PLAIN]) == made
 
 
 def test_suspects_are_taken_one_at_a_time() -> None:
@@ -59,15 +65,15 @@ def test_suspects_are_taken_one_at_a_time() -> None:
     tried = []
 
     for _ in range(3):
-        (suspect,) = (one for one in waiting.ready if one is not innocent)
-        waiting.ready.remove(suspect)
+        (suspect,) = (one for one in waiting.lines[Lane.PLAIN] if one is not innocent)
+        waiting.lines[Lane.PLAIN].remove(suspect)
         waiting.ended(innocent)
-        assert [one for one in waiting.ready if one is not innocent] == []
+        assert [one for one in waiting.lines[Lane.PLAIN] if one is not innocent] == []
         tried.append(suspect)
         waiting.ended(suspect)
 
     assert sorted(one.tag for one in tried) == [1, 3, 4]
-    assert list(waiting.ready) == [innocent]
+    assert list(waiting.lines[Lane.PLAIN]) == [innocent]
 
 
 def test_a_killer_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +83,11 @@ def test_a_killer_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -
     rounds = 0
     while left and rounds < 20 - SUSPECT_RETURNS:
         rounds += 1
-        waiting = Backlog()
+        waiting = Backlog(in_plain_lane)
         for tag in sorted({killer, *left}):
             waiting.add(delivery(tag, SUSPECT_RETURNS + rounds))
         waiting.draw()
-        while (one := waiting.ready.popleft()).tag != killer:
+        while (one := waiting.lines[Lane.PLAIN].popleft()).tag != killer:
             left.discard(one.tag)
             waiting.ended(one)
 
@@ -96,8 +102,8 @@ def test_withdrawn_deliveries_are_gone(withdrawn: int) -> None:
     assert waiting.withdraw(lambda one: one.tag == withdrawn) == [made[withdrawn - 1]]
 
     taken = []
-    while waiting.ready:
-        taken.append(waiting.ready.popleft())
+    while waiting.lines[Lane.PLAIN]:
+        taken.append(waiting.lines[Lane.PLAIN].popleft())
         waiting.ended(taken[-1])
     assert {one.tag for one in taken} == {1, 2, 3} - {withdrawn}
 
@@ -107,7 +113,7 @@ def test_everything_can_be_withdrawn() -> None:
     waiting, made = filled(SUSPECT_RETURNS, 0, SUSPECT_RETURNS)
 
     assert set(waiting.withdraw(lambda _: True)) == set(made)
-    assert not waiting.ready
+    assert not waiting.lines[Lane.PLAIN]
     assert waiting.withdraw(lambda _: True) == []
 
 
@@ -123,7 +129,7 @@ def test_a_gate_decides_before_anything_else() -> None:
         asked.append(("second", one.tag))
         return Answer.BEGIN
 
-    backlog = Backlog((refuses_the_second, lets_all_in))
+    backlog = Backlog(in_plain_lane, (refuses_the_second, lets_all_in))
     made = [delivery(1), delivery(2)]
 
     assert [backlog.add(one) for one in made] == [Answer.BEGIN, Answer.NEVER]

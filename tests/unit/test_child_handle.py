@@ -13,7 +13,8 @@ import pytest
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.running import child_handle
-from leveret.consumers.running.child_handle import BEGIN_SECONDS, ChildHandle
+from leveret.consumers.running.child import BEGIN_SECONDS
+from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.deaths import death_of
 
 

@@ -86,6 +86,7 @@ CLIENT_LIBRARIES = {
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py"},
     "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py"},
+    "uvloop": {"consumers/worker/start.py"},
     "nltk": {"consumers/samples/counting.py"},
 }
 

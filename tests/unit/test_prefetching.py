@@ -10,6 +10,7 @@ import pika
 import pytest
 
 from leveret.consumers.child.outcome import Ending, Outcome
+from leveret.consumers.running.lanes import Lanes
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -38,8 +39,8 @@ def test_own_returns_are_remembered_until_the_outcome(words: WorkQueue, monkeypa
     monkeypatch.setattr(prefetching, "_MOST_REMEMBERED", 2)
 
     async def look() -> None:
-        pool: Any = None
-        made = Prefetching(pool, [words], 1, None, 1800)
+        pool: Any = SimpleNamespace()
+        made = Prefetching(pool, [words], Lanes([words], 1, 100, 1, has_spares=False), None, 1800)
         one, other = delivery(words, "one"), delivery(words, "other")
         made.hand_back([one, other, delivery(words, "one", is_open=False)])
         made.hand_back([one])

@@ -1,0 +1,208 @@
+"""The parent's side of one child process that runs orders side by side: what it holds, and what each has come to.
+
+Reports name each order they tell of. Each order has a place on the board, where the child says when it began and must
+end. So when the child dies it is known what had begun, though not which of it the child died of.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
+from leveret.consumers.child.side_by_side import CANCELLED
+from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended, order_of
+from leveret.consumers.running.deaths import TIME_LIMIT
+from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.settling.delivery import Delivery
+
+GRACE_SECONDS = 2.0
+"""How long an attempt that was cancelled at its time limit may take to end, before its process is killed."""
+_STALLED_SECONDS = 0.05  # what a child has not begun by then another may begin sooner
+_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
+
+
+class SharedChild(Child):
+    """One child with so many places. `start` it before anything else, and again after `bury`."""
+
+    def __init__(
+        self,
+        index: int,
+        forkserver: Forkserver,
+        board: Board,
+        on_readable: Callable[[SharedChild], None],
+        places: int,
+    ) -> None:
+        super().__init__(index, forkserver, board, lambda: on_readable(self))
+        self._places = places
+        self._reset()
+
+    def _reset(self) -> None:
+        self._free_places = list(range(self._places))
+        self._place_of: dict[int, int] = {}
+        self._unseen: deque[int] = deque()  # numbers that were not on the board at the last look
+        self._begun: dict[int, Begun] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._untold: deque[int] = deque()  # begun, and not told of as running for long
+        self._taken_back: dict[int, Delivery] = {}  # and to be reported as skipped, before it is given more
+        self._sent = self._looked = self._unbegun_seconds = 0.0
+        self.running_of: Counter[str] = Counter()
+        """How many it holds of each task that was looked up."""
+
+    @property
+    def room(self) -> int:
+        """How many more orders it may be given now."""
+        if self._taken_back or not self.is_started or self.was_killed:
+            return 0
+        return self._places - len(self._held)
+
+    def start(self) -> None:
+        """Have the process forked."""
+        self._reset()
+        super().start()
+
+    def send(self, batch: list[Delivery]) -> None:
+        """Hand it a batch; there must be room."""
+        orders: list[tuple[int, OrderFields]] = []
+        if not self._held:
+            self._looked, self._unbegun_seconds = time.monotonic(), 0.0
+        self._sent = time.monotonic()
+        for delivery in batch:
+            number = next(self._numbers)
+            self._held[number] = delivery
+            place = self._place_of[number] = self._free_places.pop()
+            self._unseen.append(number)
+            if delivery.task:
+                self.running_of[delivery.task] += 1
+            orders.append((place, order_of(number, delivery)))
+        assert self._pipe is not None
+        self._pipe.put_tokens(len(orders))
+        self._pipe.send(pack_shared_orders(orders))
+
+    def receive(self) -> tuple[Ended, list[Delivery]]:
+        """Take in what it has written; returns what ended, and what it does not run, for it is of another kind."""
+        assert self._pipe is not None
+        self._received += self._pipe.receive()
+        ended: Ended = []
+        misplaced: list[Delivery] = []
+        try:
+            for report in unpack_shared_reports(self._received):
+                self._has_reported = True
+                for number, outcome in report.outcomes:
+                    ended.append((self._release(number), outcome))
+                    self.ended_count += 1
+                for number in report.skipped:
+                    del self._taken_back[number]
+                misplaced += [self._release(number) for number in report.misplaced]
+        except KeyError:  # a task, or what it left behind, may write there, and without an end
+            self._kill_for_garbage(ValueError("it was not given what it reports"))
+        except ValueError as error:
+            self._kill_for_garbage(error)
+        return ended, misplaced
+
+    def take_back(self) -> list[Delivery]:
+        """Take back what it has not begun, by taking the tokens for it; it gets nothing more until it has noticed."""
+        numbers = self._numbers_not_begun()
+        for number in numbers:
+            self._taken_back[number] = self._held[number]
+        return [self._release(number) for number in numbers]
+
+    def look(self) -> list[tuple[Delivery, Begun]]:
+        """Read on the board what it has begun since the last look, and return that."""
+        seen = []
+        for _ in range(len(self._unseen)):
+            number = self._unseen.popleft()
+            if number not in self._held:
+                continue
+            begun = self._board.read(self.index, self._place_of[number])
+            if begun.number != number:
+                self._unseen.append(number)
+                continue
+            self._begun[number] = begun
+            heappush(self._deadlines, (begun.deadline, number))
+            self._untold.append(number)
+            seen.append((self._held[number], begun))
+        return seen
+
+    @property
+    def begun(self) -> list[tuple[Delivery, Begun]]:
+        """What it ran at the last look, each with when it began."""
+        return [(self._held[number], begun) for number, begun in self._begun.items()]
+
+    def running_long(self, seconds: float) -> list[tuple[Delivery, Begun]]:
+        """Return what it has been running for so long, once of each."""
+        found: list[tuple[Delivery, Begun]] = []
+        latest = time.monotonic() - seconds
+        while self._untold:
+            begun = self._begun.get(self._untold[0])
+            if begun and begun.started > latest:
+                break
+            number = self._untold.popleft()
+            if begun:
+                found.append((self._held[number], begun))
+        return found
+
+    def is_stalled(self) -> bool:
+        """Whether it has not begun what it was given a while ago, so that another child may be sooner."""
+        return bool(self._unseen) and not self._taken_back and time.monotonic() - self._sent > _STALLED_SECONDS
+
+    def kill_if_overdue(self) -> bool:
+        """Kill it when an attempt is past its time limit and its grace; returns whether that is so."""
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][1] not in self._begun:
+            heappop(self._deadlines)
+        if not self._deadlines or self.was_killed or self._deadlines[0][0] + GRACE_SECONDS > now:
+            return False
+        self._kill(TIME_LIMIT)
+        return True
+
+    def kill_if_stuck(self) -> bool:
+        """Kill it when it runs nothing and begins nothing of what it is given; returns whether that is so."""
+        now = time.monotonic()
+        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
+        is_waiting = (bool(self._unseen) or bool(self._taken_back)) and not self._begun
+        self._unbegun_seconds = self._unbegun_seconds + step if is_waiting else 0.0
+        if self._unbegun_seconds <= BEGIN_SECONDS or self.was_killed:
+            return False
+        self._kill("it began nothing of what it was given")
+        return True
+
+    def bury(self) -> tuple[list[tuple[Delivery, Begun]], list[Delivery], bool]:
+        """Tell, of what a dead child held, what had begun and what had not, and whether one is known to be the culprit.
+
+        It is when it was cancelled at its time limit, ended not, and was killed for that: then it stands first. For the
+        others the last to begin stands first.
+        """
+        not_begun = self.take_back()
+        overdue = self._deadlines[0][1] if self._killed_because == TIME_LIMIT and self._deadlines else 0
+        begun: list[tuple[Delivery, Begun]] = []
+        is_known = False
+        now = time.monotonic()
+        for number, delivery in reversed(self._held.items()):
+            last = self._board.read(self.index, self._place_of[number])
+            known = last if last.number == number else Begun(number, now, math.inf, 0, "")
+            if number == overdue and last.deadline == CANCELLED:
+                is_known = True
+                begun.insert(0, (delivery, known))
+            else:
+                begun.append((delivery, known))
+        self._held.clear()
+        self.disconnect()
+        return begun, not_begun, is_known
+
+    @property
+    def killed_because(self) -> str:
+        """Why it was killed from here, if it was."""
+        return self._killed_because
+
+    def _release(self, number: int) -> Delivery:
+        delivery = self._held.pop(number)
+        self._free_places.append(self._place_of.pop(number))
+        self._begun.pop(number, None)
+        if delivery.task:
+            self.running_of[delivery.task] -= 1
+        return delivery
