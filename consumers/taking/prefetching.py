@@ -140,16 +140,17 @@ class Prefetching:
         queue, size = sample.queue, float(len(sample.body))
         mean = self._body_bytes.get(queue.name, size)
         self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
-        self._change(queue, mean)
-
-    def _change(self, queue: WorkQueue, body_bytes: float) -> None:
-        """Hold as many of a queue as fits its tasks of late."""
-        assert self.consumer is not None
-        share, current = self._shares[queue], self.consumer.prefetch_of(queue)
-        wanted = share.next(current, self._pool, body_bytes, self._longest_wait)
+        current = self.consumer.prefetch_of(queue)
+        wanted = self._shares[queue].next(current, self._pool, mean, self._longest_wait)
         if queue in self._narrow:
             self._narrow[queue] = wanted
             return
+        self._change(queue, wanted)
+
+    def _change(self, queue: WorkQueue, wanted: int) -> None:
+        """Hold so many of a queue."""
+        assert self.consumer is not None
+        current = self.consumer.prefetch_of(queue)
         # if tasks have become slow, other workers may have time for what waits
         too_many = self._pool.withdraw_beyond(queue.name, wanted) if wanted < current else []
         self.consumer.change_prefetch(queue, wanted, functools.partial(self.hand_back, too_many))
@@ -159,7 +160,7 @@ class Prefetching:
         self._widen_soon = asyncio.get_running_loop().call_later(_WIDEN_SECONDS, self._widen)
         for queue, share in self._shares.items():
             if share.is_mixed and self.consumer and queue not in self._narrow:
-                self._change(queue, self._body_bytes.get(queue.name, 0.0))
+                self._change(queue, share.widened(self._pool))
 
     def _hand_back_late(self) -> None:
         self._late_check = asyncio.get_running_loop().call_later(
@@ -241,6 +242,10 @@ class _Share:
         self._plain = next_prefetch(before, pace, body_bytes, self._processes, longest_wait)
         if not self.is_mixed:
             return self._plain
+        return self.widened(pool)
+
+    def widened(self, pool: Pool) -> int:
+        """Return what fits what runs at the moment, where tasks are of several kinds."""
         beside = pool.side_by_side(self._queue)
         ahead = max(first_prefetch(self._processes), beside // 2) if beside else 0
         return min(MOST_PREFETCH, self._plain + min(beside + ahead, self._places))
