@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from leveret.consumers.output import Output, leads_to
+from leveret.consumers.tasks.attempt import attempt_here
 from leveret.topology.printable import printable, printable_lines
 
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
@@ -63,11 +64,13 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         level, message = record.levelname.lower(), _message(record)
+        here = attempt_here()
+        whose = {"task": here.task, "id": here.id} if here else {}
         if _journal.as_json:
-            fields = {"logger": record.name, **({"traceback": trace} if trace else {})}
+            fields = {"logger": record.name, **whose, **({"traceback": trace} if trace else {})}
             return _as_json(record.created, level, message, fields)
-        whole = f"{message}\n{trace}" if trace else message
-        return _as_text(record.created, printable(level), printable_lines(whole), {})
+        line = _as_text(record.created, printable(level), printable_lines(message), whose)
+        return line + printable_lines(f"\n{trace}") if trace else line
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -153,6 +153,8 @@ class Crew(Generic[C]):
         child = self.children[slot - self.plan.slots.start]
         if child in self._leaving:
             self._leaving.remove(child)
+            for spent in list(self.active):
+                self._recycle(spent)  # there is room for its successor now
             return
         is_stillborn, was_killed = child.is_newborn, child.was_killed
         self._hear_all(child)
@@ -221,17 +223,9 @@ class Crew(Generic[C]):
     def _left(self, child: C) -> int | None:
         """How many orders a child may still take in its life; None for any number."""
         most = self._office.recycling.tasks
-        if child not in self._successors and not self._has_spare:
-            return None
         if child in self._spent:
             return 0
-        if most is None:
-            return None
-        return max(0, most - child.ended_count - len(child.held))
-
-    @property
-    def _has_spare(self) -> bool:
-        return any(not one.is_started and one not in self._leaving for one in self.children)
+        return None if most is None else max(0, most - child.ended_count - len(child.held))
 
     def _recycle(self, child: C) -> None:
         """Replace a child that has done enough, as soon as another is there; let one go that has ended its last."""

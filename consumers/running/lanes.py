@@ -22,6 +22,9 @@ from leveret.topology.queues import WorkQueue
 MOST_ALONE = 16
 """How many deliveries are run alone at once, each in a child of its own."""
 
+_GENERATIONS = 4
+"""How many children may follow each other in one's place while the first still finishes what it has."""
+
 
 class Lane(enum.Enum):
     """A kind of children."""
@@ -50,7 +53,7 @@ class CrewPlan(NamedTuple):
 
     lane: Lane
     slots: range
-    """Their places on the board: one for each, and one for the child that takes over from it."""
+    """Their places on the board: one for each, and some for those that take over from it."""
     size: int
     """How many work at a time."""
     places: int
@@ -63,7 +66,7 @@ class Lanes:
     def __init__(
         self, queues: Sequence[WorkQueue], processes: int, concurrency: int, threads: int, has_spares: bool
     ) -> None:
-        """`has_spares` says that each child has room on the board for another that takes over from it."""
+        """`has_spares` says that each child has room on the board for others that take over from it."""
         self._places = {Lane.PLAIN: 1, Lane.ASYNC: concurrency, Lane.THREADS: threads, Lane.ALONE: 1}
         self._of_queue: dict[str, Lane | None] = {}
         self.needed: set[Lane] = set()
@@ -83,7 +86,7 @@ class Lanes:
         for lane in Lane:
             if lane in lanes:
                 size = MOST_ALONE if lane is Lane.ALONE else processes
-                slots = range(first, first + size * (2 if has_spares and lane is not Lane.ALONE else 1))
+                slots = range(first, first + size * (_GENERATIONS if has_spares and lane is not Lane.ALONE else 1))
                 self.crews[lane] = CrewPlan(lane, slots, size, self._places[lane])
                 first = slots.stop
         self.slots = first

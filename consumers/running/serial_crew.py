@@ -53,6 +53,8 @@ class SerialCrew(Crew[ChildHandle]):
                     continue
                 most = min(most, left)
             child.send(take_batch(line, self.paces, len(free) + 1, most))
+            if self._office.recycling:
+                self._recycle(child)
         if not self._office.is_watching:
             self._office.watch()
 

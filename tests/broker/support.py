@@ -268,9 +268,19 @@ class Workers:
         queue: str = "jobs",
         tasks: Iterable[str] = (JOBS,),
         module: str = "consumers.run",
+        loop: str = "asyncio",
         **environment: str,
     ) -> Worker:
-        """Start a worker, by another module if it prepares something, and wait until it consumes, or has ended."""
+        """Start a worker, by another module if it prepares something, and wait until it consumes, or has ended.
+
+        Its event loop for tasks is Python's own unless said otherwise.
+        """
+        if loop == "asyncio":
+            hidden = self._folder / "without"
+            hidden.mkdir(exist_ok=True)
+            (hidden / "uvloop.py").write_text("raise ImportError('not for this worker')")
+            path = environment.get("PYTHONPATH", self.environment["PYTHONPATH"])
+            environment["PYTHONPATH"] = f"{hidden}:{path}"
         modules = itertools.chain.from_iterable(("--tasks", module) for module in tasks)
         worker = Worker(
             subprocess.Popen(
