@@ -7,6 +7,7 @@ only with a token, as in a child that runs one after the other; here tokens are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import inspect
@@ -99,7 +100,10 @@ def serve_side_by_side(
     runs = _InLoop(loop, places) if kind is Kind.ASYNC else _InThreads(loop, places)
     program = _Program(loop, parent, tokens, board, index, message_limit_bytes, kind, runs)
     board.enter(index)
-    loop.run_until_complete(program.run())
+    serving = loop.create_task(program.run())
+    while not serving.done():
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised in what a task has started; who awaits it
+            loop.run_until_complete(serving)  # has it as well, and asyncio lets it through to here, too
 
 
 class _Program:
@@ -196,6 +200,7 @@ class _Program:
     def _finish(self, running: Running, outcome: Outcome) -> None:
         if self._running.pop(running, None) is None:
             return
+        self._tell(running.number, outcome)
         output.end_lines(running.printed)
         if not self._running:
             if self._sweep_then:
@@ -204,7 +209,6 @@ class _Program:
             if self._watch:
                 self._watch.end()
             self._surroundings.put_back(running.task.name)
-        self._tell(running.number, outcome)
 
     def _tell(self, number: int, outcome: Outcome) -> None:
         self._outcomes.append((number, outcome))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from leveret.consumers.settling.delivery import Delivery
@@ -127,8 +127,3 @@ class Lanes:
     def _lane_of_task(self, task: AnyTask) -> Lane:
         lane = {Kind.ASYNC: Lane.ASYNC, Kind.THREADS: Lane.THREADS}.get(task.kind, Lane.PLAIN)
         return lane if self._places[lane] > 1 else Lane.PLAIN
-
-
-def places_of(crews: Mapping[Lane, CrewPlan]) -> int:
-    """Return how many orders the children of these lanes may run at once."""
-    return sum(crew.size * crew.places for crew in crews.values() if crew.lane is not Lane.ALONE)

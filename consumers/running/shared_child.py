@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
@@ -126,6 +126,9 @@ class SharedChild(Child):
             heappush(self._deadlines, (begun.deadline, number))
             self._untold.append(number)
             seen.append((self._held[number], begun))
+        if len(self._deadlines) > 2 * len(self._begun) + self._places:  # most of them have ended long before
+            self._deadlines = [(begun.deadline, number) for number, begun in self._begun.items()]
+            heapify(self._deadlines)
         return seen
 
     @property

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from leveret.consumers.taking.prefetch_levels import first_prefetch, longest_wait_seconds, next_prefetch
+from leveret.consumers.taking.prefetch_levels import (
+    first_prefetch,
+    longest_wait_seconds,
+    next_prefetch,
+    next_shared_prefetch,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +70,30 @@ def test_a_message_may_wait_for_what_the_time_limit_leaves(time_limit_seconds: f
     """Of the broker's 30 minutes; and an eighth of them in any case."""
 
     assert longest_wait_seconds(1800, time_limit_seconds) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("current", "pace_seconds", "places", "expected"),
+    [
+        (1000, 10.0, 1000, 1000),
+        (1000, 0.5, 1000, 1250),
+        (1000, 0.05, 1000, 2000),
+        (2000, 0.15, 1000, 2000),
+        (2000, 0.3, 1000, 1250),
+        (20, 0.000_02, 20, 512),
+        (20, 0.005, 20, 40),
+        (20_000, 0.01, 60_000, 65_535),
+    ],
+)
+def test_what_runs_side_by_side_is_held_for_its_places(
+    current: int, pace_seconds: float, places: int, expected: int
+) -> None:
+    """Of slow tasks as many as can begin at once, of short ones more, so that places do not wait for the broker."""
+
+    assert next_shared_prefetch(current, pace_seconds, 200, processes=2, places=places) == expected
+
+
+def test_large_messages_side_by_side_fit_into_memory() -> None:
+    """However many places there are."""
+
+    assert next_shared_prefetch(4, 10.0, 1_000_000, processes=2, places=1000) == 33

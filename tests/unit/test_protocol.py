@@ -19,8 +19,12 @@ from leveret.consumers.child.protocol import (
     Report,
     pack_orders,
     pack_report,
+    pack_shared_orders,
+    pack_shared_report,
     read_orders,
     unpack_reports,
+    unpack_shared_orders,
+    unpack_shared_reports,
 )
 
 TEXTS = st.text(max_size=50)
@@ -202,3 +206,60 @@ def test_any_json_is_a_report_or_a_value_error(payload: Any) -> None:
         assert isinstance(outcome.task, str)
         assert 0 <= outcome.duration_seconds < math.inf
         assert outcome.failure is None or all(isinstance(text, str) for text in outcome.failure)
+
+
+@given(
+    batches=st.lists(st.lists(st.tuples(st.integers(0, 999), ORDERS), max_size=4), max_size=4), size=st.integers(1, 60)
+)
+def test_orders_to_run_side_by_side_arrive_however_they_are_cut(
+    batches: list[list[tuple[int, Order]]], size: int
+) -> None:
+    """Each with its place."""
+    frames = [
+        pack_shared_orders([(place, cast(OrderFields, tuple(order))) for place, order in batch]) for batch in batches
+    ]
+    stream = io.BytesIO(b"".join(frames))
+    received, arrived = bytearray(), []
+    while piece := stream.read(size):
+        received += piece
+        arrived += unpack_shared_orders(received)
+
+    assert arrived == batches
+    assert received == b""
+
+
+NUMBERS = st.lists(st.integers(1, 2**63 - 1), max_size=3)
+
+
+@given(outcomes=st.lists(st.tuples(st.integers(1, 99), OUTCOMES), max_size=4), skipped=NUMBERS, misplaced=NUMBERS)
+def test_reports_of_what_ran_side_by_side_arrive(
+    outcomes: list[tuple[int, Outcome]], skipped: list[int], misplaced: list[int]
+) -> None:
+    """What each order came to, by its number."""
+    (report,) = unpack_shared_reports(bytearray(pack_shared_report(outcomes, skipped, misplaced)))
+
+    assert report == (outcomes, skipped, misplaced)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        frame([]),
+        frame([[], []]),
+        frame([[], [], [], []]),
+        frame([[], ["1"], []]),
+        frame([[], [], [None]]),
+        frame([[], [True], []]),
+        frame([[[1]], [], []]),
+        frame([[["1", [0, "a", 0.5, None]]], [], []]),
+        frame([[[1, [99, "a", 0.5, None]]], [], []]),
+        frame([[[1, [0, "a", -1.0, None]]], [], []]),
+        frame([[[[], [0, "a", 0.5, None]]], [], []]),
+        frame({}),
+        b"\xff" * 20,
+    ],
+)
+def test_garbage_of_a_child_that_runs_side_by_side(garbage: bytes) -> None:
+    """It is told as such, whatever it is."""
+    with pytest.raises(ValueError, match=r"."):
+        unpack_shared_reports(bytearray(garbage))

@@ -14,6 +14,7 @@ import pytest
 from leveret.command import run
 from leveret.command.samples import QUEUE_NAMES, TASK_NAMES
 from leveret.consumers.child.signals import ENDING, TELLING
+from leveret.consumers.running.crew import Recycling
 from leveret.consumers.samples.treasure import search
 from leveret.consumers.samples.words import count
 from leveret.consumers.worker.plan import Plan
@@ -59,6 +60,12 @@ def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         (["--queue", "words", "--processes", "-1"], "--processes"),
         (["--queue", "words", "--prefetch", "0"], "'--prefetch': 0 is not in the range 1<=x<=65535"),
         (["--queue", "words", "--prefetch", "65536"], "'--prefetch': 65536 is not in the range 1<=x<=65535"),
+        (["words", "--concurrency", "0"], "'--concurrency': 0 is not in the range 1<=x<=10000"),
+        (["words", "--threads", "0"], "'--threads': 0 is not in the range 1<=x<=10000"),
+        (["words", "--tasks-per-child", "0"], "'--tasks-per-child': 0 is not in the range x>=1"),
+        (["words", "--memory-per-child", "much"], "'--memory-per-child': 'much' is no size; write it as 300M or 1.5G"),
+        (["words", "--memory-per-child", "-1M"], "'-1M' is no size"),
+        (["words", "--memory-per-child", "300"], "300 is less than any process holds; write it as 300M"),
         (["--queue", "words", "--log-format", "xml"], "'--log-format': 'xml' is not one of 'text', 'json'"),
         (["--queue", "words", "--log-level", "loud"], "'--log-level': 'loud' is not one of 'debug', 'info', 'warning'"),
         (["words", "--until-emtpy"], "there is no option --until-emtpy; did you mean --until-empty?"),
@@ -179,9 +186,14 @@ def test_until_empty_has_a_former_name(option: str, plans: list[Plan]) -> None:
 def test_options_are_the_plan(plans: list[Plan]) -> None:
     """Each has its place, and a default."""
     assert leveret("run", "words", "--processes", "3", "--prefetch", "7", "--no-declare") == 0
+    several = ("--concurrency", "500", "--threads", "50", "--tasks-per-child", "9", "--memory-per-child", "1.5G")
+    assert leveret("run", "words", *several) == 0
     assert leveret("run", "words") == 0
-    chosen, default = plans
+    chosen, side_by_side, default = plans
 
+    assert (side_by_side.concurrency, side_by_side.threads) == (500, 50)
+    assert side_by_side.recycling == Recycling(9, 1536 * 1024 * 1024)
+    assert (default.concurrency, default.threads, default.recycling) == (100, 1, Recycling())
     assert (chosen.processes, chosen.prefetch, chosen.may_declare, chosen.until_empty) == (3, 7, False, False)
     assert (default.processes, default.prefetch, default.may_declare) == (run._cores(), None, True)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.tasks.task import DEFAULT_TIME_LIMIT_SECONDS, Task, task
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError, TaskModuleError
@@ -131,6 +132,41 @@ def test_what_has_no_name_of_its_own_is_refused(function: Any, shown: str, mail:
     """Two of them could not be told apart, so that one task could replace another unseen."""
     with pytest.raises(TaskModuleError, match=f"task 'mail.send' is {shown}.*, no function .*; define one with def"):
         task("mail.send", queue=mail)(function)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_async", "reason"),
+    [
+        ({"threads": True}, True, "is async def, which threads=True is not for"),
+        ({"concurrency": 5}, False, "concurrency=5 is for tasks that run side by side, and this is a plain function"),
+        ({"concurrency": 0}, True, "with concurrency=0 none could ever run; give 1 or more"),
+        ({"concurrency": -1, "threads": True}, False, "with concurrency=-1 none could ever run"),
+        ({"concurrency": True}, True, "concurrency is True, not a number of tasks"),
+        ({"concurrency": "5"}, True, "concurrency is '5', not a number of tasks"),
+        ({"concurrency": 2.5}, True, r"concurrency is 2\.5, not a number of tasks"),
+    ],
+)
+def test_what_cannot_run_side_by_side_is_refused(
+    options: dict[str, Any], is_async: bool, reason: str, mail: WorkQueue
+) -> None:
+    """With the task's name, and with what to write instead."""
+
+    def plain() -> None: ...
+
+    async def waiting() -> None: ...
+
+    with pytest.raises(TaskModuleError, match=f"task 'mail.send'.* {reason}"):
+        task("mail.send", queue=mail, **options)(waiting if is_async else plain)
+
+
+def test_the_kind_of_a_task(mail: WorkQueue) -> None:
+    """A plain function is safe beside others only where its author says so."""
+
+    async def waiting() -> None: ...
+
+    assert task("mail.a", queue=mail)(print).kind is Kind.PLAIN
+    assert task("mail.b", queue=mail, threads=True, concurrency=2)(len).kind is Kind.THREADS
+    assert task("mail.c", queue=mail, concurrency=2)(waiting).kind is Kind.ASYNC
 
 
 def test_the_type_of_a_task_is_public(mail: WorkQueue) -> None:
