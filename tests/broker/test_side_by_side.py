@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -467,3 +468,20 @@ def test_an_option_for_nothing_is_told(workers: Workers, folder: Folder) -> None
     worker = start(workers, waiting, "--threads", "5")
 
     worker.await_event("--threads 5 changes nothing: no task of these queues allows threads", level="warning")
+
+
+def test_what_would_run_again_too_late_is_handed_back(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """The broker waits only so long for an acknowledgement; from the queue it comes again with all its time."""
+    folder.publish(waiting, "waiting.wait", *ids("wait", 30))
+    worker = start(workers, waiting, CONSUMER_TIMEOUT_SECONDS="8")  # so nothing shall wait for longer than a second
+    (process,) = folder.await_begun(30)
+    deadline = time.monotonic() + 1  # of what was taken a second ago nothing may begin any more
+    await_value(lambda: time.monotonic() > deadline, "a second")
+    os.kill(process, signal.SIGKILL)
+    worker.await_event("handing back 30 message(s)", queue="waiting")
+    folder.say("go")
+
+    for name in ids("wait", 30):
+        worker.await_event("done", id=name, attempt=1)
+    assert worker.stop() == 0
+    assert vhost.counts(waiting) == {}
