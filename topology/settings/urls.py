@@ -11,8 +11,8 @@ _LONGEST_VHOST_BYTES = 255
 NEXT_URL = re.compile(r";(?=(?:amqp|http)s?://)", re.IGNORECASE)
 """What separates URLs. Any other `;` stands in a password, and has to be written as %3B."""
 _IPV6_ADDRESS = re.compile(r"\[[\da-f:.]+(%\w+)?\]", re.IGNORECASE)
-_TO_ENCODE = re.compile(r"[\0- \x7f/?#\[\]]|%(?![\da-f]{2})", re.IGNORECASE)
-"""What stands for itself in no user, no password and no virtual host. An @ does, before the last one."""
+_TO_ENCODE = re.compile(r"[\0- \x7f/?#@\[\]]|%(?![\da-f]{2})", re.IGNORECASE)
+"""What stands for itself in no user, no password and no virtual host."""
 
 
 def check_amqp_url(url: str) -> None:
@@ -54,10 +54,12 @@ def check_encoded(name: str, url: str) -> None:
     wrong = {*_TO_ENCODE.findall(credentials), *_TO_ENCODE.findall(_IPV6_ADDRESS.sub("", place))}
     wrong -= set("/?[]") - set(credentials)  # behind the host they have a meaning
     if wrong:
-        pairs = ", ".join(f"{one!r} as %{ord(one):02X}" for one in sorted(wrong))
+        shown = {one: f"{one!r} as %{ord(one):02X}" for one in sorted(wrong)}
+        if "@" in shown:
+            shown["@"] = "each @ but the one before the host as %40"
         raise SettingsError(
             f"{name} {mask(url)!r} has characters that cannot stand for themselves in a user, a password or a virtual "
-            f"host: write {pairs}, and each @ but the one before the host as %40"
+            f"host: write {', '.join(shown.values())}"
         )
 
 
