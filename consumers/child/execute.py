@@ -23,6 +23,7 @@ from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
+from leveret.topology.printable import printable_lines
 
 _OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
@@ -191,13 +192,17 @@ def end_copy(error: BaseException | None) -> NoReturn:
         if error is None:
             status = 0
         elif not isinstance(error, SystemExit):
-            traceback.print_exception(error)
+            _say("".join(traceback.format_exception(error)).rstrip("\n"))
         elif error.code is None or isinstance(error.code, int):
             status = (error.code or 0) & 0xFF
         else:
-            print(error.code, file=sys.stderr)
+            _say(error.code)
     finally:
         os._exit(status)
+
+
+def _say(text: object) -> None:
+    print(printable_lines(text), file=sys.stderr)
 
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:

@@ -107,8 +107,15 @@ def test_a_replaced_standard_output_is_left_alone(
     assert [outcome.failure for outcome in run_in_child("mail.print")] == [None]
 
 
+ODD, ODD_SHOWN = "\x1b[2J\x9b\r\nleveret: forged", "\\x1b[2J\\x9b\\r\n  leveret: forged"
+
+
 def fail() -> None:
     raise ValueError("the copy's")
+
+
+def fail_oddly() -> None:
+    raise ValueError(f"the copy's{ODD}")
 
 
 @pytest.mark.parametrize(
@@ -118,9 +125,11 @@ def fail() -> None:
         (sys.exit, 0, ""),
         (lambda: sys.exit(3), 3, ""),
         (lambda: sys.exit("no use"), 1, "no use\n"),
+        (lambda: sys.exit(f"no use{ODD}"), 1, f"no use{ODD_SHOWN}\n"),
         (fail, 1, "ValueError: the copy's\n"),
+        (fail_oddly, 1, f"ValueError: the copy's{ODD_SHOWN}\n"),
     ],
-    ids=["return", "exit", "exit 3", "exit text", "raise"],
+    ids=["return", "exit", "exit 3", "exit text", "exit odd text", "raise", "raise odd text"],
 )
 def test_a_process_that_a_task_forked_reports_nothing(
     leave: Callable[[], None], status: int, said: str, mail: WorkQueue, capfd: pytest.CaptureFixture[str]
@@ -147,3 +156,4 @@ def test_a_process_that_a_task_forked_reports_nothing(
     assert [outcome.ending for outcome in outcomes] == [Ending.RETURNED, Ending.RAISED]
     assert out == "begun, ended\n"
     assert err.endswith(said) if said else err == ""
+    assert all(line.isprintable() for line in err.split("\n"))
