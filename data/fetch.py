@@ -13,6 +13,7 @@ import sys
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -133,7 +134,7 @@ def store(content: bytes, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def fetch_all(folder: Path, force: bool, source: Source) -> int:
+def fetch_all(folder: Path, force: bool, source: Source, say: Callable[[str], None]) -> int:
     """Fetches what is missing, with a line for each file; the answer is the number of failures."""
     silent_hosts: set[str] = set()
     failures = 0
@@ -155,12 +156,6 @@ def fetch_all(folder: Path, force: bool, source: Source) -> int:
                 step = "connect to a network"
             say(f"could not fetch {wanted.name} from {wanted.url}: {error}; {step}, or {wanted.instead}")
     return failures
-
-
-def say(text: str) -> None:
-    """One line on stderr, whatever line breaks and terminal sequences a server's words contain."""
-    line = " ".join(text.split())
-    print("leveret fetch:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
 
 
 if __name__ == "__main__":

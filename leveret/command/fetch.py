@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from leveret.command.ending import EXIT_ERROR
-from leveret.command.verb import Verb
-from leveret.data.fetch import Source, fetch_all, say
+from leveret.command.verb import Verb, note
+from leveret.data.fetch import Source, fetch_all
 from leveret.topology import settings
 
 
@@ -34,8 +34,13 @@ def verb(to: Path | None, force: bool) -> int:
     """Fetch what is missing."""
     folder = to.expanduser() if to else settings.load().data_dir
     try:
-        failures = fetch_all(folder, force, Source())
+        failures = fetch_all(folder, force, Source(), say)
     except OSError as error:
         say(f"cannot write {error.filename}: {error.strerror}; make room there, or name another with --to")
         return EXIT_ERROR
     return EXIT_ERROR if failures else 0
+
+
+def say(text: str) -> None:
+    """Write one line on stderr, whatever a server's words contain."""
+    note(f"leveret fetch: {text}")

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from pika import exceptions as pika_errors
 
-from leveret.command import ending, task_modules, verb
+from leveret.command import ending, fetch, task_modules, verb
 from leveret.command import main as leveret
-from leveret.data import fetch
 from leveret.producers import sender
 from leveret.topology.apply import declare
 from leveret.topology.errors import LeveretError
