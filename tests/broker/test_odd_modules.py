@@ -151,10 +151,11 @@ def test_what_a_task_left_behind_floods_in_vain(text: str, vhost: Vhost, start: 
     worker = start(HOSTILE)
     pid_file = tmp_path / "pid"
     vhost.publish_task(Route.direct(jobs.name), "jobs.leave_flood", "flood", text=text, pid_file=str(pid_file))
-    worker.await_event("a child process is killed, and another takes its place")
+    await_value(lambda: pid_file.exists() and pid_file.read_text(), "the process that is left behind")
     vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "other")
     worker.await_event("done", id="other", attempt=2, of=3)
 
+    worker.await_event("a child process is killed, and another takes its place")
     assert worker.stop() == 0
     await_value(lambda: not is_alive(int(pid_file.read_text())), "its end")
 
