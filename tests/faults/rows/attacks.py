@@ -133,18 +133,18 @@ ROWS = [
         afterwards=see_attempts,
     ),
     Row(
+        38,
+        "redrive-planted",
+        "40 messages in the DLQ whose headers cannot be written again, before a good one",
+        "0",
+        redrive_what_was_planted,
+    ),
+    Row(
         39,
         "flood-of-reports",
         "tasks, and processes they leave behind, that write reports to their worker without an end",
         "1, a neighbour, for each run of one",
         flood_of_reports,
         lambda _stage: 6 * faults.attempts,
-    ),
-    Row(
-        38,
-        "redrive-planted",
-        "40 messages in the DLQ whose headers cannot be written again, before a good one",
-        "0",
-        redrive_what_was_planted,
     ),
 ]
