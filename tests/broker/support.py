@@ -63,9 +63,10 @@ class Vhost:
     def __init__(self, found: Broker, name: str) -> None:
         self.name = name
         self.broker = found
+        self._path = quote(name, safe="")
         place = urlsplit(found.amqp_url.split(";")[0])
         self.amqp_url = ";".join(
-            urlsplit(url)._replace(path=f"/{quote(name, safe='')}").geturl() for url in found.amqp_url.split(";")
+            urlsplit(url)._replace(path=f"/{self._path}").geturl() for url in found.amqp_url.split(";")
         )
         self.settings = Settings(
             amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=20
@@ -74,14 +75,15 @@ class Vhost:
         self.user = unquote(place.username or "guest")
 
     @classmethod
-    def create(cls, found: Broker) -> Vhost:
-        made = cls(found, f"test-{uuid.uuid4().hex[:12]}")
-        made.api("PUT", f"vhosts/{made.name}")
-        made.api("PUT", f"permissions/{made.name}/{made.user}", {"configure": ".*", "write": ".*", "read": ".*"})
+    def create(cls, found: Broker, ending: str = "") -> Vhost:
+        """Make one whose name ends so."""
+        made = cls(found, f"test-{uuid.uuid4().hex[:12]}{ending}")
+        made.api("PUT", f"vhosts/{made._path}")
+        made.api("PUT", f"permissions/{made._path}/{made.user}", {"configure": ".*", "write": ".*", "read": ".*"})
         return made
 
     def delete(self) -> None:
-        self.api("DELETE", f"vhosts/{self.name}")
+        self.api("DELETE", f"vhosts/{self._path}")
 
     def api(self, method: str, path: str, document: object | None = None) -> Any:
         """Call RabbitMQ's management API."""
@@ -161,19 +163,20 @@ class Vhost:
     def url_of(self, user: str, password: str) -> str:
         """Return the URL of the virtual host for another user."""
         place = urlsplit(self.settings.first_amqp_url)
-        return f"{place.scheme}://{user}:{password}@{place.hostname}:{place.port or 5672}{place.path}"
+        return f"{place.scheme}://{quote(user, safe='')}:{password}@{place.hostname}:{place.port or 5672}{place.path}"
 
     @contextlib.contextmanager
     def limited_user(self, **rights: str) -> Iterator[str]:
         """Make a user with only these rights in the virtual host; yields its URL, with the password `secret`."""
         user = f"{self.name}-limited"
-        self.api("PUT", f"users/{user}", {"password": "secret", "tags": ""})
+        in_path = quote(user, safe="")
+        self.api("PUT", f"users/{in_path}", {"password": "secret", "tags": ""})
         try:
             nothing = {"configure": "^$", "write": "^$", "read": "^$"}
-            self.api("PUT", f"permissions/{self.name}/{user}", {**nothing, **rights})
+            self.api("PUT", f"permissions/{self._path}/{in_path}", {**nothing, **rights})
             yield self.url_of(user, "secret")
         finally:
-            self.api("DELETE", f"users/{user}")
+            self.api("DELETE", f"users/{in_path}")
 
     def take_one(self, queue: str) -> Dead:
         """Wait for a message in a queue, and take it."""

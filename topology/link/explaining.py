@@ -33,9 +33,10 @@ def explain(error: BaseException, url: str) -> BrokerError:
             f"{where} refused user {user!r} or its password; check AMQP_URL (guest may log in from localhost only)"
         )
     if isinstance(cause, pika_errors.ProbableAccessDeniedError) and was_refused:
+        cure = f"rabbitmqctl set_permissions -p {shlex.quote(vhost)} {shlex.quote(user)} '.*' '.*' '.*'"
         return AccessRefused(
             f"{where} has no virtual host {vhost!r} for user {user!r}: {text}; create it, or give the right: "
-            f"rabbitmqctl set_permissions -p {shlex.quote(vhost)} {shlex.quote(user)} '.*' '.*' '.*'"
+            f"{printable(cure)}"
         )
     if isinstance(cause, (pika_errors.ProbableAuthenticationError, pika_errors.ProbableAccessDeniedError)):
         return BrokerUnreachable(
