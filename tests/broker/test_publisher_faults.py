@@ -220,7 +220,7 @@ def test_memory_alarm(vhost: Vhost, control: BrokerControl) -> None:
         good = blocked.submit("jobs.fail")
 
     assert isinstance(refusal, BrokerBlocked)
-    assert "memory" in str(refusal)
+    assert "blocks publishers (low on memory); message" in str(refusal)
     assert {type(other) for other in others["jobs.fail"]} == {BrokerBlocked}
     ids = vhost.ids_in(jobs.name)
     assert good in ids
