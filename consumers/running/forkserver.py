@@ -174,8 +174,8 @@ class _Server:
         pid = untouched.fork()
         if pid == 0:
             self._become_child(index, descriptor, tokens)
-        os.close(descriptor)
-        os.close(tokens)
+        untouched.close(descriptor)
+        untouched.close(tokens)
         with contextlib.suppress(OSError):  # the child does the same; whoever comes first
             os.setpgid(pid, pid)
         self._children[pid] = index

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-fork, waitpid, poll, set_handler = os.fork, os.waitpid, select.poll, signal.signal
+fork, waitpid, close = os.fork, os.waitpid, os.close
+poll, set_handler = select.poll, signal.signal
 _Socket = socket.socket
 _PATCHED = (
     "_thread",

@@ -122,12 +122,14 @@ def test_what_modules_patch_holds_in_children_only(source: str, vhost: Vhost, st
     worker.await_event("done", id="first", attempt=1, of=3)
     (forkserver,) = children_of(worker.process.pid)
     (child,) = await_value(lambda: children_of(forkserver), "a child")
+    files = set(Path(f"/proc/{forkserver}/fd").iterdir())
 
     os.kill(child, signal.SIGKILL)
     worker.await_event("an idle child process died")
     vhost.publish_task(Route.direct(jobs.name), "jobs.odd_check", "second")
     worker.await_event("done", id="second", attempt=1, of=3)
 
+    assert set(Path(f"/proc/{forkserver}/fd").iterdir()) == files
     assert worker.stop() == 0
     assert len(worker.find("an idle child process died")) == 1
     assert worker.text == ""
