@@ -18,6 +18,9 @@ _NUMBER = struct.Struct("@Q")
 _REST = struct.Struct("@ddi128s")
 _SIZE = _NUMBER.size + _REST.size
 
+CANCELLED = -1.0
+"""The deadline of an attempt that was told to end, for it has passed its own."""
+
 
 class Begun(NamedTuple):
     """What a child is running; nothing that is known when the number is 0."""

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 from leveret.consumers import log, output
-from leveret.consumers.child.board import Board
+from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.execute import (
     Args,
     Kwargs,
@@ -50,8 +50,6 @@ from leveret.consumers.tasks.task import AnyTask
 _READ_BYTES = 262_144
 _BEAT_SECONDS = 1.0
 _BLOCKED_SECONDS = 5.0
-CANCELLED = -1.0
-"""The deadline on the board of an attempt that was told to end, for it has passed its own."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 

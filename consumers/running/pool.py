@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
@@ -16,10 +16,12 @@ from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
 from leveret.consumers.running.serial_crew import LoneCrew, SerialCrew
-from leveret.consumers.running.shared_crew import SharedCrew
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer, Gate
 from leveret.topology.errors import LeveretError
+
+if TYPE_CHECKING:
+    from leveret.consumers.running.shared_crew import SharedCrew
 
 _CHECK_SECONDS = 0.01
 _CALM_CHECK_SECONDS = 0.05  # where nothing waits behind a task
@@ -74,6 +76,8 @@ class Pool:
 
     def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
         if plan.lane.is_shared:
+            from leveret.consumers.running.shared_crew import SharedCrew  # most workers have plain tasks only
+
             return SharedCrew(plan, self._office, self._forkserver, board, self._lanes)
         kind = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
         return kind(plan, self._office, self._forkserver, board)

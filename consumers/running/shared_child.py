@@ -12,9 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
-from leveret.consumers.child.side_by_side import CANCELLED
 from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended, order_of
 from leveret.consumers.running.deaths import TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver

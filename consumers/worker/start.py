@@ -16,10 +16,11 @@ from leveret.consumers import log, output
 from leveret.consumers.child import serve
 from leveret.consumers.child.board import Board
 from leveret.consumers.running import untouched
-from leveret.consumers.running.forkserver import Forkserver
+from leveret.consumers.running.forkserver import Forkserver, Serve
 from leveret.consumers.running.lanes import KINDS, Lane, Lanes
 from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.worker import signals
+from leveret.consumers.worker.declaring import declare_apart
 from leveret.consumers.worker.plan import Plan
 from leveret.consumers.worker.worker import Worker
 from leveret.topology import registry
@@ -41,28 +42,12 @@ def work(configured: Settings, plan: Plan) -> int:
     _allow_open_files(lanes.slots)
     _warn_of_threads_option(plan)
     _warn_of_threads()
-    patch_again = untouched.put_back()  # nothing of the task modules runs in this process any more
     if plan.may_declare:
-        from leveret.topology.apply.declare import declare  # kombu, whose memory all processes share like this
-
-        declare(configured, plan.queues)
-    new_loop = _loop_factory() if Lane.ASYNC in lanes.crews else asyncio.new_event_loop
-    board = Board(lanes.slots, lanes.most_places)
+        declare_apart(configured, plan.queues)
+    run_child, board = _children_of(lanes, configured.message_limit_bytes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
-    patch_again()  # for the children
-
-    def run_child(parent: socket.socket, tokens: int, index: int) -> None:
-        crew = lanes.crew_of(index)
-        if kind := KINDS.get(crew.lane):
-            from leveret.consumers.child.side_by_side import serve_side_by_side
-
-            limit = configured.message_limit_bytes
-            serve_side_by_side(parent, tokens, board, index, limit, kind, crew.places, new_loop)
-        else:
-            serve.serve(parent, tokens, board, index, configured.message_limit_bytes)
-
     forkserver = Forkserver(run_child)
-    untouched.put_back()
+    untouched.put_back()  # nothing of the task modules runs in this process any more
     try:
         log.event(
             logging.INFO,
@@ -77,6 +62,25 @@ def work(configured: Settings, plan: Plan) -> int:
 
 async def _serve(configured: Settings, plan: Plan, lanes: Lanes, forkserver: Forkserver, board: Board) -> int:
     return await Worker(configured, plan, lanes, forkserver, board).run()
+
+
+def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
+    """Return what a child runs, and the board for all; loads what children need, for them to share."""
+    board = Board(lanes.slots, lanes.most_places)
+    if Lane.ALONE not in lanes.crews:
+        return lambda parent, tokens, index: serve.serve(parent, tokens, board, index, limit_bytes), board
+    from leveret.consumers.child.side_by_side import serve_side_by_side
+
+    new_loop = _loop_factory() if Lane.ASYNC in lanes.crews else asyncio.new_event_loop
+
+    def run_child(parent: socket.socket, tokens: int, index: int) -> None:
+        crew = lanes.crew_of(index)
+        if kind := KINDS.get(crew.lane):
+            serve_side_by_side(parent, tokens, board, index, limit_bytes, kind, crew.places, new_loop)
+        else:
+            serve.serve(parent, tokens, board, index, limit_bytes)
+
+    return run_child, board
 
 
 def _children(lanes: Lanes) -> str:

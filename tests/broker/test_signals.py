@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,9 +82,12 @@ def test_a_first_process_hears_of_it_too(tmp_path: Path) -> None:
     assert "SIGTERM while starting" in log
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to it", "to all its processes"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_while_queues_are_declared_ends_the_worker(number: signal.Signals, status: int) -> None:
-    """Where something listens at the broker's address, and says nothing."""
+def test_a_signal_while_queues_are_declared_ends_the_worker(
+    send: Callable[[int, int], None], number: signal.Signals, status: int
+) -> None:
+    """Where something listens at the broker's address, and says nothing. It is said once, and no process is left."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         worker = subprocess.Popen(
             [sys.executable, "-m", "consumers.run", "--queue", jobs.name, "--tasks", JOBS],
@@ -94,14 +98,18 @@ def test_a_signal_while_queues_are_declared_ends_the_worker(number: signal.Signa
             },
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
         connection, _ = silent.accept()
-        worker.send_signal(number)
+        send(worker.pid, number)
         _, log = worker.communicate(timeout=60)
-        connection.close()
+        with connection:
+            while connection.recv(4096):  # until the process that declares has ended
+                pass
 
     assert worker.returncode == status, log
-    assert "while starting: ending" in log
+    assert log.count("while starting: ending") == 1
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("blocked_by", ["the parent", "a task module"])

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from leveret.consumers.child.board import Board
+from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import pack_shared_report, unpack_shared_orders
-from leveret.consumers.child.side_by_side import CANCELLED
 from leveret.consumers.running import shared_child
 from leveret.consumers.running.shared_child import GRACE_SECONDS, SharedChild
 from leveret.consumers.settling.delivery import Delivery
