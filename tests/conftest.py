@@ -7,10 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import shared
 from tests.side_by_side import Scheduling
+
+hypothesis.settings.register_profile(
+    "a busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("a busy machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

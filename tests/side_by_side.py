@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 _TOGETHER = {
     "a TLS listener": ("test_tls.py::",),
     "nodes of the matrix": ("test_nodes.py::",),
+    "an environment with the wheel": ("test_installed.py::",),
     "a running node": tuple(
         f"test_node.py::test_{name}" for name in ("start_again", "name", "loopback_only", "stop_and_start")
     ),

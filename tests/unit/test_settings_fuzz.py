@@ -26,7 +26,7 @@ VALUES = (
 ODD_TOML = ["[" * 2000, "= 1", "nan", "inf", "0x" + "f" * 4000, "9" * 5000, "2020-01-01", "{}", "[1]", '"', "\n"]
 TOML = st.sampled_from(ODD_TOML + [f"{name.lower()} = " for name in NAMES])
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-in_one_folder = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def check(environment: dict[str, str]) -> None:

@@ -178,7 +178,7 @@ def test_a_line_that_no_worker_would_read_fails(line: str, capsys: pytest.Captur
     content=st.binary(max_size=200)
     | st.lists(st.sampled_from([b'{"n":1}', b"{", b"\n", b"\r", b"\xff", b"[]", b"NaN"])).map(b"".join)
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_file_is_submitted_or_reported(content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes of any kind end with a status and a report, and every id printed is a task sent."""
     SENT.clear()
