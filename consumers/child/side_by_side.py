@@ -98,10 +98,9 @@ def serve_side_by_side(
     runs = _InLoop(loop, places) if kind is Kind.ASYNC else _InThreads(loop, places)
     program = _Program(loop, parent, tokens, board, index, message_limit_bytes, kind, runs)
     board.enter(index)
-    serving = loop.create_task(program.run())
-    while not serving.done():
+    while not program.has_ended:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised in what a task has started; who awaits it
-            loop.run_until_complete(serving)  # has it as well, and asyncio lets it through to here, too
+            loop.run_forever()  # has it as well, and asyncio lets it through to here, too
 
 
 class _Program:
@@ -134,14 +133,11 @@ class _Program:
         self._report_soon: asyncio.Handle | None = None
         self._sweep_at = 0.0
         self._sweep_then: asyncio.TimerHandle | None = None
-        self._ended = loop.create_future()
-        self._watch = _Watch(loop) if kind is Kind.ASYNC else None
+        self.has_ended = False
+        """Whether the parent has closed the connection."""
+        self._watch = _Watch(loop, self._look_for_unstarted) if kind is Kind.ASYNC else None
         self._surroundings = Surroundings()
-
-    async def run(self) -> None:
-        """Serve until the parent has closed the connection."""
-        self._loop.add_reader(self._parent.fileno(), self._take_in)
-        await self._ended
+        loop.add_reader(parent.fileno(), self._take_in)
 
     def _take_in(self) -> None:
         try:
@@ -164,8 +160,8 @@ class _Program:
 
     def _end(self) -> None:
         self._loop.remove_reader(self._parent.fileno())
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self.has_ended = True
+        self._loop.stop()
 
     def _take_tokens(self, most: int) -> int:
         try:
@@ -207,6 +203,12 @@ class _Program:
             if self._watch:
                 self._watch.end()
             self._surroundings.put_back(running.task.name)
+
+    def _look_for_unstarted(self) -> None:
+        """Finish what another task of this process has cancelled before its first step, for it cannot do so itself."""
+        for running, handle in list(self._running.items()):
+            if isinstance(handle, asyncio.Task) and handle.done():
+                self._finish(running, cancelled(running))
 
     def _tell(self, number: int, outcome: Outcome) -> None:
         self._outcomes.append((number, outcome))
@@ -282,15 +284,7 @@ class _InLoop:
     ) -> object:
         """Begin an attempt; returns what ends it."""
 
-        def on_done(ended: asyncio.Task[Outcome]) -> None:
-            for subtask in running.subtasks or ():  # what the attempt has left behind
-                subtask.cancel()
-            never_stepped = ended.cancelled()
-            on_finish(running, _cancelled(running) if never_stepped else ended.result())
-
-        handle = asyncio.Task(self._run(running, args, kwargs), loop=self._loop, context=context)
-        handle.add_done_callback(on_done)
-        return handle
+        return asyncio.Task(self._run(running, args, kwargs, on_finish), loop=self._loop, context=context)
 
     def end(self, handle: Any) -> None:
         """Tell an attempt to end."""
@@ -300,7 +294,13 @@ class _InLoop:
         """Tell an attempt that its soft limit has passed."""
         raise NotImplementedError
 
-    async def _run(self, running: Running, args: Args, kwargs: Kwargs) -> Outcome:
+    async def _run(self, running: Running, args: Args, kwargs: Kwargs, on_finish: OnFinish) -> None:
+        outcome = await self._call(running, args, kwargs)
+        for subtask in running.subtasks or ():  # what the attempt has left behind
+            subtask.cancel()
+        on_finish(running, outcome)
+
+    async def _call(self, running: Running, args: Args, kwargs: Kwargs) -> Outcome:
         task = running.task
         try:
             if task.soft_time_limit is None:
@@ -310,7 +310,7 @@ class _InLoop:
             if returned is not None:
                 refuse_generator(task, returned)
         except asyncio.CancelledError as error:
-            return _cancelled(running) if running.is_cancelled else failed(task, error, running.started, 1)
+            return cancelled(running) if running.is_cancelled else failed(task, error, running.started, 1)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
             return failed(task, error, running.started, 1 if task.soft_time_limit is None else 2)
         finally:
@@ -319,7 +319,8 @@ class _InLoop:
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - running.started)
 
 
-def _cancelled(running: Running) -> Outcome:
+def cancelled(running: Running) -> Outcome:
+    """Return the outcome of an attempt that was cancelled: for its time limit, or by another task of the process."""
     name, seconds = running.task.name, time.monotonic() - running.started
     if not running.is_cancelled:
         failure = Failure(
@@ -434,7 +435,7 @@ class _InThreads:
 
     def _failed(self, running: Running, error: BaseException) -> Outcome:
         if isinstance(error, TimeLimitExceeded):
-            return _cancelled(running)
+            return cancelled(running)
         if isinstance(error, SoftTimeLimitExceeded) and not error.args:
             error.args = ("the task overran its soft time limit",)
         return failed(running.task, error, running.started, 1)
@@ -453,8 +454,9 @@ def _place_of(frame: FrameType | None) -> str:
 class _Watch:
     """Says who keeps the loop from turning while it does, by a signal, for nothing else runs then."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_beat: Callable[[], None]) -> None:
         self._loop = loop
+        self._on_beat = on_beat
         self._beat: asyncio.TimerHandle | None = None
         signal.signal(signal.SIGALRM, self._on_alarm)
 
@@ -473,6 +475,7 @@ class _Watch:
     def _turn(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, _BLOCKED_SECONDS)
         self._beat = self._loop.call_later(_BEAT_SECONDS, self._turn)
+        self._on_beat()
 
     def _on_alarm(self, _number: int, frame: FrameType | None) -> None:
         running = _running.get()  # a handler runs in the context of what it interrupts

@@ -126,7 +126,7 @@ class Pool:
         crew = self._crews[lane]
         if crew.is_idle:
             self._feed(lane)  # nothing to do so far: no reason to wait for more
-        elif crew.room:
+        elif lane not in self._feeding and crew.room:
             self._feed_soon(lane)  # after all that arrived with it
 
     def _scarcest(self, queue: str) -> list[CrewPlan]:

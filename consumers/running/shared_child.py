@@ -44,6 +44,7 @@ class SharedChild(Child):
         self._free_places = list(range(self._places))
         self._place_of: dict[int, int] = {}
         self._unseen: deque[int] = deque()  # numbers that were not on the board at the last look
+        self._last_at_look = 0
         self._begun: dict[int, Begun] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._untold: deque[int] = deque()  # begun, and not told of as running for long
@@ -111,20 +112,28 @@ class SharedChild(Child):
         return [self._release(number) for number in numbers]
 
     def look(self) -> list[tuple[Delivery, Begun]]:
-        """Read on the board what it has begun since the last look, and return that."""
-        seen = []
-        for _ in range(len(self._unseen)):
-            number = self._unseen.popleft()
+        """Read on the board what it has begun, and return that, each once: those it had at the last look already.
+
+        So most of what is tiny has ended before it costs anything.
+        """
+        seen, unbegun = [], []
+        waiting = self._unseen
+        for _ in range(len(waiting)):
+            if waiting[0] > self._last_at_look:
+                break
+            number = waiting.popleft()
             if number not in self._held:
                 continue
             begun = self._board.read(self.index, self._place_of[number])
             if begun.number != number:
-                self._unseen.append(number)
+                unbegun.append(number)
                 continue
             self._begun[number] = begun
             heappush(self._deadlines, (begun.deadline, number))
             self._untold.append(number)
             seen.append((self._held[number], begun))
+        waiting.extendleft(reversed(unbegun))
+        self._last_at_look = waiting[-1] if waiting else 0
         if len(self._deadlines) > 2 * len(self._begun) + self._places:  # most of them have ended long before
             self._deadlines = [(begun.deadline, number) for number, begun in self._begun.items()]
             heapify(self._deadlines)

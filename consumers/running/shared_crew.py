@@ -34,6 +34,7 @@ class SharedCrew(Crew[SharedChild]):
         """What children run at this moment, each with what its child says of it."""
         for child in self.children:
             child.look()
+            child.look()  # also at what came since the last time
         return [one for child in self.children for one in child.begun]
 
     @property

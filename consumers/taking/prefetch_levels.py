@@ -13,6 +13,7 @@ _FEWEST = 2
 _COUNTS = [count for _, count in _LEVELS]
 _AHEAD = ((0.1, 1), (1.0, 4))  # tasks of up to so many seconds: this part of the places is held in addition
 MOST_PREFETCH = 65_535  # AMQP has 16 bits for it
+_TINY_SECONDS = 0.02  # what runs side by side waits for its like, too, so tiny tasks seem longer than they are
 _SLACK = 2.0
 _SAFETY = 0.9
 _LEAST_SHARE = 1 / 8
@@ -44,7 +45,7 @@ def next_shared_prefetch(current: int, pace_seconds: float, body_bytes: float, p
 
 def _wanted_shared(pace_seconds: float, body_bytes: float, processes: int, places: int) -> int:
     ahead = next((places // part for longest, part in _AHEAD if pace_seconds <= longest), 0)
-    wanted = max(places + ahead, _level(pace_seconds, math.inf) * processes)
+    wanted = max(places + ahead, _COUNTS[0] * processes if pace_seconds <= _TINY_SECONDS else 0)
     return max(_FEWEST * processes, min(wanted, int(_MOST_BYTES / max(body_bytes, 1.0)), MOST_PREFETCH))
 
 

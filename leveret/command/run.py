@@ -69,6 +69,7 @@ class _Run(Verb):
 leveret run words
 leveret run -a my_app
 leveret run mail,reports -a my_app --processes 4 --log-format json
+leveret run hooks -a my_app --concurrency 500      for tasks that are async def
 leveret run words --until-empty      end when nothing is left to do
 """,
     statuses="Exit status: 0 stopped, or nothing is left to do; 1 could not work; 2 wrong usage; 3 stopped, and handed "
@@ -82,7 +83,7 @@ leveret run words --until-empty      end when nothing is left to do
     type=click.IntRange(1, _MOST_PROCESSES),
     default=_cores,
     metavar="N",
-    help="Child processes (default: one a core).",
+    help="Child processes for each kind of task there is (default: one a core).",
 )
 @click.option(
     "--concurrency",

@@ -343,6 +343,35 @@ def test_a_loop_in_the_loop_is_an_error_that_names_the_task(vhost: Vhost, worker
     assert "task 'waiting.run' is async def and runs in a loop already; await it there instead" in error
 
 
+def test_who_cancels_all_others_costs_them_an_attempt(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """Of those that have begun each fails, and is told so; the process, and what it does beside, goes on."""
+    folder.publish(waiting, "waiting.wait", *ids("wait", 3))
+    worker = start(workers, waiting)
+    (process,) = folder.await_begun(3)
+    vhost.publish_task(Route.direct("waiting"), "waiting.cancel_all", "cancel")
+    for name in ids("wait", 3):
+        assert worker.await_event("retry", id=name)["error"].startswith("CancelledError")
+    folder.say("go")
+
+    for name in ids("wait", 3):
+        worker.await_event("done", id=name, attempt=2)
+    assert {of for _, _, of in folder.began} == {process}
+
+
+def test_leaving_a_program_in_the_loop_fails_that_attempt_only(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """Though such an exception goes through every loop."""
+    folder.publish(waiting, "waiting.wait", *ids("wait", 3))
+    worker = start(workers, waiting)
+    folder.await_begun(3)
+    vhost.publish_task(Route.direct("waiting"), "waiting.exit", "exit")
+    assert worker.await_event("retry", id="exit")["error"] == "SystemExit: leaving"
+    folder.say("go")
+
+    for name in ids("wait", 3):
+        worker.await_event("done", id=name, attempt=1)
+    assert folder.runs == dict.fromkeys(ids("wait", 3), 1)
+
+
 def test_a_copy_of_the_process_runs_nothing(workers: Workers, folder: Folder) -> None:
     """A task that forks is left by its copy, which ends there."""
     folder.publish(waiting, "waiting.fork", "fork")

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -101,6 +102,23 @@ async def fork(folder: str) -> None:
     """Leave the task in a copy of its process, too."""
     note(folder)
     os.fork()
+
+
+@task("waiting.cancel_all", queue=waiting)
+async def cancel_all() -> None:
+    """Cancel whatever is in the loop."""
+    for one in asyncio.all_tasks() - {asyncio.current_task()}:
+        one.cancel()
+
+
+@task("waiting.exit", queue=waiting)
+async def exit_politely() -> None:
+    """Raise what ends a program, in a task of the loop."""
+
+    async def leave_program() -> None:
+        sys.exit("leaving")
+
+    await asyncio.create_task(leave_program())
 
 
 @task("waiting.leave", queue=waiting)

@@ -121,6 +121,7 @@ def test_what_it_does_not_begin_is_taken_back(monkeypatch: pytest.MonkeyPatch) -
     def scene(child: SharedChild, other: Other) -> None:
         child.send(deliveries("a", "b", "c"))
         other.begin(1)
+        assert child.look() == []
         assert names([delivery for delivery, _ in child.look()]) == ["a"]
         assert not child.is_stalled()
         other.now += 0.1
@@ -161,6 +162,7 @@ def test_who_ignores_its_cancellation_is_known(monkeypatch: pytest.MonkeyPatch, 
         child.send(deliveries("a", "b"))
         first, _ = other.begin(2)
         child.look()
+        child.look()
         other.now += 10 + GRACE_SECONDS - 0.1
         assert not child.kill_if_overdue()
         if was_cancelled:
@@ -183,9 +185,11 @@ def test_limits_of_what_has_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch)
         child.send(deliveries("first"))
         other.begin(1)
         child.look()
+        child.look()
         for _ in range(50):
             child.send(deliveries("a", "b"))
             numbers = other.begin(2)
+            child.look()
             child.look()
             other.socket.sendall(pack_shared_report([(number, DONE) for number in numbers], [], []))
             child.receive()
