@@ -19,7 +19,9 @@ from benchmarks.brokers import RabbitMQ, Redis
 from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, stop_all
 from benchmarks.report import Results
-from benchmarks.systems import ALL, System
+from benchmarks.side_by_side import ALL
+from benchmarks.systems import System
+from benchmarks.waiting import WAITING
 from leveret import LeveretError, Settings
 from leveret.topology import settings
 from leveret.topology.link import default_broker
@@ -151,6 +153,9 @@ def _measure(bench: Bench, system: System, names: Sequence[str], results: Result
             with bench.cell(system) as cell:
                 cell.start_warm_worker()
                 results.add(system.name, faults.measure(cell, FAULTS[names[0]]))
+        elif names[0] in WAITING:
+            with bench.cell(system) as cell:
+                results.add(system.name, WAITING[names[0]](cell))
         elif names == ["mix"]:
             with bench.cell(system.one_task_a_process()) as cell:
                 cell.start_warm_worker()

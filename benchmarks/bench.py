@@ -58,6 +58,13 @@ class Sizes:
     mix_tiny: int = 10_000
     backlogs: tuple[int, ...] = (10_000, 1_000_000)
     backlog_tasks: int = 10_000
+    wait_tasks: int = 20_000
+    wait_seconds: float = 0.1
+    fetch_tasks: int = 5_000
+    fetch_milliseconds: int = 20
+    hold_tasks: int = 1_000
+    hold_seconds: float = 10.0
+    hold_idle_seconds: float = 3.0
 
 
 QUICK = Sizes(
@@ -70,6 +77,10 @@ QUICK = Sizes(
     hunt_files=500,
     memory_tasks=1_000,
     idle_seconds=1.0,
+    wait_tasks=2_000,
+    fetch_tasks=500,
+    hold_tasks=100,
+    hold_idle_seconds=1.0,
 )
 
 
@@ -144,14 +155,21 @@ class Cell:
 
     def preload(self, count: int) -> None:
         """Put no-op tasks into the queue, without confirms where that is faster, and wait until all are there."""
-        self.send(self.system.bulk(), {"task": "noop", "count": count}, confirm=self.system.confirms_by_default)
+        self._fill({"task": "noop", "count": count}, count)
+
+    def preload_calls(self, calls: Sequence[Call]) -> None:
+        """Put these into the queue in the same way."""
+        self._fill({"calls": calls}, len(calls))
+
+    def _fill(self, job: Mapping[str, object], count: int) -> None:
+        self.send(self.system.bulk(), job, confirm=self.system.confirms_by_default)
         wait_until(lambda: self.depth() >= count, START_TIMEOUT_SECONDS, f"{count} messages in the queue")
 
     def depth(self) -> int:
         """Return how many tasks no worker has taken."""
         if self._depth is None:
             if self.system.on_redis and self.bench.redis:
-                self._depth = ListDepth(self.bench.redis.url, self.system.waits_in)
+                self._depth = ListDepth(self.bench.redis.url, self.system.waits_in, self.system.counted_by)
             else:
                 self._depth = QueueDepth(self._amqp_url, self.system.waits_in)
         return self._depth()
@@ -181,18 +199,23 @@ class Cell:
             wait_until(all_ran, START_TIMEOUT_SECONDS, "the first tasks to run")
         return worker
 
-    def seconds_until_run(self, calls: Sequence[Call], path: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> float:
+    def seconds_until_run(self, calls: Sequence[Call], path: Path) -> float:
         """Send tasks that append their number to a file, and return the time from the first send to the last run."""
         sent = self.send(self.system.bulk(), {"calls": calls})
+        return self.wait_until_run(len(calls), path)[1] - sent.began
 
-        def all_ran() -> bool:
+    def wait_until_run(self, count: int, path: Path) -> tuple[int, float]:
+        """Wait until so many tasks have appended their number; return how many have by then, and when the last did."""
+
+        def enough_ran() -> tuple[int, float] | None:
             self.check_worker()
-            if _size(path) < len(calls) * RECORD.size:
-                return False
-            return len({number for number, _ in _records(path)}) == len(calls)
+            if _size(path) < count * RECORD.size:
+                return None
+            last = path.stat().st_mtime_ns / 1e9
+            ran = len({number for number, _ in _records(path)})
+            return (ran, last) if ran >= count else None
 
-        wait_until(all_ran, timeout_seconds, f"{len(calls)} tasks to run")
-        return path.stat().st_mtime_ns / 1e9 - sent.began
+        return wait_until(enough_ran, TIMEOUT_SECONDS, f"{count} tasks to run")
 
     def worker_has_ended(self) -> bool:
         """Whether a worker was started and has ended."""

@@ -98,13 +98,13 @@ class QueueDepth:
 
 
 class ListDepth:
-    """Asks Redis for the length of a list."""
+    """Asks Redis for the length of a list, or with ZCARD of a sorted set."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, command: str = "LLEN") -> None:
         place = urlsplit(url)
         self._socket = socket.create_connection((place.hostname or "", place.port or 0), timeout=10)
         self._stream = self._socket.makefile("rb")
-        self._question = f"LLEN {key}\r\n".encode()
+        self._question = f"{command} {key}\r\n".encode()
 
     def __call__(self) -> int:
         """Return the number of messages no worker has taken."""

@@ -13,6 +13,7 @@ from benchmarks.bench import START_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Bench, Call
 from benchmarks.faults import FAULTS
 from benchmarks.processes import Failed, Process, wait_until
 from benchmarks.systems import System
+from benchmarks.waiting import WAITING
 
 Numbers = dict[str, float]
 _PILOT_MESSAGES = 3_000
@@ -43,6 +44,13 @@ METRICS: dict[str, Metric] = {
     "memory_idle": Metric("memory, idle", "MiB"),
     "memory_after": Metric("memory after many tasks", "MiB"),
     "idle_cpu": Metric("processor when idle", "s in 10 s"),
+    "wait": Metric("tasks that wait 0.1 s", "tasks/s", more_is_better=True),
+    "fetch": Metric("GETs of 20 ms", "tasks/s", more_is_better=True),
+    "wait_memory": Metric("memory while tasks wait 0.1 s", "MiB"),
+    "fetch_memory": Metric("memory during GETs", "MiB"),
+    "hold_memory": Metric("memory of 1,000 that wait", "MiB"),
+    "hold_cpu": Metric("processor of 1,000 that wait", "s in 10 s"),
+    "hold_stop": Metric("to stop with 1,000 that wait", "s"),
 }
 
 
@@ -203,6 +211,6 @@ ON_A_RUNNING_WORKER: dict[str, Callable[[Cell, Process], Numbers]] = {
     "books": lambda cell, _worker: books(cell),
     "hunt": lambda cell, _worker: hunt(cell),
 }
-NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, "mix", "backlog", *FAULTS)
-SLOW = ("mix", "backlog", *FAULTS)
+NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, *WAITING, "mix", "backlog", *FAULTS)
+SLOW = (*WAITING, "mix", "backlog", *FAULTS)
 """Left out by --quick."""

@@ -29,7 +29,10 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 
 
 def draw(charts: Sequence[Chart], subtitle: str) -> str:
-    """Return the picture. The first system is ours; systems without a number are left out of a chart."""
+    """Return the picture. The first system is ours, whatever follows a comma.
+
+    Systems without a number are left out of a chart.
+    """
     ours = charts[0][1][0][0] if charts and charts[0][1] else ""
     filled = [(metric, [bar for bar in bars if bar[1]]) for metric, bars in charts]
     filled = [(metric, bars) for metric, bars in filled if bars]
@@ -64,11 +67,12 @@ def _chart(metric: Metric, bars: list[tuple[str, list[float]]], ours: str, left:
     for row, (name, several) in enumerate(bars):
         y = top + _HEAD - 8 + row * _ROW
         middle = median(several)
-        emphasis = ' class="ours-text"' if name == ours else ""
+        is_ours = name.partition(",")[0] == ours
+        emphasis = ' class="ours-text"' if is_ours else ""
         lines += [
             f'<text x="{start - 8}" y="{y + 13}" text-anchor="end"{emphasis}>{escape(name)}</text>',
             f'<rect x="{start}" y="{y + 2}" width="{scale(middle):.1f}" height="14" rx="2" '
-            f'class="{"ours" if name == ours else "bar"}"/>',
+            f'class="{"ours" if is_ours else "bar"}"/>',
         ]
         if len(several) > 1:
             low, high = start + scale(min(several)), start + scale(max(several))

@@ -91,6 +91,17 @@ class Process:
         self._process.wait()
         _running.discard(self)
 
+    def seconds_to_stop(self, timeout_seconds: float) -> float:
+        """Tell it to stop, and return how long it took until none of its processes was left."""
+        began = time.monotonic()
+        self._process.terminate()
+
+        def all_ended() -> bool:
+            return self.has_ended() and not any(map(_runs, _session(self.pid)))
+
+        wait_until(all_ended, timeout_seconds, "the worker to stop")
+        return time.monotonic() - began
+
     def pss_mib(self) -> float:
         """Return the proportional set size of all of its processes, in MiB."""
         return sum(map(_pss_kib, self._members())) / 1024
@@ -126,6 +137,14 @@ def _field(pid: int, number: int) -> int:
         return int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[number])
     except (OSError, IndexError):
         return 0
+
+
+def _runs(pid: int) -> bool:
+    """Whether it has not ended; what nobody waits for stays a zombie."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _cpu_ticks(pid: int) -> int:

@@ -19,10 +19,42 @@ TABLES = (
     ("Tasks a second, more is better", ("submit_many", "submit_one", "submit_unconfirmed", "drain")),
     ("Milliseconds and seconds, less is better", ("latency_p50", "latency_p99", "books", "hunt", "mix", "mix_ratio")),
     ("What the worker needs, less is better", ("memory_idle", "memory_after", "idle_cpu")),
+    ("Tasks that wait, side by side: tasks a second, more is better", ("wait", "fetch")),
+    (
+        "Tasks that wait, side by side: what the worker needs, less is better",
+        ("wait_memory", "fetch_memory", "hold_memory", "hold_cpu", "hold_stop"),
+    ),
 )
-PICTURED = ("submit_many", "submit_one", "drain", "latency_p50", "books", "hunt", "memory_after", "idle_cpu")
+PICTURED = (
+    "submit_many",
+    "submit_one",
+    "drain",
+    "latency_p50",
+    "books",
+    "hunt",
+    "memory_after",
+    "idle_cpu",
+    "wait",
+    "fetch",
+    "wait_memory",
+    "hold_stop",
+)
 _NAMED_PEERS = frozenset(
-    ("amqp", "aio-pika", "celery", "dramatiq", "faststream", "huey", "redis", "rq", "taskiq", "taskiq-aio-pika")
+    (
+        "aiohttp",
+        "amqp",
+        "aio-pika",
+        "arq",
+        "celery",
+        "dramatiq",
+        "faststream",
+        "gevent",
+        "huey",
+        "redis",
+        "rq",
+        "taskiq",
+        "taskiq-aio-pika",
+    )
 )
 MEASURED_BY = {
     "submit": ("submit_many", "submit_one", "submit_unconfirmed"),
@@ -32,6 +64,9 @@ MEASURED_BY = {
     "books": ("books",),
     "hunt": ("hunt",),
     "mix": ("mix", "mix_ratio"),
+    "wait": ("wait", "wait_memory"),
+    "fetch": ("fetch", "fetch_memory"),
+    "hold": ("hold_memory", "hold_cpu", "hold_stop"),
 }
 
 

@@ -26,6 +26,8 @@ class System:
     on_redis: ClassVar[bool] = False
     waits_in: ClassVar[str] = "bench"
     """The queue, or on Redis the list, that holds the tasks no worker has taken."""
+    counted_by: ClassVar[str] = "LLEN"
+    """Redis' command for the length of that."""
     ways: ClassVar[tuple[str, ...]] = ("one_by_one", "many")
     """`many` where the system can send many other than one after another."""
     confirms_by_default: ClassVar[bool] = True
@@ -145,7 +147,7 @@ class Taskiq(System):
 
     name = "Taskiq"
     app = "taskiq_app"
-    requirements = ("taskiq", "taskiq-aio-pika")
+    requirements: ClassVar[tuple[str, ...]] = ("taskiq", "taskiq-aio-pika")
     notes = (
         "quorum queue, late acks, confirmed publishing (its default), prefetch 300, no type casting, tasks on the "
         "event loop"
@@ -161,7 +163,7 @@ class FastStream(System):
 
     name = "FastStream"
     app = "faststream_app"
-    requirements = ("faststream[rabbit,cli]",)
+    requirements: ClassVar[tuple[str, ...]] = ("faststream[rabbit,cli]",)
     notes = (
         "quorum queue, ack after the handler (nack on error), confirmed publishing (its default), prefetch 100, "
         "no type casting, no logging"

@@ -1,13 +1,19 @@
-"""What the tasks of every system do: the same functions for all, with nothing but the standard library."""
+"""What the tasks of every system do: the same functions for all, with nothing but the standard library.
+
+What waits has a coroutine function too, for systems with an event loop. To fetch there needs more, an HTTP client.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import struct
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable
+from http.client import HTTPConnection
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,7 @@ STEP = struct.Struct("=idiB")
 """A line of a log of steps: the number of a task, the monotonic time in seconds, the process, and one of these:"""
 STARTED, FINISHED, CONFIRMED = range(3)
 _TOP = 20
+_HTTP_TIMEOUT_SECONDS = 60.0
 
 
 def noop() -> None:
@@ -45,6 +52,24 @@ def slow(number: int, path: str, seconds: float) -> None:
     """Wait, then append that this task ran."""
     time.sleep(seconds)
     _append(path, RECORD.pack(number, 0))
+
+
+def hold(number: int, path: str, seconds: float) -> None:
+    """Append that this task runs, then wait."""
+    tick(number, path)
+    time.sleep(seconds)
+
+
+def fetch(number: int, path: str, port: int) -> None:
+    """GET from the server of the benchmark, on a connection that stays open, then append that this task ran."""
+    try:
+        connection = _unused.pop()  # not one a thread: gevent has a new greenlet for every task
+    except IndexError:
+        connection = HTTPConnection("127.0.0.1", port, timeout=_HTTP_TIMEOUT_SECONDS)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    _unused.append(connection)
+    tick(number, path)
 
 
 def count(book: str, result: str) -> None:
@@ -85,5 +110,32 @@ def _append(path: str, line: bytes) -> None:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (noop, stamp, meet, tick, slow, step, count, hunt)
+    function.__name__: function for function in (noop, stamp, meet, tick, slow, step, count, hunt, hold, fetch)
 }
+
+
+async def _slow(number: int, path: str, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    tick(number, path)
+
+
+async def _hold(number: int, path: str, seconds: float) -> None:
+    tick(number, path)
+    await asyncio.sleep(seconds)
+
+
+async def _fetch(number: int, path: str, port: int) -> None:
+    global _session
+    if _session is None:
+        aiohttp = import_module("aiohttp")  # only systems that fetch on an event loop have it
+        _session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    async with _session.get(f"http://127.0.0.1:{port}/") as answer:
+        await answer.read()
+    tick(number, path)
+
+
+COROUTINES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"slow": _slow, "hold": _hold, "fetch": _fetch}
+"""The same on an event loop."""
+
+_session: Any = None
+_unused: deque[HTTPConnection] = deque()

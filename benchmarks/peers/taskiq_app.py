@@ -9,7 +9,7 @@ from taskiq_aio_pika import AioPikaBroker
 from taskiq_aio_pika.queue import Queue
 
 from benchmarks.peers.asynchronous import Sender
-from benchmarks.work import FUNCTIONS
+from benchmarks.work import COROUTINES, FUNCTIONS
 
 broker = AioPikaBroker(os.environ["AMQP_URL"], qos=int(os.environ.get("BENCH_PREFETCH", "300"))).with_queue(
     Queue(name="bench")
@@ -26,7 +26,10 @@ def _coroutine(function: Callable[..., None]) -> Callable[..., Awaitable[None]]:
     return run
 
 
-TASKS = {name: broker.task(task_name=f"bench.{name}")(_coroutine(function)) for name, function in FUNCTIONS.items()}
+TASKS = {
+    name: broker.task(task_name=f"bench.{name}")(COROUTINES.get(name) or _coroutine(function))
+    for name, function in FUNCTIONS.items()
+}
 
 
 async def _send(task: str, kwargs: dict[str, Any]) -> None:
