@@ -35,6 +35,7 @@ class LeveretAsync(Leveret):
     requirements = (
         *(one for one in metadata.requires("leveret") or () if "extra ==" not in one),
         "aiohttp",
+        "uvloop",
     )
     takes_part = frozenset({"drain", "hunt", *WAITING})
     notes = f"all defaults but --concurrency {AT_ONCE}; all tasks are coroutine functions"
@@ -48,6 +49,15 @@ class LeveretAsync(Leveret):
     def worker(self) -> list[str]:  # noqa: D102
         command = f"-m leveret run bench --tasks {self.tasks} --processes {PROCESSES} {self.many} {AT_ONCE}"
         return [self.python(), *command.split()]
+
+
+class LeveretThreads(LeveretAsync):
+    """Plain tasks that say `threads=True`."""
+
+    name = "leveret, threads"
+    notes = f"all defaults but --threads {AT_ONCE}; all tasks are plain functions, with threads=True"
+    tasks = "benchmarks.thread_tasks"
+    many = "--threads"
 
 
 class CeleryGevent(Celery):
@@ -132,6 +142,7 @@ class Arq(System):
 ALL: tuple[System, ...] = (
     *systems.ALL,
     LeveretAsync(),
+    LeveretThreads(),
     CeleryGevent(),
     CeleryThreads(),
     DramatiqThreads(),
