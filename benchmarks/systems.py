@@ -147,10 +147,10 @@ class Taskiq(System):
 
     name = "Taskiq"
     app = "taskiq_app"
-    requirements: ClassVar[tuple[str, ...]] = ("taskiq", "taskiq-aio-pika")
+    requirements: ClassVar[tuple[str, ...]] = ("taskiq[uv]", "taskiq-aio-pika")
     notes = (
         "quorum queue, late acks, confirmed publishing (its default), prefetch 300, no type casting, tasks on the "
-        "event loop"
+        "event loop, with uvloop"
     )
 
     def worker(self) -> list[str]:  # noqa: D102
@@ -163,7 +163,7 @@ class FastStream(System):
 
     name = "FastStream"
     app = "faststream_app"
-    requirements: ClassVar[tuple[str, ...]] = ("faststream[rabbit,cli]",)
+    requirements: ClassVar[tuple[str, ...]] = ("faststream[rabbit,cli]", "uvloop")
     notes = (
         "quorum queue, ack after the handler (nack on error), confirmed publishing (its default), prefetch 100, "
         "no type casting, no logging"
