@@ -9,7 +9,8 @@ _TOGETHER = {
     "nodes of the matrix": ("test_nodes.py::",),
     "an environment with the wheel": ("test_installed.py::",),
     "a running node": tuple(
-        f"test_node.py::test_{name}" for name in ("start_again", "name", "loopback_only", "stop_and_start")
+        f"test_node.py::test_{name}"
+        for name in ("start_again", "name", "loopback_only", "only_its_user_can_log_in", "stop_and_start")
     ),
     "a node for those marked alone": (
         "test_publisher_faults.py::test_broker_restarts_amid_many",
@@ -26,5 +27,10 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        name = nodeid.rpartition("tests/broker/")[2]
-        return next((why for why, names in _TOGETHER.items() if name.startswith(names)), nodeid)
+        return scope_of(nodeid)
+
+
+def scope_of(nodeid: str) -> str:
+    """Say what a test belongs to: one of the above, or nothing but itself."""
+    name = nodeid.rpartition("tests/broker/")[2]
+    return next((why for why, names in _TOGETHER.items() if name.startswith(names)), nodeid)
