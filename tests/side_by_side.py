@@ -10,7 +10,7 @@ _TOGETHER = {
     "an environment with the wheel": ("test_installed.py::",),
     "a running node": tuple(
         f"test_node.py::test_{name}"
-        for name in ("start_again", "name", "loopback_only", "only_its_user_can_log_in", "stop_and_start")
+        for name in ("start_again", "name", "loopback_only", "only_its_user_can_log_in", "stop_and_start", "kill")
     ),
     "a node for those marked alone": (
         "test_publisher_faults.py::test_broker_restarts_amid_many",

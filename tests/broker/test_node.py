@@ -133,42 +133,42 @@ def test_only_its_user_can_log_in(shared: node.Node) -> None:
     assert [path.stat().st_mode & 0o077 for path in holders] == [0, 0]
 
 
-def test_stop_and_start(shared: node.Node) -> None:
-    """A message outlives stop and start, and is found at the same URL."""
+@pytest.fixture(scope="module")
+def restarted(shared: node.Node) -> node.Node:
+    """Return the node after it was stopped, which left nothing of it running, and started with a message in it."""
     publish(shared.amqp_url, b"still here")
-
     assert node.stop(shared.folder) is True
     assert node.status(shared.folder) is None
     assert node.stop(shared.folder) is False
     eventually(lambda: not processes_of(shared.folder))
+    return node.start(shared.folder)
 
-    again = node.start(shared.folder)
 
-    assert (again.name, again.amqp_url, again.management_url) == (
+def test_stop_and_start(shared: node.Node, restarted: node.Node) -> None:
+    """A message outlives stop and start, and is found at the same URL."""
+    assert (restarted.name, restarted.amqp_url, restarted.management_url) == (
         shared.name,
         shared.amqp_url,
         shared.management_url,
     )
-    assert get(again.amqp_url) == b"still here"
+    assert get(restarted.amqp_url) == b"still here"
 
 
-def test_kill(folder: Path) -> None:
+def test_kill(shared: node.Node, restarted: node.Node) -> None:
     """A node that was killed does not count as running; the next start has its data, and leaves no epmd."""
-    publish(node.start(folder).amqp_url, b"safe")
-    node.stop(folder)  # a queue that was declared a moment before the kill may be gone, which is RabbitMQ's own
-    killed = node.start(folder)
-    os.kill(killed.pid, signal.SIGKILL)
-    eventually(lambda: not killed.is_alive())
+    publish(restarted.amqp_url, b"safe")  # a queue just declared might be gone, which is RabbitMQ's own; this is older
+    os.kill(restarted.pid, signal.SIGKILL)
+    eventually(lambda: not restarted.is_alive())
 
-    assert node.status(folder) is None
-    again = node.start(folder)
+    assert node.status(shared.folder) is None
+    again = node.start(shared.folder)
     assert get(again.amqp_url) == b"safe"
-    assert again.amqp_url == killed.amqp_url
+    assert again.amqp_url == restarted.amqp_url
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", killed.epmd_port))
+        socket.create_connection(("127.0.0.1", restarted.epmd_port))
 
-    node.stop(folder)
-    eventually(lambda: not processes_of(folder))
+    node.stop(shared.folder)
+    eventually(lambda: not processes_of(shared.folder))
 
 
 def test_interrupted_start(folder: Path) -> None:
