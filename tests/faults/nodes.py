@@ -167,6 +167,9 @@ class PrivateNodes(Nodes):
             environment(node.folder, self._ports[number]),
         )
 
+    def name(self, number: int) -> str:
+        return self._nodes[number].name
+
     def amqp_url(self, number: int) -> str:
         return self._nodes[number].amqp_url
 
