@@ -171,11 +171,10 @@ class Crew(Generic[C]):
         else:
             self.active.remove(child)
         self._stillborn = 0 if has_run or was_killed else self._stillborn + is_stillborn
-        if has_run or was_killed:
-            if heir:
-                self._take_over(heir)
-            else:
-                self._restart(child)
+        if heir:
+            self._take_over(heir)
+        elif has_run or was_killed:
+            self._restart(child)
         elif self._stillborn > _MOST_STILLBORN * self.plan.size and all(one.is_newborn for one in self.active):
             self._office.on_fail(
                 ChildrenDie(
