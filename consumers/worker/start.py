@@ -69,9 +69,11 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
     board = Board(lanes.slots, lanes.most_places)
     if Lane.ALONE not in lanes.crews:
         return lambda parent, tokens, index: serve.serve(parent, tokens, board, index, limit_bytes), board
+    patch_again = untouched.put_back()  # what is imported now is not to be made of what task modules have changed
     from leveret.consumers.child.side_by_side import serve_side_by_side
 
     new_loop = _loop_factory() if Lane.ASYNC in lanes.crews else asyncio.new_event_loop
+    patch_again()
 
     def run_child(parent: socket.socket, tokens: int, index: int) -> None:
         crew = lanes.crew_of(index)
