@@ -13,7 +13,7 @@ from leveret.topology.local.finding import Broker
 from leveret.topology.names import retry_queue
 from tests.broker.support import await_value
 from tests.faults.brokers import Place, opened
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.results import line
 from tests.faults.row import Row
 from tests.faults.rows import find

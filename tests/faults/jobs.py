@@ -13,46 +13,30 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from leveret import Reject, WorkQueue, current_attempt, task
-from tests.faults.records import FINISHED, STARTED, append
-
-EXECUTIONS = "FAULTS_EXECUTIONS"
-"""The environment variable that names the log of executions."""
-
-faults = WorkQueue("faults", topics=("faults.#",), retry_delays=(0.3, 0.6, 1.2), fanout=True)
-
-
-@contextlib.contextmanager
-def _logged() -> Iterator[int]:
-    """Log that this attempt begins and, if nothing was raised, that it finished; yields its number."""
-    attempt = current_attempt()
-    path = Path(os.environ[EXECUTIONS])
-    append(path, attempt.id, attempt.number, os.getpid(), STARTED)
-    yield attempt.number
-    append(path, attempt.id, attempt.number, os.getpid(), FINISHED)
+from leveret import Reject, task
+from tests.faults.logged import faults, logged
 
 
 @task("faults.work", queue=faults)
 def work(seconds: float) -> None:
     """Take so long."""
-    with _logged():
+    with logged():
         time.sleep(seconds)
 
 
 @task("faults.hold_gil", queue=faults)
 def hold_gil(seconds: int) -> None:
     """Take so long in C, without letting go of the GIL."""
-    with _logged():
+    with logged():
         ctypes.PyDLL(None).sleep(seconds)
 
 
 @task("faults.slow_at_first", queue=faults)
 def slow_at_first(seconds: float, marker: str) -> None:
     """Take so long, but only the first time."""
-    with _logged():
+    with logged():
         if not Path(marker).exists():
             Path(marker).touch()
             time.sleep(seconds)
@@ -67,14 +51,14 @@ def slow_at_first_limited(seconds: float, marker: str) -> None:
 @task("faults.limited", queue=faults, time_limit=1.0)
 def limited(seconds: float) -> None:
     """Take so long, with a time limit of one second."""
-    with _logged():
+    with logged():
         time.sleep(seconds)
 
 
 @task("faults.fail", queue=faults)
 def fail(times: int) -> None:
     """Raise in the first so many attempts."""
-    with _logged() as number:
+    with logged() as number:
         if number <= times:
             raise ValueError(f"attempt {number} of {times} that fail")
 
@@ -82,7 +66,7 @@ def fail(times: int) -> None:
 @task("faults.reject", queue=faults)
 def reject(seconds: float) -> None:
     """Say after so long that trying again cannot help."""
-    with _logged():
+    with logged():
         time.sleep(seconds)
         raise Reject("no use")
 
@@ -90,21 +74,21 @@ def reject(seconds: float) -> None:
 @task("faults.crash", queue=faults)
 def crash() -> None:
     """Read address 0: a segmentation fault."""
-    with _logged():
+    with logged():
         ctypes.string_at(0)
 
 
 @task("faults.exit", queue=faults)
 def exit_process() -> None:
     """End the process under the worker's feet."""
-    with _logged():
+    with logged():
         os._exit(7)
 
 
 @task("faults.eat_memory", queue=faults)
 def eat_memory(group: str) -> None:
     """Need more memory than a control group has; without a group, be killed as the kernel kills for that."""
-    with _logged():
+    with logged():
         if not group:
             os.kill(os.getpid(), signal.SIGKILL)
         Path(group, "cgroup.procs").write_text(str(os.getpid()))
@@ -116,7 +100,7 @@ def eat_memory(group: str) -> None:
 @task("faults.loop", queue=faults, time_limit=0.5)
 def loop() -> None:
     """Never end, with a time limit of half a second."""
-    with _logged():
+    with logged():
         while True:
             pass
 
@@ -124,14 +108,14 @@ def loop() -> None:
 @task("faults.backtrack", queue=faults, time_limit=0.5)
 def backtrack() -> None:
     """Match a regular expression for years in C, keeping the GIL, with a time limit of half a second."""
-    with _logged():
+    with logged():
         re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 @task("faults.flood", queue=faults)
 def flood(lines: int) -> None:
     """Write a lot to where the worker's log goes."""
-    with _logged():
+    with logged():
         for number in range(lines):
             print(f"{number:>99}", file=sys.stderr)
 
@@ -139,14 +123,14 @@ def flood(lines: int) -> None:
 @task("faults.leave_process", queue=faults)
 def leave_process() -> None:
     """Start a process that would outlive everything, and return."""
-    with _logged():
+    with logged():
         subprocess.Popen(["sleep", "3600"])
 
 
 @task("faults.kill_worker", queue=faults)
 def kill_worker() -> None:
     """Kill the worker's parent process, which is the parent of the process that forked this one."""
-    with _logged():
+    with logged():
         stat = Path(f"/proc/{os.getppid()}/stat").read_text()
         os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
         time.sleep(60)
@@ -155,7 +139,7 @@ def kill_worker() -> None:
 @task("faults.flood_parent", queue=faults)
 def flood_parent(report: str, leaves: bool) -> None:
     """Write reports to the worker without an end; or have a process do so that outlives the task."""
-    with _logged():
+    with logged():
         frame = struct.pack("!I", len(report)) + report.encode()
         to = _parent_socket()
         if not leaves or os.fork() == 0:

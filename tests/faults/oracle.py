@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tests.faults.records import CONFIRMED, FINISHED, STARTED, UNKNOWN, Execution, Submission
 
@@ -12,6 +13,16 @@ MOST_STARTS = 40
 """A task that began more often than this is in a hot loop: a worker buries it at the 21st delivery of an attempt."""
 _SETTLING_SECONDS = 0.1
 """How long the acknowledgement of a finished task may be under way on a busy machine."""
+
+
+class Blow(NamedTuple):
+    """What struck processes at once: they were killed, or lost what they hold."""
+
+    seconds: float
+    """Just before the blow."""
+    pids: Collection[int]
+    until: float = float("inf")
+    """From when on those that are still alive hold what they begin."""
 
 
 @dataclass
@@ -60,6 +71,34 @@ class Account:
         """Ids that began absurdly often."""
         return [task_id for task_id, count in self.starts.items() if count > MOST_STARTS]
 
+    @property
+    def attempts(self) -> Counter[str]:
+        """The number of the last attempt of each id that began."""
+        last: Counter[str] = Counter()
+        for one in self.executions:
+            last[one.id] = max(last[one.id], one.attempt)
+        return last
+
+    @property
+    def extra_runs(self) -> Counter[str]:
+        """How often each id began beyond once for each of its attempts, of those that did."""
+        return self.starts - Counter(task_id for task_id, _ in {(one.id, one.attempt) for one in self.executions})
+
+    def cut_off(self, blows: Iterable[Blow]) -> Counter[str]:
+        """Return how many of these blows hit each id: it had begun in such a process, or ended just before."""
+        attempts = self._attempts()
+        return Counter(
+            task_id
+            for blow in blows
+            for task_id in {
+                begun.id
+                for begun, end in attempts
+                if begun.pid in blow.pids
+                and begun.seconds <= blow.until
+                and (end is None or end >= blow.seconds - _SETTLING_SECONDS)
+            }
+        )
+
     def in_flight(self, moment: float) -> set[str]:
         """Return the ids that were begun at a moment, or had ended so shortly before that it may not be settled."""
         return {
@@ -93,14 +132,15 @@ class Account:
         return None
 
     def _attempts(self) -> list[tuple[Execution, float | None]]:
-        """Return each attempt that began, with when it ended: finished, or its process went on to another."""
+        """Return each attempt that began, with when it ended; None for one that runs, or was killed."""
         attempts: list[tuple[Execution, float | None]] = []
-        current: dict[int, int] = {}  # pid → position of what it runs
+        open_attempts: defaultdict[tuple[str, int, int], deque[int]] = defaultdict(deque)  # positions of what runs
         for one in self.executions:
-            position = current.pop(one.pid, None)
-            if position is not None:
-                attempts[position] = (attempts[position][0], one.seconds)
+            same = open_attempts[one.id, one.attempt, one.pid]
             if one.what == STARTED:
-                current[one.pid] = len(attempts)
+                same.append(len(attempts))
                 attempts.append((one, None))
+            else:
+                position = same.popleft()
+                attempts[position] = (attempts[position][0], one.seconds)
         return attempts

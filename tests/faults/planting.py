@@ -9,7 +9,7 @@ import pika.data
 
 from leveret.topology.link import header_values
 from leveret.topology.names import Route
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 
 SWELLING = b"A" + (2 * 30_000).to_bytes(4) + b"b\1" * 30_000
 """An array of 30,000 numbers of a byte: read and written again it is larger than a frame."""

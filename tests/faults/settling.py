@@ -15,7 +15,7 @@ import pika.exceptions
 from leveret.topology.names import dlq_name
 from leveret.topology.objects import objects_of
 from tests.broker.support import Worker
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.stage import MARK, Stage
 
 _EXIT_SECONDS = 45.0

@@ -17,10 +17,10 @@ from typing import Any
 
 from leveret import Publisher, Route, TaskMessage
 from tests.broker.support import Dead, Vhost, Worker, Workers, await_value
-from tests.faults import jobs, records
+from tests.faults import logged, records
 from tests.faults.brokers import Place
 from tests.faults.nodes import Nodes
-from tests.faults.oracle import Account
+from tests.faults.oracle import Account, Blow
 from tests.faults.producing import Load, submit_each
 from tests.faults.records import Execution
 from tests.faults.row import Row
@@ -46,7 +46,7 @@ class Stage:
         self.vhost = Vhost.create(place.broker)
         self.workers = Workers(self.vhost, folder)
         self.mark = f"{self.vhost.name}-{os.getpid()}"
-        self.workers.environment |= {jobs.EXECUTIONS: str(self.executions_log), MARK: self.mark}
+        self.workers.environment |= {logged.EXECUTIONS: str(self.executions_log), MARK: self.mark}
         self.dead: list[Dead] = []
         """What lay in the dead-letter queue."""
         self.excused: set[str] = set()
@@ -58,6 +58,8 @@ class Stage:
         self.began = self.ended = 0.0
         self.breaks = 0
         """How often connections were lost, of rows that note it."""
+        self.blows: list[Blow] = []
+        """What struck which processes, of rows that count how often each task ran."""
         self.recovery_seconds: float | None = None
         """Set by a row that measures it in its own way."""
         self.undo = contextlib.ExitStack()
@@ -66,7 +68,7 @@ class Stage:
         self._publisher: Publisher | None = None
         self._closed: set[tuple[str, object]] = set()
         self._numbers = itertools.count(1)
-        self.vhost.declare(jobs.faults)
+        self.vhost.declare(logged.faults)
 
     def __enter__(self) -> Stage:
         return self
@@ -110,10 +112,17 @@ class Stage:
             self.excused,
         )
 
-    def worker(self, *options: str, processes: int = 2, may_end: bool = False, **more: Any) -> Worker:
+    def worker(
+        self,
+        *options: str,
+        processes: int = 2,
+        may_end: bool = False,
+        tasks: str = "tests.faults.jobs",
+        **more: Any,
+    ) -> Worker:
         """Start a worker and wait until it consumes."""
         made = self.workers.start(
-            "--processes", str(processes), *options, queue=jobs.faults.name, tasks=["tests.faults.jobs"], **more
+            "--processes", str(processes), *options, queue=logged.faults.name, tasks=[tasks], **more
         )
         self._started.append(made)
         assert may_end or made.process.poll() is None, f"a worker did not start: {made.events[-3:]} {made.text[-1000:]}"
@@ -144,7 +153,7 @@ class Stage:
 
     def publish_raw(self, task_id: str, body: bytes, **properties: Any) -> None:
         """Publish what no producer of ours would, confirmed."""
-        self.vhost.publish(Route.direct(jobs.faults.name), body, message_id=task_id, **properties)
+        self.vhost.publish(Route.direct(logged.faults.name), body, message_id=task_id, **properties)
         records.append(self.submissions_log, task_id, records.CONFIRMED, "")
 
     def errors(self) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults import records
 from tests.faults.__main__ import main
-from tests.faults.oracle import MOST_STARTS, Account
-from tests.faults.records import CONFIRMED, FINISHED, STARTED, UNKNOWN, Execution, Submission
+from tests.faults.oracle import MOST_STARTS, Account, Blow
+from tests.faults.records import CONFIRMED, FINISHED, RAISED, STARTED, UNKNOWN, Execution, Submission
 from tests.faults.results import document, line, merge
 from tests.faults.row import Result
 from tests.faults.rows import ROWS, find
@@ -23,6 +23,11 @@ def ran(task_id: str, began: float, ended: float | None, attempt: int = 1, pid: 
     """An attempt in the log; without an end when its process was killed."""
     start = [Execution(task_id, attempt, pid, STARTED, began)]
     return start if ended is None else [*start, Execution(task_id, attempt, pid, FINISHED, ended)]
+
+
+def raised(task_id: str, began: float, ended: float, pid: int = 1) -> list[Execution]:
+    """An attempt in the log that ended with an exception."""
+    return [Execution(task_id, 1, pid, STARTED, began), Execution(task_id, 1, pid, RAISED, ended)]
 
 
 def test_sees_a_lost_task() -> None:
@@ -75,17 +80,44 @@ def test_sees_a_hot_loop() -> None:
 def test_in_flight_is_what_was_begun_or_hardly_settled() -> None:
     """What was done long before the blow, or began after it, cannot have been hit."""
     log = ran("long ago", 1, 2) + ran("just now", 3, 9.9) + ran("running", 9.95, 12) + ran("later", 13, 14)
-    killed = ran("killed", 9.5, None, pid=2) + ran("before it", 8, None, pid=3) + ran("next", 9, 9.1, pid=3)
+    killed = ran("killed", 9.5, None, pid=2) + raised("before it", 8, 9, pid=3) + ran("next", 9, 9.1, pid=3)
     account = Account([], log + killed, {})
 
     assert account.in_flight(10) == {"just now", "running", "killed"}
 
 
-def test_running_is_the_last_of_each_process() -> None:
-    """An attempt that raised left no end; that its process went on to another tells that it is over."""
-    account = Account([], ran("raised", 1, None) + ran("now", 2, None) + ran("done", 1, 2, pid=2), {})
+def test_what_raised_or_finished_runs_no_more() -> None:
+    """Of tasks side by side in one process each has an end of its own, and so has a second run of the same one."""
+    log = (
+        raised("raised", 1, 2) + ran("beside", 1, None) + ran("done", 1, 3) + ran("again", 1, None) + ran("again", 2, 4)
+    )
+    account = Account([], log, {})
 
-    assert [one.id for one in account.running()] == ["now"]
+    assert [(one.id, one.seconds) for one in account.running()] == [("beside", 1), ("again", 2)]
+
+
+def test_extra_runs_are_those_beyond_the_attempts() -> None:
+    """Another attempt is none; the same attempt begun again is."""
+    log = ran("tried again", 1, None) + ran("tried again", 2, 3, attempt=2) + ran("once", 1, 2)
+    log += ran("beside", 1, None) + ran("beside", 2, None) + ran("beside", 3, 4)
+    account = Account([], log, {})
+
+    assert account.extra_runs == {"beside": 2}
+    assert account.attempts == {"tried again": 2, "once": 1, "beside": 1}
+
+
+def test_a_blow_explains_one_more_run_of_what_it_hit() -> None:
+    """That is what had begun in those processes, or ended just before; for each blow once."""
+    log = ran("long ago", 1, 2) + ran("just now", 1, 9.95) + ran("hit", 1, None) + ran("hit", 11, None, pid=2)
+    log += ran("elsewhere", 1, None, pid=3) + raised("cleaned up", 1, 10.5)
+    account = Account([], log, {})
+
+    assert account.cut_off([Blow(10, {1})]) == {"just now": 1, "hit": 1, "cleaned up": 1}
+    assert account.cut_off([Blow(10, {1}, until=10.5)])["hit"] == 1
+    assert account.cut_off([Blow(10, {1}, until=0.5)]) == {}
+    assert account.cut_off([Blow(10, {1}), Blow(12, {2})])["hit"] == 2
+    assert account.extra_runs - account.cut_off([Blow(12, {2})]) == {}
+    assert account.extra_runs - account.cut_off([Blow(12, {3})]) == {"hit": 1}
 
 
 def test_recovery_is_proven_by_what_was_hit_or_came_later() -> None:

@@ -14,7 +14,7 @@ from leveret.topology.names import dlq_name
 from leveret.topology.settings import CHECKOUT
 from tests.broker.support import await_value, run
 from tests.faults import records
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.row import Row
 from tests.faults.rows.messages import see_reasons
 from tests.faults.stage import Stage

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from leveret import Publisher
 from tests.broker.support import await_value
-from tests.faults import jobs
+from tests.faults import logged
 from tests.faults.nodes import Nodes, at_vhost
 from tests.faults.producing import Load
 from tests.faults.records import UNKNOWN
@@ -33,7 +33,7 @@ def kill_one(stage: Stage) -> None:
 def kill_leader(stage: Stage) -> None:
     """Kill the node that leads the work queue; another takes the lead."""
     _prepare(stage)
-    leader = stage.nodes.leader(1, stage.vhost.name, jobs.faults.name)
+    leader = stage.nodes.leader(1, stage.vhost.name, logged.faults.name)
     _kill(stage, next(number for number in ALL if stage.nodes.name(number) == leader))
 
 

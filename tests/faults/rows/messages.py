@@ -14,7 +14,7 @@ from leveret.topology.message import FAILURE_HEADERS
 from leveret.topology.names import dlq_name
 from tests.broker.support import await_value
 from tests.faults import records
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.row import Row
 from tests.faults.stage import Stage
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from leveret import Publisher
 from leveret.topology.names import dlq_name
 from tests.broker.support import await_value
-from tests.faults import jobs
+from tests.faults import logged
 from tests.faults.proxy import Proxy
 from tests.faults.row import Need, Row
 from tests.faults.rows.link import publisher_at
@@ -18,7 +18,7 @@ SETTLED_SECONDS = 3.5
 """A quorum queue that was declared a moment ago may come back empty after kill -9."""
 _TIMEOUT_SECONDS = 3.0
 _LEEWAY_SECONDS = 1.5
-_DLQ = dlq_name(jobs.faults.name)
+_DLQ = dlq_name(logged.faults.name)
 
 Alarm = tuple[str, str, str]
 
@@ -104,7 +104,7 @@ def dlq_deleted(stage: Stage) -> None:
     """Delete the dead-letter queue, have tasks fail for good, and declare it again."""
 
     def repair() -> None:
-        stage.vhost.declare(jobs.faults)
+        stage.vhost.declare(logged.faults)
 
     _without_dlq(stage, lambda: stage.vhost.api("DELETE", f"queues/{stage.vhost.name}/{_DLQ}"), repair)
 

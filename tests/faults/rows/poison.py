@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from leveret.topology.names import dlq_name
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.memory import little_memory
 from tests.faults.records import STARTED
 from tests.faults.row import Row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.broker.support import Worker
-from tests.faults.jobs import faults
+from tests.faults.logged import faults
 from tests.faults.row import Row
 from tests.faults.stage import HELD, PREFETCH, Stage
 
