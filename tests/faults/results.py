@@ -20,7 +20,7 @@ _INTRODUCTION = """# Faults survived
 
 What happens to messages when something breaks. Each line was run as often as it says, each time with the fault at
 another moment; `make faults` runs them again and writes this file. In every run a producer submits 100 to 300 tasks,
-workers run them, and the fault comes in between. Afterwards
+up to 2,000 where they run side by side, workers run them, and the fault comes in between. Afterwards
 
     lost = confirmed − executed − parked
 

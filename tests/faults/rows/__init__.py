@@ -16,13 +16,27 @@ from tests.faults.rows import (
     poison,
     processes,
     queues,
+    side_by_side,
     storm,
 )
 
 ROWS: Sequence[Row] = sorted(
     (
         row
-        for part in (processes, queues, messages, poison, limits, confirms, storm, link, nodes, cluster, attacks)
+        for part in (
+            processes,
+            queues,
+            messages,
+            poison,
+            limits,
+            confirms,
+            storm,
+            link,
+            nodes,
+            cluster,
+            attacks,
+            side_by_side,
+        )
         for row in part.ROWS
     ),
     key=lambda row: row.number,
