@@ -23,6 +23,7 @@ from typing import NamedTuple, NoReturn
 from leveret.consumers.child.serve import die_with_parent
 from leveret.consumers.running import untouched
 from leveret.topology.errors import LeveretError
+from leveret.topology.printable import printable_lines
 
 _RECORD = struct.Struct("!Biq")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -125,7 +126,7 @@ class _Server:
             self._serve_parent()
             status = 0
         except BaseException:  # noqa: BLE001 - nobody above would print it
-            traceback.print_exc()
+            print(printable_lines(traceback.format_exc().rstrip()), file=sys.stderr)
         os._exit(status)
 
     def _serve_parent(self) -> None:
@@ -190,7 +191,7 @@ class _Server:
                 self._serve(parent, tokens, index)
             status = 0
         except BaseException:  # noqa: BLE001 - nobody above would print it
-            traceback.print_exc()
+            print(printable_lines(traceback.format_exc().rstrip()), file=sys.stderr)
         os._exit(status)
 
     def _reap(self) -> None:

@@ -69,7 +69,7 @@ class _Run(Verb):
 leveret run words
 leveret run -a my_app
 leveret run mail,reports -a my_app --processes 4 --log-format json
-leveret run hooks -a my_app --concurrency 500      for tasks that are async def
+leveret run hooks -a my_app --concurrency 500
 leveret run words --until-empty      end when nothing is left to do
 """,
     statuses="Exit status: 0 stopped, or nothing is left to do; 1 could not work; 2 wrong usage; 3 stopped, and handed "
