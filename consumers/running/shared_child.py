@@ -128,6 +128,8 @@ class SharedChild(Child):
             if begun.number != number:
                 unbegun.append(number)
                 continue
+            if begun.deadline == CANCELLED:  # its own had passed before anybody looked; its grace begins now
+                begun = begun._replace(deadline=time.monotonic())
             self._begun[number] = begun
             heappush(self._deadlines, (begun.deadline, number))
             self._untold.append(number)

@@ -178,6 +178,26 @@ def test_who_ignores_its_cancellation_is_known(monkeypatch: pytest.MonkeyPatch, 
     play(monkeypatch, scene)
 
 
+def test_who_was_cancelled_before_anybody_looked_has_its_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time limit is shorter than the time between two looks, or its parent did not run for a while."""
+
+    def scene(child: SharedChild, other: Other) -> None:
+        child.send(deliveries("a"))
+        (number,) = other.begin(1)
+        child.look()
+        other.board.write(0, number, 1000.0, CANCELLED, "mail.send", 2)
+        child.look()
+
+        assert not child.kill_if_overdue()
+        other.now += GRACE_SECONDS - 0.1
+        assert not child.kill_if_overdue()
+        other.now += 0.2
+        assert child.kill_if_overdue()
+        assert child.bury()[2]
+
+    play(monkeypatch, scene)
+
+
 def test_limits_of_what_has_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many run within the time limit of the first."""
 
