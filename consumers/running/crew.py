@@ -69,7 +69,7 @@ class Office:
     backlog: Backlog
     watchers: Watchers
     on_end: Callable[[Delivery, Outcome], None]
-    on_died_among: Callable[[Sequence[Delivery], bool, str], None]
+    on_died_among: Callable[[Sequence[tuple[Delivery, Begun]], bool, str], None]
     """Told of what ran in a child that died, whether who is to blame is known and not of these, and how it died."""
     feed_alone: Callable[[], None]
     on_fail: Callable[[LeveretError], None]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
@@ -201,21 +201,22 @@ class Pool:
             self._backlog.clear_of_suspicion(delivery)
         self._on_end(delivery, outcome)
 
-    def _on_died_among(self, deliveries: Sequence[Delivery], is_known: bool, how: str) -> None:
-        """Run again what ran beside the one that a child died of: alone, unless it is known who that was."""
+    def _on_died_among(self, begun: Sequence[tuple[Delivery, Begun]], is_known: bool, how: str) -> None:
+        """Run again what ran beside the one that a child died of: alone, unless it is known who that was.
+
+        What was told to end as that one was, and has not either, may kill the next child in the same way: alone, too.
+        """
         if is_known:
-            event(
-                logging.WARNING,
-                f"a child process died ({how}) of one task, with {len(deliveries)} others begun; they run again",
-            )
-            self._backlog.put_back(deliveries)
+            told = f"a child process died ({how}) of one task, with {len(begun)} others begun; they run again"
         else:
-            event(
-                logging.WARNING,
-                f"a child process died ({how}) with {len(deliveries)} tasks begun; each runs again alone, to find the "
-                "one it died of",
+            told = (
+                f"a child process died ({how}) with {len(begun)} tasks begun; each runs again alone, to find the one "
+                "it died of"
             )
-            self._backlog.isolate(deliveries)
+        event(logging.WARNING, told)
+        suspects = [one for one, last in begun if not is_known or last.deadline == CANCELLED]
+        self._backlog.isolate(suspects)
+        self._backlog.put_back(one for one, last in begun if is_known and last.deadline != CANCELLED)
         self.on_rerun()
         self._feed_all()
 

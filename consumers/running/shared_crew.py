@@ -154,7 +154,7 @@ class SharedCrew(Crew[SharedChild]):
             self._end(child, culprit, death_of(last, child.killed_because, exit_status))
         if begun:
             how = f"exit status {exit_status}" + (f", {child.killed_because}" if child.killed_because else "")
-            self._office.on_died_among([delivery for delivery, _ in begun], is_known, how)
+            self._office.on_died_among(begun, is_known, how)
         return has_run
 
 

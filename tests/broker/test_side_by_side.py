@@ -268,6 +268,24 @@ def test_who_swallows_its_cancellation_is_known(vhost: Vhost, workers: Workers, 
     assert vhost.take_one("waiting.dlq").properties.message_id == "swallow"
 
 
+def test_others_that_were_cancelled_run_alone(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """They may swallow it as well, and their neighbours must not run again for each of them."""
+    folder.publish(waiting, "waiting.wait", *ids("wait", 5))
+    worker = start(workers, waiting)
+    folder.await_begun(5)
+    folder.publish(waiting, "waiting.swallow", *ids("swallow", 3))
+    for name in ids("swallow", 3):
+        assert worker.await_event("bury", id=name, attempt=3)["error"].startswith("TimeLimitExceeded")
+    folder.say("go")
+
+    for name in ids("wait", 5):
+        worker.await_event("done", id=name, attempt=1)
+    assert worker.stop() == 0
+    assert len(worker.find("a child process died")) == 1
+    assert [folder.runs[name] for name in ids("wait", 5)] == [2] * 5
+    assert vhost.counts(waiting) == {"waiting.dlq": 3}
+
+
 @pytest.mark.parametrize(("queue", "task"), [(waiting, "waiting.overrun"), (threads, "threads.overrun")])
 def test_the_time_limit_ends_one_alone(workers: Workers, folder: Folder, queue: WorkQueue, task: str) -> None:
     """It can clean up, and what runs beside it goes on."""
