@@ -89,9 +89,9 @@ class DramatiqThreads(Dramatiq):
 
     name = "Dramatiq, threads"
     takes_part = frozenset(WAITING)
-    notes = "as Dramatiq, but 250 threads a process and its default prefetch, twice that"
+    notes = f"as Dramatiq, but {AT_ONCE} threads a process and its default prefetch, twice that"
     variables: ClassVar[dict[str, str]] = {}
-    threads = 250
+    threads = AT_ONCE
 
     def worker(self) -> list[str]:  # noqa: D102
         return [*super().worker(), "--worker-shutdown-timeout", str(GRACE_SECONDS * 1000)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.bench import START_TIMEOUT_SECONDS, Call, Cell
 from benchmarks.environment import CHECKOUT
-from benchmarks.processes import Process, wait_until
+from benchmarks.processes import Failed, Process, wait_until
 
 _FIRST = 0.05
 """Timed from when so many have run, so that starting is left out, to the last."""
@@ -51,8 +51,11 @@ def hold(cell: Cell) -> dict[str, float]:
     worker = cell.start_warm_worker()
     path = cell.folder / "begun"
     kwargs = {"path": str(path), "seconds": sizes.hold_seconds}
-    cell.send(cell.system.bulk(), {"calls": [("hold", {"number": n, **kwargs}) for n in range(sizes.hold_tasks)]})
-    cell.wait_until_run(sizes.hold_tasks, path)
+    calls: list[Call] = [("hold", {"number": number, **kwargs}) for number in range(sizes.hold_tasks)]
+    sent = cell.send(cell.system.bulk(), {"calls": calls})
+    _, last = cell.wait_until_run(sizes.hold_tasks, path)
+    if last - sent.began > sizes.hold_seconds:
+        raise Failed(f"{sizes.hold_tasks} tasks never waited side by side: the last began when the first had ended")
     memory, used = worker.pss_mib(), worker.cpu_seconds()
     time.sleep(sizes.hold_idle_seconds)
     cpu = (worker.cpu_seconds() - used) / sizes.hold_idle_seconds * 10
