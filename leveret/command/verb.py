@@ -21,7 +21,8 @@ class Verb(click.Command):
     """A verb whose function returns the exit status. `examples` stand at the end of its help, as they are."""
 
     def __init__(self, *args: Any, examples: str, statuses: str = STATUSES, **options: Any) -> None:
-        super().__init__(*args, **options)
+        # click keeps the option as it was asked for first, which may be without the command around it
+        super().__init__(*args, context_settings={"help_option_names": ["-h", "--help"]}, **options)
         self._examples = examples.strip().splitlines()
         self._statuses = statuses
 
