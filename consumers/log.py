@@ -107,6 +107,33 @@ def event(level: int, message: str, **fields: object) -> None:
         _journal.write(line + "\n")
 
 
+def event_with_id(level: int, before: str, value: str, after: str) -> None:
+    """Log an event that is the same as others but for its id and its end; only where `writes_text` says so.
+
+    `before` and `after` are what `text_of` has made of the rest, once for all of them.
+    """
+    if level >= _journal.threshold:
+        shown = value if _is_plain(value) else _text(value)
+        beginning = _beginning(int(time.time() * 1000), _LEVEL_NAMES[level], os.getpid())
+        _journal.write(f"{beginning}{before}{shown}{after}\n")
+
+
+def writes_text() -> bool:
+    """Whether events are written for people, not as JSON."""
+    return not _journal.as_json
+
+
+def text_of(fields: Mapping[str, object]) -> str:
+    """Return fields as they stand in a line."""
+    return " ".join(
+        f"{name}={value}"
+        if type(value) is int or (type(value) is str and _is_plain(value))
+        else f"{name}={_text(value)}"
+        for name, value in fields.items()
+        if value is not None and value != ""
+    )
+
+
 def is_logged(level: int) -> bool:
     """Whether events of this level are written."""
     return level >= _journal.threshold
@@ -118,15 +145,9 @@ def flush() -> None:
 
 
 def _as_text(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:
-    shown = [
-        f"{name}={value}"
-        if type(value) is int or (type(value) is str and _is_plain(value))
-        else f"{name}={_text(value)}"
-        for name, value in fields.items()
-        if value is not None and value != ""
-    ]
+    shown = text_of(fields)
     line = _beginning(int(created * 1000), level, os.getpid()) + message
-    return f"{line}  {' '.join(shown)}" if shown else line
+    return f"{line}  {shown}" if shown else line
 
 
 def _as_json(created: float, level: str, message: str, fields: Mapping[str, object]) -> str:

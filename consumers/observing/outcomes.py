@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 
 from leveret.consumers.child.board import Begun
-from leveret.consumers.log import event, is_logged
+from leveret.consumers.log import event, event_with_id, is_logged, text_of, writes_text
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -22,6 +23,10 @@ def log_settled(batch: Sequence[Settled]) -> None:
         if not is_logged(level):
             continue
         queue = delivery.queue
+        if verdict is Verdict.DONE and delivery.id and writes_text():
+            before, after = _around_id(verdict.value, outcome.task, queue.name, delivery.attempt, queue.attempts)
+            event_with_id(level, before, delivery.id, f"{after}{outcome.duration_seconds:.3f}")
+            continue
         fields: dict[str, object] = {
             "task": outcome.task,
             "id": delivery.id,
@@ -42,6 +47,14 @@ def log_settled(batch: Sequence[Settled]) -> None:
         elif verdict is Verdict.BURY:
             fields["lies_in"] = dlq_name(queue.name)
         event(level, verdict.value, **fields)
+
+
+@functools.lru_cache(maxsize=1024)
+def _around_id(message: str, task: str, queue: str, attempt: int, of: int) -> tuple[str, str]:
+    """Return what stands before and behind the id in the lines of successes, which are most of a log."""
+    before = text_of({"task": task})
+    after = text_of({"queue": queue, "attempt": attempt, "of": of})
+    return f"{message}  {before} id=" if before else f"{message}  id=", f" {after} seconds="
 
 
 def log_started(delivery: Delivery, begun: Begun) -> None:

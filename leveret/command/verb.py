@@ -22,7 +22,8 @@ class Verb(click.Command):
 
     def __init__(self, *args: Any, examples: str, statuses: str = STATUSES, **options: Any) -> None:
         # click keeps the option as it was asked for first, which may be without the command around it
-        super().__init__(*args, context_settings={"help_option_names": ["-h", "--help"]}, **options)
+        options.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
+        super().__init__(*args, **options)
         self._examples = examples.strip().splitlines()
         self._statuses = statuses
 
