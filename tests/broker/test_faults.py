@@ -31,6 +31,7 @@ QUICK = (
     "producer-killed",
     "killed-while-burying",
     "no-confirm",
+    "beside-crash",
 )
 
 
