@@ -31,6 +31,8 @@ queues, and the workers must leave when told to and leave no process behind.
 *Duplicates* are ends beyond the first, of all messages of a run: executions that finished once more, or copies in
 the dead-letter queue. *Recovery* is the time from the end of the fault (a single blow ends as it begins) to the next
 execution that began and finished, of a task that the fault had interrupted or that was confirmed after it.
+Where tasks run side by side (40 to 47), none may begin more than once more for each fault that hit it, and none that is
+not to blame may use up an attempt; in 47 one may that runs alone in a child when that is killed.
 Rows run side by side (`--jobs`, several brokers), so these times are those of a busy machine.
 """
 
