@@ -153,7 +153,8 @@ class Vhost:
 
     def fail(self, queue: str, message_id: str) -> None:
         """Take the next message as a worker does, see that it is this one, and reject it."""
-        await_value(lambda: self.count(queue), f"{message_id} in {queue}")
+        # where a busy broker could not place a dead letter at once, it tries again after three minutes
+        await_value(lambda: self.count(queue), f"{message_id} in {queue}", patience_seconds=240)
         with self.connect() as connection:
             channel = connection.channel()
             method, properties, _ = channel.basic_get(queue)
