@@ -21,7 +21,8 @@ from tests.shared import FOLDER, alone, beside_others, starting_a_node
 @pytest.fixture(scope="session")
 def found_broker(pytestconfig: pytest.Config) -> finding.Broker:
     try:
-        with starting_a_node(pytestconfig.stash[FOLDER]):
+        # a test that has the broker alone, and stops it, may be the first of another process
+        with beside_others(pytestconfig.stash[FOLDER]), starting_a_node(pytestconfig.stash[FOLDER]):
             return finding.find(start=True)
     except LeveretError as error:
         if "CI" in os.environ:
