@@ -52,6 +52,13 @@ class Outcome(NamedTuple):
     failure: Failure | None = None
 
 
+def overran(task: str, seconds: float, what: str) -> Outcome:
+    """Return the outcome of an attempt that was ended for its time limit: it was killed, or cancelled."""
+    text = f"the task overran its time limit and was {what} after {seconds:.1f} s"
+    failure = Failure("TimeLimitExceeded", text, "", f"TimeLimitExceeded@{task}")
+    return Outcome(Ending.OVERRAN_TIME_LIMIT, task, seconds, failure)
+
+
 def failure_of(error: BaseException, skip_frames: int = 0) -> Failure:
     """Describe an exception; the outermost `skip_frames` of its traceback are the worker's own.
 

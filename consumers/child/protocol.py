@@ -46,27 +46,20 @@ class Report(NamedTuple):
 
 def pack_orders(orders: list[OrderFields]) -> bytes:
     """Return a batch of orders, as plain tuples of `Order`'s fields, as a frame."""
-    payload = marshal.dumps(orders)
-    return _LENGTH.pack(len(payload)) + payload
+    return _framed(marshal.dumps(orders))
 
 
 def pack_shared_orders(orders: list[tuple[int, OrderFields]]) -> bytes:
     """Return orders for a child that runs them side by side, each with its place on the board, as a frame."""
-    payload = marshal.dumps(orders)
-    return _LENGTH.pack(len(payload)) + payload
+    return _framed(marshal.dumps(orders))
 
 
 def unpack_shared_orders(received: bytearray) -> list[list[tuple[int, Order]]]:
     """Take the complete batches off the front of what was received."""
-    batches = []
-    while len(received) >= _LENGTH.size:
-        end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
-        if len(received) < end:
-            break
-        orders = marshal.loads(memoryview(received)[_LENGTH.size : end].tobytes())  # noqa: S302
-        batches.append([(place, Order._make(fields)) for place, fields in orders])
-        del received[:end]
-    return batches
+    return [
+        [(place, Order._make(fields)) for place, fields in marshal.loads(payload)]  # noqa: S302
+        for payload in _frames_in(received)
+    ]
 
 
 def read_orders(stream: _Readable) -> list[Order] | None:
@@ -81,8 +74,7 @@ def read_orders(stream: _Readable) -> list[Order] | None:
 
 def pack_report(report: Report) -> bytes:
     """Return a report as a frame."""
-    payload = _encode(report).encode()
-    return _LENGTH.pack(len(payload)) + payload
+    return _framed(_encode(report).encode())
 
 
 def unpack_reports(received: bytearray) -> list[Report]:
@@ -90,7 +82,7 @@ def unpack_reports(received: bytearray) -> list[Report]:
 
     Raises `ValueError` for bytes that are no report: the child is not to be trusted any more.
     """
-    return [_read_report(payload) for payload in _frames_in(received)]
+    return [_read_report(payload) for payload in _frames_in(received, _LARGEST_REPORT_BYTES)]
 
 
 class SharedReport(NamedTuple):
@@ -105,13 +97,12 @@ class SharedReport(NamedTuple):
 
 def pack_shared_report(outcomes: list[tuple[int, Outcome]], skipped: list[int], misplaced: list[int]) -> bytes:
     """Return such a report as a frame."""
-    payload = _encode((outcomes, skipped, misplaced)).encode()
-    return _LENGTH.pack(len(payload)) + payload
+    return _framed(_encode((outcomes, skipped, misplaced)).encode())
 
 
 def unpack_shared_reports(received: bytearray) -> list[SharedReport]:
     """Take the complete ones off the front of what was received. Raises `ValueError` for bytes that are none."""
-    return [_read_shared_report(payload) for payload in _frames_in(received)]
+    return [_read_shared_report(payload) for payload in _frames_in(received, _LARGEST_REPORT_BYTES)]
 
 
 def _read_shared_report(payload: bytearray) -> SharedReport:
@@ -126,11 +117,15 @@ def _read_shared_report(payload: bytearray) -> SharedReport:
     raise ValueError("JSON that is no report")
 
 
-def _frames_in(received: bytearray) -> Iterator[bytearray]:
-    """Take the complete frames off the front. Raises `ValueError` for one that is too long."""
+def _framed(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def _frames_in(received: bytearray, most_bytes: int | None = None) -> Iterator[bytearray]:
+    """Take the complete frames off the front. Raises `ValueError` for one that is longer than that."""
     while len(received) >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(received)
-        if length > _LARGEST_REPORT_BYTES:
+        if most_bytes is not None and length > most_bytes:
             raise ValueError(f"a frame of {length} bytes is no report")
         end = _LENGTH.size + length
         if len(received) < end:

@@ -52,7 +52,7 @@ def _run_batch(
     outcomes: list[Outcome] = []
     reported = time.monotonic()
     for order in orders:
-        if not _take_token(tokens):
+        if not take_tokens(tokens, 1):
             break  # the parent took the rest back
         outcome = executor.execute(order)
         surroundings.put_back(outcome.task)
@@ -64,11 +64,12 @@ def _run_batch(
     parent.sendall(pack_report(Report(first, outcomes, is_last=True)))
 
 
-def _take_token(tokens: int) -> bool:
+def take_tokens(tokens: int, most: int) -> int:
+    """Take up to so many tokens; returns how many there were, fewer when the parent has taken them back."""
     try:
-        return bool(os.read(tokens, 1))
+        return len(os.read(tokens, most))
     except BlockingIOError:
-        return False
+        return 0
 
 
 def settle_in() -> None:

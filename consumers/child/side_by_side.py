@@ -38,9 +38,9 @@ from leveret.consumers.child.execute import (
     refuse_generator,
     within,
 )
-from leveret.consumers.child.outcome import Ending, Failure, Outcome
+from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
 from leveret.consumers.child.protocol import Order, pack_shared_report, unpack_shared_orders
-from leveret.consumers.child.serve import settle_in, start
+from leveret.consumers.child.serve import settle_in, start, take_tokens
 from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import SoftTimeLimitExceeded
@@ -95,7 +95,7 @@ def serve_side_by_side(
     copies.is_copy = False  # of the forkserver, it is
     loop = new_loop()
     asyncio.set_event_loop(loop)
-    runs = _InLoop(loop, places) if kind is Kind.ASYNC else _InThreads(loop, places)
+    runs = _InLoop(loop, places) if kind is Kind.ASYNC else _InThreads(loop)
     program = _Program(loop, parent, tokens, board, index, message_limit_bytes, kind, runs)
     board.enter(index)
     while not program.has_ended:
@@ -151,7 +151,7 @@ class _Program:
             return
         self._received += data
         for batch in unpack_shared_orders(self._received):
-            count = self._take_tokens(len(batch))
+            count = take_tokens(self._tokens, len(batch))
             for place, order in batch[:count]:
                 self._begin(place, order)
             if count < len(batch):
@@ -162,12 +162,6 @@ class _Program:
         self._loop.remove_reader(self._parent.fileno())
         self.has_ended = True
         self._loop.stop()
-
-    def _take_tokens(self, most: int) -> int:
-        try:
-            return len(os.read(self._tokens, most))
-        except BlockingIOError:
-            return 0
 
     def _begin(self, place: int, order: Order) -> None:
         started = time.monotonic()
@@ -283,7 +277,6 @@ class _InLoop:
         self, running: Running, args: Args, kwargs: Kwargs, context: contextvars.Context, on_finish: OnFinish
     ) -> object:
         """Begin an attempt; returns what ends it."""
-
         return asyncio.Task(self._run(running, args, kwargs, on_finish), loop=self._loop, context=context)
 
     def end(self, handle: Any) -> None:
@@ -327,9 +320,7 @@ def cancelled(running: Running) -> Outcome:
             "CancelledError", "another task of its process has cancelled it", "", f"CancelledError@{name}"
         )
         return outcome_of(Ending.RAISED, name, running.started, failure)
-    text = f"the task overran its time limit and was cancelled after {seconds:.1f} s"
-    failure = Failure("TimeLimitExceeded", text, "", f"TimeLimitExceeded@{name}")
-    return outcome_of(Ending.OVERRAN_TIME_LIMIT, name, running.started, failure)
+    return overran(name, seconds, "cancelled")
 
 
 def _remembered(
@@ -359,9 +350,8 @@ class _InThreads:
 
     has_soft_limits = False
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, places: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._most = places
         self._waiting: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._threads = self._busy = 0
 

@@ -87,12 +87,8 @@ class Child:
         """Take back what it has not begun, by taking the tokens for it."""
         return [self._held.pop(number) for number in self._numbers_not_begun()]
 
-    def dismiss(self) -> None:
-        """Let it end, for it holds nothing: it does when nobody is connected to it any more."""
-        self.disconnect()
-
     def disconnect(self) -> None:
-        """Close everything that leads to it."""
+        """Close everything that leads to it, by which it ends when it holds nothing."""
         if self._pipe:
             self._pipe.close()
             self._pipe = None

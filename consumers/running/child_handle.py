@@ -32,11 +32,6 @@ class ChildHandle(Child):
         self._seen_begun = self._told_running = 0
         self._looked = self._unbegun_seconds = 0.0
 
-    @property
-    def is_free(self) -> bool:
-        """Whether it may be given something."""
-        return self.is_started and not self._is_busy and not self.was_killed
-
     def start(self) -> None:
         """Have the process forked."""
         self._foretold.clear()

@@ -19,7 +19,7 @@ from leveret.consumers.child.board import Begun
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
-from leveret.consumers.running.child import Child
+from leveret.consumers.running.child import BEGIN_SECONDS, Child
 from leveret.consumers.running.lanes import CrewPlan
 from leveret.consumers.running.paces import Paces
 from leveret.consumers.settling.delivery import Delivery
@@ -219,6 +219,13 @@ class Crew(Generic[C]):
             self.hear(child)
         return not child.has_unread()
 
+    def _tell_of_stuck(self) -> None:
+        event(
+            logging.WARNING,
+            f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another takes its place "
+            "(a thread that a task left behind may hold the GIL, or on_child_start takes too long)",
+        )
+
     def _left(self, child: C) -> int | None:
         """How many orders a child may still take in its life; None for any number."""
         most = self._office.recycling.tasks
@@ -236,7 +243,7 @@ class Crew(Generic[C]):
         most = self._office.recycling.tasks
         is_near_end = most is not None and child.ended_count + len(child.held) >= most - min(most // 2, _MOST_AHEAD)
         if (is_near_end or child in self._spent) and child not in self._successors and child in self.active:
-            spare = next((one for one in self.children if not one.is_started and one not in self._leaving), None)
+            spare = self._spare()
             if spare is None:
                 return
             self._successors[child] = spare
@@ -249,6 +256,10 @@ class Crew(Generic[C]):
             self._take_over(heir)
             self._recycle(child)
             self.feed()
+
+    def _spare(self) -> C | None:
+        """Return a child that may be started, if there is one."""
+        return next((one for one in self.children if not one.is_started and one not in self._leaving), None)
 
     def _retire(self, child: C) -> None:
         """Give a child nothing more."""

@@ -7,7 +7,7 @@ import signal
 import time
 
 from leveret.consumers.child.board import Begun
-from leveret.consumers.child.outcome import Ending, Failure, Outcome
+from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
 from leveret.consumers.settling.delivery import Delivery
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
@@ -26,9 +26,7 @@ def death_of(begun: Begun, reason: str, exit_status: int) -> Outcome:
     seconds = time.monotonic() - begun.started
     task = begun.task
     if reason == TIME_LIMIT:
-        text = f"the task overran its time limit and was killed after {seconds:.1f} s"
-        failure = Failure("TimeLimitExceeded", text, "", f"TimeLimitExceeded@{task}")
-        return Outcome(Ending.OVERRAN_TIME_LIMIT, task, seconds, failure)
+        return overran(task, seconds, "killed")
     if exit_status < 0:
         how = f"was killed by signal {-exit_status} ({_signal_name(-exit_status)})"
     else:

@@ -41,11 +41,12 @@ class Lane(enum.Enum):
     @property
     def is_shared(self) -> bool:
         """Whether its children run orders side by side."""
-        return self is Lane.ASYNC or self is Lane.THREADS
+        return self is Lane.ASYNC or self is Lane.THREADS  # asked for each delivery
 
 
 KINDS = {Lane.ASYNC: Kind.ASYNC, Lane.THREADS: Kind.THREADS}
 """What kind of tasks the children of a lane run side by side."""
+_LANES = {kind: lane for lane, kind in KINDS.items()}
 
 
 class CrewPlan(NamedTuple):
@@ -125,5 +126,5 @@ class Lanes:
         return limit
 
     def _lane_of_task(self, task: AnyTask) -> Lane:
-        lane = {Kind.ASYNC: Lane.ASYNC, Kind.THREADS: Lane.THREADS}.get(task.kind, Lane.PLAIN)
+        lane = _LANES.get(task.kind, Lane.PLAIN)
         return lane if self._places[lane] > 1 else Lane.PLAIN

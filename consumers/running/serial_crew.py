@@ -5,13 +5,9 @@ When a task of a batch takes longer than its like, what the child has not begun 
 
 from __future__ import annotations
 
-import logging
-
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending
-from leveret.consumers.log import event
 from leveret.consumers.running.backlog import take_batch
-from leveret.consumers.running.child import BEGIN_SECONDS
 from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.crew import LONG_SECONDS, Crew, Office
 from leveret.consumers.running.forkserver import Forkserver
@@ -83,12 +79,7 @@ class SerialCrew(Crew[ChildHandle]):
                         self._end(child, delivery, outcome)
                     taken_back += child.take_back()
                 if child.is_stuck(begun):
-                    event(
-                        logging.WARNING,
-                        f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another "
-                        "takes its place (a thread that a task left behind may hold the GIL, or on_child_start takes "
-                        "too long)",
-                    )
+                    self._tell_of_stuck()
                     taken_back += child.kill_stuck()
         self._office.backlog.put_back(taken_back)
         if self._office.recycling:
@@ -155,7 +146,7 @@ class LoneCrew(SerialCrew):
     def feed(self) -> None:
         """Hand one order to each child, and start as many as it takes."""
         while len(self._line) > len(self.free) and len(self.active) < self.plan.size and not self._office.is_stopped:
-            child = next((one for one in self.children if not one.is_started and one not in self._leaving), None)
+            child = self._spare()
             if child is None:
                 break
             child.start()
@@ -163,10 +154,10 @@ class LoneCrew(SerialCrew):
             self.free.append(child)
         super().feed()
         if not self._line:
-            for child in list(self.free):
-                self._retire(child)
+            while self.free:
+                child = self.free.pop()
+                self.active.remove(child)
                 self._dismiss(child)
-                self._retiring.discard(child)
 
     def _restart(self, child: ChildHandle) -> None:
         self.feed()

@@ -5,12 +5,8 @@ When one dies, nobody can say which of its orders it died of. So each is run aga
 
 from __future__ import annotations
 
-import logging
-
 from leveret.consumers.child.board import Begun, Board
-from leveret.consumers.log import event
 from leveret.consumers.running.backlog import BATCH_BYTES
-from leveret.consumers.running.child import BEGIN_SECONDS
 from leveret.consumers.running.crew import LONG_SECONDS, Crew, Office
 from leveret.consumers.running.deaths import death_of
 from leveret.consumers.running.forkserver import Forkserver
@@ -103,11 +99,7 @@ class SharedCrew(Crew[SharedChild]):
             if child.is_stalled():
                 taken_back += child.take_back()
             if child.kill_if_stuck():
-                event(
-                    logging.WARNING,
-                    f"a child process has begun nothing of what it was given for {BEGIN_SECONDS:g} s; another takes "
-                    "its place (a thread that a task left behind may hold the GIL, or on_child_start takes too long)",
-                )
+                self._tell_of_stuck()
         self._office.backlog.put_back(taken_back)
         if self._office.recycling:
             self._check_recycling()
