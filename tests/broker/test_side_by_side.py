@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -248,6 +249,18 @@ def test_a_blocked_loop_costs_its_process(vhost: Vhost, workers: Workers, folder
     assert worker.stop() == 0
     assert vhost.take_one("waiting.dlq").properties.message_id == "block"
     assert vhost.counts(waiting) == {}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_who_keeps_the_loop_is_named_while_it_does(workers: Workers, folder: Folder, loop: str) -> None:
+    """With the line where it is, for what runs beside it waits."""
+    folder.publish(waiting, "waiting.hog", "hog")
+    worker = start(workers, waiting, loop=loop)
+
+    told = worker.await_event("a task has kept the event loop", task="waiting.hog", id="hog", level="warning")
+    assert re.match(r".*waiting_jobs\.py:\d+ in hog$", told["at"])
+    folder.say("go")
+    worker.await_event("done", id="hog", attempt=1)
 
 
 def test_who_swallows_its_cancellation_is_known(vhost: Vhost, workers: Workers, folder: Folder) -> None:

@@ -66,6 +66,13 @@ async def block(folder: str) -> None:
     time.sleep(1000)
 
 
+@task("waiting.hog", queue=waiting)
+async def hog(folder: str) -> None:
+    """Keep the loop until told otherwise."""
+    while not (Path(folder) / "go").exists():
+        time.sleep(0.01)
+
+
 @task("waiting.swallow", queue=waiting, time_limit=0.5)
 async def swallow(folder: str) -> None:
     """End for nothing."""
