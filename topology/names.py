@@ -17,6 +17,15 @@ AGAIN_EXCHANGE = "tasks.again"
 DEAD_EXCHANGE = "tasks.dead"
 """By which a dead message goes to its DLQ; the key is the work queue. Producers may not publish to it either."""
 
+EVENTS_EXCHANGE = "tasks.events"
+"""Where workers and producers tell what happens to tasks. Anyone may listen who may read it."""
+CONTROL_EXCHANGE = "tasks.control"
+"""Where what concerns workers as a whole is published: cancels, pauses and questions, each by a key of its own."""
+RECORD_QUEUE = "tasks.record"
+"""From which recorders take events."""
+REPLY_PREFIX = "tasks.reply."
+"""What the queues begin with in which a producer waits for results, and their keys on the exchange of events."""
+
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
 

@@ -73,11 +73,16 @@ WORKERS_EXCHANGES = (
     Exchange(names.DEAD_EXCHANGE, "direct"),
 )
 """Where only the broker and workers publish."""
+AROUND_EXCHANGES = (
+    Exchange(names.EVENTS_EXCHANGE, "topic"),
+    Exchange(names.CONTROL_EXCHANGE, "topic"),
+)
+"""Where what is around a task travels: what happens to it, and what is asked of workers."""
 
 
 def shared_exchanges() -> Table:
     """Return the exchanges that all work queues share."""
-    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES))
+    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES))
 
 
 def objects_of(queue: WorkQueue) -> Table:

@@ -22,6 +22,8 @@ LAYERS = {
         "objects",
         "settings",
         "message",
+        "events",
+        "status",
         "link",
         "access",
         "apply",

@@ -45,7 +45,7 @@ def arguments(table: Table) -> dict[str, dict[str, object]]:
 
 
 def test_the_shared_exchanges() -> None:
-    """Every producer finds a direct, a topic and a fanout exchange; what comes back and what is dead have their own."""
+    """Every producer finds a direct, a topic and a fanout exchange; what comes back, is dead or told has its own."""
     table = shared_exchanges()
 
     assert exchanges(table) == [
@@ -54,6 +54,8 @@ def test_the_shared_exchanges() -> None:
         ("tasks.fanout", "fanout", True, False, {}),
         ("tasks.again", "direct", True, False, {}),
         ("tasks.dead", "direct", True, False, {}),
+        ("tasks.events", "topic", True, False, {}),
+        ("tasks.control", "topic", True, False, {}),
     ]
     assert (table.queues, table.bindings) == ((), ())
 

@@ -1,0 +1,153 @@
+"""What happened to a task, as it travels: keys and bodies of the messages on the exchange of events.
+
+A message tells of one kind of event of one task, of many runs at once: the key is `task.<kind>.<task>`, the body a JSON
+object. What is forged or broken is refused here with the reason.
+
+    {"version": 1, "kind": "succeeded", "task": "mail.send", "worker": "web-3:812", "events": [
+        {"id": "0198…", "at": 1785585600.123, "queue": "mail", "attempt": 1, "of": 4, "seconds": 0.21, "result": 5}]}
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from leveret.topology.errors import MessageError, UnreadableMessage
+from leveret.topology.message import check_id, read_json
+from leveret.topology.message.bounds import excess
+from leveret.topology.names import LONGEST_NAME_BYTES
+
+VERSION = 1
+LARGEST_BODY_BYTES = 4 * 1024 * 1024
+"""Of a message of events: what is larger nobody here has written."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+Event = dict[str, Any]
+"""One event: `id` and `at` (seconds of the epoch) always, and the fields of its kind; see `_FIELDS`."""
+
+
+class Kind(enum.StrEnum):
+    """What an event tells."""
+
+    SUBMITTED = "submitted"
+    """The broker has confirmed the task."""
+    DELAYED = "delayed"
+    BLOCKED = "blocked"
+    STARTED = "started"
+    """An attempt runs; told only of those that run longer than a moment."""
+    PROGRESS = "progress"
+    LOG = "log"
+    RETRYING = "retrying"
+    """An attempt has failed, and another follows."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The last attempt has failed, and the message lies in its DLQ."""
+    CANCELLED = "cancelled"
+
+
+CLOSING = frozenset({Kind.SUCCEEDED, Kind.FAILED, Kind.CANCELLED})
+"""Those that end a task. They are persistent, and confirmed before the task's message is acknowledged."""
+
+_KINDS: dict[str, Kind] = {str(kind): kind for kind in Kind}
+_NUMBER = (int, float)
+_COMMON: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "at": _NUMBER,
+    "queue": (str,),
+    "attempt": (int,),
+    "of": (int,),
+}
+_FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
+    Kind.SUBMITTED: {"exchange": (str,), "routing_key": (str,)},
+    Kind.DELAYED: {"until": _NUMBER},
+    Kind.BLOCKED: {"by": (str,)},
+    Kind.STARTED: {"child": (int,)},
+    Kind.PROGRESS: {"done": _NUMBER, "total": _NUMBER, "note": (str,)},
+    Kind.LOG: {"lines": (list,), "dropped": (int,)},
+    Kind.RETRYING: {"failure": (dict,), "next_at": _NUMBER, "seconds": _NUMBER},
+    Kind.SUCCEEDED: {"result": (object,), "seconds": _NUMBER},
+    Kind.FAILED: {"failure": (dict,), "lies_in": (str,), "seconds": _NUMBER},
+    Kind.CANCELLED: {"by": (str,), "reason": (str,), "seconds": _NUMBER},
+}
+"""The fields of each kind. `failure` has the texts type, message, traceback and fingerprint, some of which may be
+missing; `total` and `note` may be missing, too."""
+_FAILURE = frozenset({"type", "message", "traceback", "fingerprint"})
+
+
+class Told(NamedTuple):
+    """The events of one message."""
+
+    kind: Kind
+    task: str
+    worker: str
+    events: list[Event]
+
+
+def key(kind: Kind, task: str) -> str:
+    """Return the routing key of events; a name that leaves no room is cut at the end."""
+    whole = f"task.{kind}.{task}"
+    return whole.encode(errors="replace")[:LONGEST_NAME_BYTES].decode(errors="ignore")
+
+
+def write(kind: Kind, task: str, worker: str, events: Sequence[str]) -> bytes:
+    """Return the body of a message; `events` are JSON texts, as `write_event` makes them."""
+    head = _encode({"version": VERSION, "kind": kind, "task": task, "worker": worker})
+    return f'{head[:-1]},"events":[{",".join(events)}]}}'.encode()
+
+
+def write_event(fields: Event, result: str | None = None) -> str:
+    """Return an event as JSON text; `result` is one already."""
+    text = _encode(fields)
+    return text if result is None else f'{text[:-1]},"result":{result}}}'
+
+
+def read(body: bytes) -> Told:
+    """Read a message of events. Raises `UnreadableMessage` saying what is wrong with it.
+
+    Fields that are unknown here are left out: a newer worker may tell more.
+    """
+    if len(body) > LARGEST_BODY_BYTES:
+        raise UnreadableMessage(f"a message of events has {len(body):,} bytes, over {LARGEST_BODY_BYTES:,}")
+    if too_much := excess(body):
+        raise UnreadableMessage(f"a message of events: {too_much}")
+    try:
+        document = read_json(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessage(f"a message of events is no JSON: {error}") from error
+    match document:
+        case {"version": 1, "kind": str(kind), "task": str(task), "worker": str(worker), "events": list(events)}:
+            pass
+        case _:
+            raise UnreadableMessage("a message of events needs version 1, kind, task, worker and events")
+    if (known := _KINDS.get(kind)) is None:
+        raise UnreadableMessage(f"events of the kind {kind!r} are unknown here")
+    if not 0 < len(task) <= LONGEST_NAME_BYTES or len(worker) > LONGEST_NAME_BYTES:
+        raise UnreadableMessage("a message of events has a name of no possible length")
+    return Told(known, task, worker, [_read_event(known, event) for event in events])
+
+
+def _read_event(kind: Kind, event: object) -> Event:
+    if not isinstance(event, dict) or "id" not in event or "at" not in event:
+        raise UnreadableMessage(f"an event of the kind {kind!r} has no id and time")
+    own = _FIELDS[kind]
+    read: Event = {}
+    for name, value in event.items():
+        if (types := _COMMON.get(name) or own.get(name)) is None:
+            continue
+        if types != (object,) and (type(value) not in types or (type(value) is float and not math.isfinite(value))):
+            raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")
+        read[name] = value
+    try:
+        check_id(read["id"])
+    except MessageError as error:
+        raise UnreadableMessage(f"an event of the kind {kind!r}: {error}") from error
+    if "failure" in read:
+        read["failure"] = {
+            name: text for name, text in read["failure"].items() if name in _FAILURE and type(text) is str
+        }
+    if "lines" in read and not all(type(line) is str for line in read["lines"]):
+        raise UnreadableMessage("an event of the kind 'log' has lines that are no text")
+    return read

@@ -1,0 +1,120 @@
+"""What is known of a task: its state, and what the events that came so far have told."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from leveret.topology.events import CLOSING, Event, Kind
+
+
+class State(enum.StrEnum):
+    """Where a task stands."""
+
+    UNKNOWN = "unknown"
+    """Nobody knows the id: it never was, was not followed, or what was known of it is too old."""
+    SUBMITTED = "submitted"
+    DELAYED = "delayed"
+    BLOCKED = "blocked"
+    STARTED = "started"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the task has ended."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+_ORDER = {kind: number for number, kind in enumerate(Kind)}
+"""Within one attempt, what is further down has happened later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of a task. Times are seconds of the epoch, durations seconds."""
+
+    id: str
+    state: State = State.UNKNOWN
+    task: str = ""
+    queue: str = ""
+    worker: str = ""
+    """host:pid of the worker that told of it last."""
+    attempt: int = 0
+    of: int = 0
+    times: dict[str, float] = field(default_factory=dict)
+    """When each state was reached last, by its name."""
+    seconds: float | None = None
+    """How long the last attempt took."""
+    failure: dict[str, str] | None = None
+    """type, message, traceback and fingerprint of the last failure."""
+    next_at: float | None = None
+    """When it is tried again."""
+    lies_in: str = ""
+    """The DLQ in which the dead message lies."""
+    reason: str = ""
+    """Of a cancel, or of what blocks it."""
+    done: float | None = None
+    total: float | None = None
+    note: str = ""
+    result: Any = None
+    """Of a task that succeeded, as JSON has it."""
+
+
+def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) -> Status | None:
+    """Return the status after an event; None where the event is not believed.
+
+    A state only moves forward. What has succeeded or was cancelled stays so; what has failed may go on when its dead
+    message is sent round again, so a later event is believed. The task's name never changes.
+    """
+    if status.task and status.task != task:
+        return None
+    if kind is Kind.LOG:
+        return status
+    at = float(event["at"])
+    attempt = event.get("attempt", 0)
+    is_later = at > status.times.get(status.state, 0.0)
+    if status.state in (State.SUCCEEDED, State.CANCELLED):
+        return status if kind not in CLOSING or State(kind) is status.state else None
+    if status.state is State.FAILED and not is_later:
+        return status
+    if kind is Kind.PROGRESS:
+        if attempt < status.attempt or status.state is State.FAILED:
+            return status
+        return replace(
+            status,
+            task=task,
+            worker=worker or status.worker,
+            state=State.STARTED,
+            queue=event.get("queue", status.queue),
+            attempt=attempt or status.attempt,
+            of=event.get("of", status.of),
+            times=status.times if State.STARTED in status.times else {**status.times, State.STARTED: at},
+            done=event.get("done"),
+            total=event.get("total"),
+            note=event.get("note", ""),
+        )
+    state = State(kind)
+    times = {**status.times, state: at}
+    is_behind = (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)]) if status.task else False
+    if is_behind and kind not in CLOSING and status.state is not State.FAILED:
+        return replace(status, times={state: at, **status.times})
+    return replace(
+        status,
+        state=state,
+        task=task,
+        worker=worker or status.worker,
+        queue=event.get("queue", status.queue),
+        attempt=attempt or status.attempt,
+        of=event.get("of", status.of),
+        times=times,
+        seconds=event.get("seconds", status.seconds),
+        failure=event.get("failure", None if kind is Kind.SUCCEEDED else status.failure),
+        next_at=event.get("next_at", event.get("until")),
+        lies_in=event.get("lies_in", ""),
+        reason=str(event.get("reason", event.get("by", ""))),
+        result=event.get("result"),
+    )
