@@ -4,7 +4,7 @@ A message tells of one kind of event of one task, of many runs at once: the key 
 object. What is forged or broken is refused here with the reason.
 
     {"version": 1, "kind": "succeeded", "task": "mail.send", "worker": "web-3:812", "events": [
-        {"id": "0198…", "at": 1785585600.123, "queue": "mail", "attempt": 1, "of": 4, "seconds": 0.21, "result": 5}]}
+        {"id": "0198…", "at": 1785585600.123, "queue": "mail", "attempt": 1, "of": 4, "seconds": 0.21, "result": "5"}]}
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ _FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
     Kind.PROGRESS: {"done": _NUMBER, "total": _NUMBER, "note": (str,)},
     Kind.LOG: {"lines": (list,), "dropped": (int,)},
     Kind.RETRYING: {"failure": (dict,), "next_at": _NUMBER, "seconds": _NUMBER},
-    Kind.SUCCEEDED: {"result": (object,), "seconds": _NUMBER},
+    Kind.SUCCEEDED: {"result": (str,), "seconds": _NUMBER},
     Kind.FAILED: {"failure": (dict,), "lies_in": (str,), "seconds": _NUMBER},
     Kind.CANCELLED: {"by": (str,), "reason": (str,), "seconds": _NUMBER},
 }
 """The fields of each kind. `failure` has the texts type, message, traceback and fingerprint, some of which may be
-missing; `total` and `note` may be missing, too."""
+missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to read."""
 _FAILURE = frozenset({"type", "message", "traceback", "fingerprint"})
 
 
@@ -98,10 +98,9 @@ def write(kind: Kind, task: str, worker: str, events: Sequence[str]) -> bytes:
     return f'{head[:-1]},"events":[{",".join(events)}]}}'.encode()
 
 
-def write_event(fields: Event, result: str | None = None) -> str:
-    """Return an event as JSON text; `result` is one already."""
-    text = _encode(fields)
-    return text if result is None else f'{text[:-1]},"result":{result}}}'
+def write_event(fields: Event) -> str:
+    """Return an event as JSON text."""
+    return _encode(fields)
 
 
 def read(body: bytes) -> Told:
@@ -124,7 +123,7 @@ def read(body: bytes) -> Told:
             raise UnreadableMessage("a message of events needs version 1, kind, task, worker and events")
     if (known := _KINDS.get(kind)) is None:
         raise UnreadableMessage(f"events of the kind {kind!r} are unknown here")
-    if not 0 < len(task) <= LONGEST_NAME_BYTES or len(worker) > LONGEST_NAME_BYTES:
+    if len(task) > LONGEST_NAME_BYTES or len(worker) > LONGEST_NAME_BYTES:
         raise UnreadableMessage("a message of events has a name of no possible length")
     return Told(known, task, worker, [_read_event(known, event) for event in events])
 
@@ -137,7 +136,7 @@ def _read_event(kind: Kind, event: object) -> Event:
     for name, value in event.items():
         if (types := _COMMON.get(name) or own.get(name)) is None:
             continue
-        if types != (object,) and (type(value) not in types or (type(value) is float and not math.isfinite(value))):
+        if type(value) not in types or (type(value) is float and not math.isfinite(value)):
             raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")
         read[name] = value
     try:

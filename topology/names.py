@@ -32,6 +32,16 @@ LONGEST_NAME_BYTES = 255
 _ATTEMPT_KEY = re.compile(r"(?P<queue>.+)@(?P<attempt>[1-9][0-9]{0,5})")
 
 
+def following(reply_to: object) -> str:
+    """Return the key by which who follows a task is told of it, as its message says; empty when nobody follows it.
+
+    What else clients put into AMQP's `reply_to` is their own affair.
+    """
+    if isinstance(reply_to, str) and (reply_to == RECORD_QUEUE or reply_to.startswith(REPLY_PREFIX)):
+        return reply_to
+    return ""
+
+
 class Route(NamedTuple):
     """Where a message is published: an exchange and the routing key it gets there."""
 

@@ -20,6 +20,8 @@ class Defined(Protocol):
     name: str
     queue: WorkQueue
     time_limit: float
+    follow: bool
+    result: Any
 
     @property
     def is_typed(self) -> bool:
@@ -72,6 +74,11 @@ def names() -> list[str]:
 def of_queue(queue: WorkQueue) -> list[Any]:
     """Return the tasks of a work queue."""
     return [task for task in _tasks.values() if task.queue.name == queue.name]
+
+
+def followed_tasks() -> list[str]:
+    """Return the names of the tasks that are followed whatever their messages say."""
+    return [task.name for task in _tasks.values() if task.follow]
 
 
 def nearest(name: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from leveret.topology.events import CLOSING, Event, Kind
 
@@ -60,8 +59,8 @@ class Status:
     done: float | None = None
     total: float | None = None
     note: str = ""
-    result: Any = None
-    """Of a task that succeeded, as JSON has it."""
+    result: str | None = None
+    """Of a task that succeeded, as JSON text."""
 
 
 def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) -> Status | None:

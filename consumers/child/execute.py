@@ -19,12 +19,15 @@ from leveret.consumers.child.protocol import Order
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import Reject, SoftTimeLimitExceeded
 from leveret.consumers.tasks.reading import Misfit
+from leveret.consumers.tasks.result import UnusableResult
 from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
 from leveret.topology.printable import printable_lines
 
+LARGEST_RESULT_BYTES = 1024 * 1024
+"""Of a followed task's result. A report of one has room for it, however it has to be escaped."""
 _OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
 _RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
@@ -72,20 +75,22 @@ class Executor:
         task, args, kwargs = call
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
         self._begin(order.number, started, started + task.time_limit, task.name)
-        return contextvars.copy_context().run(self._run, task, args, kwargs, started)  # what it sets there ends with it
+        context = contextvars.copy_context()  # what it sets there ends with it
+        return context.run(self._run, task, args, kwargs, started, order.is_followed)
 
-    def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Outcome:
+    def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float, is_followed: bool) -> Outcome:
         try:
-            self._call(task, args, kwargs)
+            returned = self._call(task, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
             return failed(task, error, started, _OWN_FRAMES)
+        if is_followed or task.follow:
+            return succeeded(task, returned, started)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
-    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> None:
+    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
         try:
             returned = self._call_function(task, args, kwargs)
-            if returned is not None:
-                self._finish(task, returned)
+            return returned if returned is None else self._finish(task, returned)
         finally:
             if copies.is_copy:
                 end_copy(sys.exception())
@@ -103,11 +108,12 @@ class Executor:
             self._soft_limit_armed = False  # first: an alarm from here on must not raise
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _finish(self, task: AnyTask, returned: Any) -> None:
+    def _finish(self, task: AnyTask, returned: Any) -> Any:
         """Run what the call has only made: whatever decorators hide, a coroutine tells that its body has not run."""
         if inspect.isawaitable(returned):
             returned = self._run_async(within(task.soft_time_limit, returned))
         refuse_generator(task, returned)
+        return returned
 
     def _run_async(self, running: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine in the loop that all attempts share, and end what it leaves there."""
@@ -203,6 +209,24 @@ def end_copy(error: BaseException | None) -> NoReturn:
 
 def _say(text: object) -> None:
     print(printable_lines(text), file=sys.stderr)
+
+
+def succeeded(task: AnyTask, returned: Any, started: float) -> Outcome:
+    """Return the outcome of a followed task that returned this; one that cannot be told has failed."""
+    seconds = time.monotonic() - started
+    try:
+        result = task.result.text(returned)
+        if (size := len(result.encode())) > LARGEST_RESULT_BYTES:
+            raise UnusableResult(
+                f"the result is {size:,} bytes, over the limit of {LARGEST_RESULT_BYTES:,}; put large data into a "
+                "file or a store and return its name"
+            )
+    except BaseException as error:  # noqa: BLE001 - also what a class of the result raises when it is read
+        failure = failure_of(error, skip_frames=99)
+        if isinstance(error, UnusableResult):
+            failure = failure._replace(type="UnusableResult")
+        return Outcome(Ending.UNUSABLE_RESULT, task.name, seconds, failure._replace(traceback=""))
+    return Outcome(Ending.RETURNED, task.name, seconds, None, result)
 
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from leveret.consumers.child import running as attempts
-from leveret.consumers.child.execute import Args, Kwargs, copies, end_copy, failed, refuse_generator, within
+from leveret.consumers.child.execute import Args, Kwargs, copies, end_copy, failed, refuse_generator, succeeded, within
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.running import OnFinish, Running, cancelled
 
@@ -65,6 +65,8 @@ class InLoop:
         finally:
             if copies.is_copy:
                 end_copy(sys.exception())
+        if running.is_followed:
+            return succeeded(task, returned, running.started)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - running.started)
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from leveret.consumers.child.execute import Args, Kwargs, copies, end_copy, failed, refuse_generator, within
+from leveret.consumers.child.execute import Args, Kwargs, copies, end_copy, failed, refuse_generator, succeeded, within
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.running import OnFinish, Running, cancelled
 from leveret.consumers.tasks.errors import SoftTimeLimitExceeded
@@ -102,6 +102,8 @@ class InThreads:
                 if inspect.isawaitable(returned):
                     returned = asyncio.run(within(None, returned))
                 refuse_generator(task, returned)
+            if running.is_followed:
+                return succeeded(task, returned, running.started)
             return Outcome(Ending.RETURNED, task.name, time.monotonic() - running.started)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
             return self._failed(running, error)

@@ -32,6 +32,7 @@ class Ending(enum.IntEnum):
     OVERRAN_TIME_LIMIT = 6
     PROCESS_DIED = 7
     DELIVERED_TOO_OFTEN = 8
+    UNUSABLE_RESULT = 9
 
 
 class Failure(NamedTuple):
@@ -50,6 +51,8 @@ class Outcome(NamedTuple):
     task: str
     duration_seconds: float
     failure: Failure | None = None
+    result: str | None = None
+    """What it returned, as JSON, where the task is followed."""
 
 
 def overran(task: str, seconds: float, what: str) -> Outcome:

@@ -31,9 +31,11 @@ class Order(NamedTuple):
     content_type: str | None
     content_encoding: str | None
     body: bytes
+    is_followed: bool = False
+    """Whether somebody wants to know its result."""
 
 
-OrderFields = tuple[int, str, int, str, str | None, str | None, bytes]
+OrderFields = tuple[int, str, int, str, str | None, str | None, bytes, bool]
 
 
 class Report(NamedTuple):
@@ -145,14 +147,18 @@ def _read_report(payload: bytearray) -> Report:
     raise ValueError("JSON that is no report")
 
 
-def _read_outcome(ending: int, task: str, seconds: float, failure: list[str] | None) -> Outcome:
+def _read_outcome(
+    ending: int, task: str, seconds: float, failure: list[str] | None, result: str | None = None
+) -> Outcome:
     """Return an outcome whose texts fit into the headers of a dead message, whoever wrote them: a task can, too."""
     if type(task) is not str or type(seconds) is not float or not 0 <= seconds < math.inf or ending < 0:
         raise TypeError("no outcome")
     if ending or len(task) > LONGEST_CUT_BYTES:  # a success is only logged
         task = cut(task, LONGEST_CUT_BYTES)
+    if result is not None and (type(result) is not str or ending):
+        raise TypeError("no result")
     if failure is None:
-        return Outcome(_ENDINGS[ending], task, seconds)
+        return Outcome(_ENDINGS[ending], task, seconds, None, result)
     if not all(type(text) is str for text in failure):
         raise TypeError("no failure")
     return Outcome(_ENDINGS[ending], task, seconds, fitting(Failure(*failure)))

@@ -18,9 +18,20 @@ from leveret.consumers.tasks.task import AnyTask
 class Running:
     """An attempt that has begun."""
 
-    __slots__ = ("deadline", "is_cancelled", "number", "place", "printed", "soft_at", "started", "subtasks", "task")
+    __slots__ = (
+        "deadline",
+        "is_cancelled",
+        "is_followed",
+        "number",
+        "place",
+        "printed",
+        "soft_at",
+        "started",
+        "subtasks",
+        "task",
+    )
 
-    def __init__(self, place: int, number: int, task: AnyTask, started: float) -> None:
+    def __init__(self, place: int, number: int, task: AnyTask, started: float, is_followed: bool) -> None:
         self.place = place
         self.number = number
         self.task = task
@@ -28,6 +39,7 @@ class Running:
         self.deadline = started + task.time_limit
         self.soft_at = started + task.soft_time_limit if task.soft_time_limit else None
         self.is_cancelled = False
+        self.is_followed = is_followed or task.follow
         self.subtasks: set[asyncio.Future[Any]] | None = None
         self.printed: output.OpenLines = {}
 

@@ -58,7 +58,11 @@ def _run_batch(
         surroundings.put_back(outcome.task)
         outcomes.append(outcome)
         now = time.monotonic()
-        if outcome.ending is not Ending.RETURNED or now - reported > _LONGEST_SILENCE_SECONDS:
+        if (
+            outcome.ending is not Ending.RETURNED
+            or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
+            or now - reported > _LONGEST_SILENCE_SECONDS
+        ):
             parent.sendall(pack_report(Report(first, outcomes, is_last=False)))
             first, outcomes, reported = order.number + 1, [], now
     parent.sendall(pack_report(Report(first, outcomes, is_last=True)))

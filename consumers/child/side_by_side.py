@@ -30,6 +30,7 @@ from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.kind import Kind
 
 _READ_BYTES = 262_144
+_MOST_UNREPORTED_CHARACTERS = 65_536  # of results; a report has to stay readable, and the parent goes on meanwhile
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -84,6 +85,7 @@ class _Program:
         self._received = bytearray()
         self._running: dict[Running, object] = {}  # with what can be told to end
         self._outcomes: list[tuple[int, Outcome]] = []
+        self._unreported_characters = 0
         self._misplaced: list[int] = []
         self._skipped: list[int] = []
         self._report_soon: asyncio.Handle | None = None
@@ -130,7 +132,7 @@ class _Program:
             self._misplaced.append(order.number)
             self._report_later()
             return
-        running = Running(place, order.number, task, started)
+        running = Running(place, order.number, task, started, order.is_followed)
         self._board.write(self._index, order.number, started, running.deadline, task.name, place)
         context = contextvars.copy_context()
         context.run(attempts.enter, running, attempt.Attempt(order.id, order.attempt, order.queue, task.name))
@@ -162,6 +164,11 @@ class _Program:
 
     def _tell(self, number: int, outcome: Outcome) -> None:
         self._outcomes.append((number, outcome))
+        if outcome.result is not None:
+            self._unreported_characters += len(outcome.result)
+            if self._unreported_characters > _MOST_UNREPORTED_CHARACTERS:
+                self._report()
+                return
         self._report_later()
 
     def _report_later(self) -> None:
@@ -170,7 +177,10 @@ class _Program:
 
     def _report(self) -> None:
         """Report what has ended in one turn of the loop."""
-        self._report_soon = None
+        if self._report_soon:
+            self._report_soon.cancel()
+            self._report_soon = None
+        self._unreported_characters = 0
         report = pack_shared_report(self._outcomes, self._skipped, self._misplaced)
         self._outcomes, self._skipped, self._misplaced = [], [], []
         try:

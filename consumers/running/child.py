@@ -123,4 +123,5 @@ def order_of(number: int, delivery: Delivery) -> OrderFields:
         properties.content_type,
         properties.content_encoding,
         delivery.body,
+        delivery.reply_to != "",
     )

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from leveret.topology.message import has_forged
-from leveret.topology.names import AGAIN_EXCHANGE, attempt_of
+from leveret.topology.names import AGAIN_EXCHANGE, attempt_of, following
 
 if TYPE_CHECKING:
     from leveret.consumers.settling.settler import Settler
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Delivery:
     """Kept until it is settled. `attempt` counts from 1; `returns` are earlier deliveries without a verdict.
 
-    `id` is empty when the publisher set none. `arrived` is a moment of `time.monotonic`: from then on the broker waits
-    for the acknowledgement. Only what comes by the exchange of retries can be a later attempt than the first.
-    `is_forged` says that it brings what only a broker or a worker may give it. Brokers before 4.0 take an x-death for
-    their own, and then drop such a message or stop dead-lettering; RabbitMQ 4.3 leaves a count of deliveries there
-    when the message is handed back; and by the key of a later attempt it would skip those between.
+    `id` is empty when the publisher set none, and `reply_to` when nobody follows the task. `arrived` is a moment of
+    `time.monotonic`: from then on the broker waits for the acknowledgement. Only what comes by the exchange of
+    retries can be a later attempt than the first. `is_forged` says that it brings what only a broker or a worker
+    may give it. Brokers before 4.0 take an x-death for their own, and then drop such a message or stop dead-
+    lettering; RabbitMQ 4.3 leaves a count of deliveries there when the message is handed back; and by the key of a
+    later attempt it would skip those between.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Delivery:
         "lane",
         "properties",
         "queue",
+        "reply_to",
         "returns",
         "routing_key",
         "settler",
@@ -50,6 +52,8 @@ class Delivery:
         self.attempt = attempt if came_back else 1
         self.properties = properties
         self.id = _text(properties.message_id or "")
+        reply_to = properties.reply_to
+        self.reply_to = "" if reply_to is None else following(reply_to)
         self.body = body
         self.arrived = time.monotonic()
         self.is_started = False  # as far as it was seen

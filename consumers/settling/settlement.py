@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.log import event
+from leveret.consumers.settling.closing import Closings
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer
 from leveret.consumers.settling.products import products_of, stamped_copy
 from leveret.consumers.settling.settled import Observer, Settled
 from leveret.consumers.settling.verdict import Verdict, decide
-from leveret.topology.errors import LeveretError
+from leveret.topology.errors import LeveretError, NotRouted
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import too_large
+from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
 
 MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
@@ -28,7 +30,11 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 class Settlement:
-    """Settles the deliveries of a worker. `returns_excused` are returns of a message that say nothing against it."""
+    """Settles the deliveries of a worker.
+
+    `returns_excused` are returns of a message that say nothing against it, `followed` the names of tasks that are
+    followed whatever their messages say.
+    """
 
     def __init__(
         self,
@@ -37,12 +43,16 @@ class Settlement:
         limit_bytes: int,
         returns_excused: Callable[[Delivery], int],
         observers: Iterable[Observer],
+        followed: Collection[str] = (),
     ) -> None:
         self._outbox = outbox
         self._worker = worker
         self._limit_bytes = limit_bytes
         self._returns_excused = returns_excused
         self._observers = tuple(observers)
+        self._followed = frozenset(followed)
+        self._closings = Closings(worker)
+        self._close_soon: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._products: dict[Delivery, int] = {}  # how many have to be confirmed before the delivery is acknowledged
         self._settled: list[Settled] = []
@@ -85,7 +95,15 @@ class Settlement:
         if not delivery.settler.is_open:
             self._note(Settled(delivery, outcome, None))
             return
-        if products := products_of(delivery, outcome, verdict, self._worker):
+        if self._followed and outcome.task in self._followed and not delivery.reply_to:
+            delivery.reply_to = RECORD_QUEUE
+        products = products_of(delivery, outcome, verdict, self._worker)
+        if delivery.reply_to and verdict is not Verdict.RETRY:
+            self._acknowledge_after(delivery, products, more=1)
+            self._closings.add(delivery, outcome, verdict)
+            if self._close_soon is None:
+                self._close_soon = self._loop.call_soon(self._tell_closings)
+        elif products:
             self._acknowledge_after(delivery, products)
         elif verdict is Verdict.RETRY:
             self.last_nack = time.monotonic()
@@ -113,32 +131,45 @@ class Settlement:
         if self._tell_soon is None:
             self._tell_soon = self._loop.call_soon(self.tell_observers)
 
-    def _acknowledge_after(self, delivery: Delivery, products: Sequence[Outgoing]) -> None:
-        """Publish the products, then acknowledge the delivery; without a confirm of each it stays ours."""
-        self._products[delivery] = len(products)
-        for product in products:
-            self._publish(delivery, product)
+    def _acknowledge_after(self, delivery: Delivery, products: Sequence[Outgoing], more: int = 0) -> None:
+        """Publish the products, then acknowledge the delivery; without a confirm of each it stays ours.
 
-    def _publish(self, delivery: Delivery, product: Outgoing, failed_tries: int = 0) -> None:
-        if delivery not in self._products:
-            return  # it was handed back
+        So many more will be published for it.
+        """
+        self._products[delivery] = len(products) + more
+        for product in products:
+            self._publish([delivery], product)
+
+    def _tell_closings(self) -> None:
+        self._close_soon = None
+        for deliveries, product in self._closings.take():
+            self._publish(deliveries, product)
+
+    def _publish(self, deliveries: Sequence[Delivery], product: Outgoing, failed_tries: int = 0) -> None:
+        """Publish what is a product of each of these."""
+        if not any(delivery in self._products for delivery in deliveries):
+            return  # they were handed back
 
         def on_outcome(error: LeveretError | None) -> None:
-            if delivery not in self._products:
-                return  # it was handed back
-            if error is None or not delivery.settler.is_open:
-                self._products[delivery] -= 1
-                if not self._products[delivery]:
-                    del self._products[delivery]
-                    delivery.settler.ack(delivery.tag)
+            left = [delivery for delivery in deliveries if delivery in self._products]
+            is_unheard = isinstance(error, NotRouted) and product.route.exchange == EVENTS_EXCHANGE  # nobody listens
+            if error is None or is_unheard or not any(delivery.settler.is_open for delivery in left):
+                for delivery in left:
+                    self._note_confirmed(delivery)
                 return
             if failed_tries == 0:
                 exchange, key = product.route
                 event(logging.ERROR, f"keeping {product.id} until {exchange!r} takes it for {key!r}: {error}")
             pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**failed_tries)
-            self._loop.call_later(pause, self._publish, delivery, product, failed_tries + 1)
+            self._loop.call_later(pause, self._publish, left, product, failed_tries + 1)
 
         self._outbox.send(product, on_outcome)
+
+    def _note_confirmed(self, delivery: Delivery) -> None:
+        self._products[delivery] -= 1
+        if not self._products[delivery]:
+            del self._products[delivery]
+            delivery.settler.ack(delivery.tag)
 
 
 def _too_large(delivery: Delivery, limit_bytes: int) -> Outcome:

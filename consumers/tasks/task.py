@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from leveret.consumers.tasks.arguments import Arguments
 from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.tasks.reading import Misfit
+from leveret.consumers.tasks.result import Result
 from leveret.topology import registry
 from leveret.topology.errors import MessageError, TaskModuleError
 from leveret.topology.message import check_id
@@ -42,6 +43,7 @@ class Task(Generic[P, R]):
         soft_time_limit: float | None,
         kind: Kind,
         concurrency: int | None,
+        follow: bool = False,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -51,7 +53,9 @@ class Task(Generic[P, R]):
         self.soft_time_limit = soft_time_limit
         self.kind = kind
         self.concurrency = concurrency
+        self.follow = follow
         self.arguments = Arguments(function, name)
+        self.result = Result(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now."""
@@ -127,6 +131,7 @@ def task(
     soft_time_limit: float | None = None,
     concurrency: int | None = None,
     threads: bool = False,
+    follow: bool = False,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make the decorated function, plain or `async def`, a task.
 
@@ -136,8 +141,10 @@ def task(
 
     `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed; one
     that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
-    the task earlier. Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no
-    positive number or beyond 1e9, and when what is decorated is no function, or none that can run like this.
+    the task earlier. With `follow=True` every message of it is followed, see `Task.options`.
+
+    Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
+    or beyond 1e9, and when what is decorated is no function, or none that can run like this.
     """
     if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
         raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
@@ -180,7 +187,9 @@ def task(
                 f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
                 "function, which runs alone in its process; make it async def, or add threads=True"
             )
-        return registry.add(Task(function, name, queue, float(time_limit), soft_time_limit, kind, concurrency))
+        return registry.add(
+            Task(function, name, queue, float(time_limit), soft_time_limit, kind, concurrency, bool(follow))
+        )
 
     return define
 

@@ -17,6 +17,7 @@ from typing import Any
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.signals import TELLING
 from leveret.consumers.log import event, is_logged
+from leveret.consumers.observing.events import Telling
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
 from leveret.consumers.observing.policies import warn_of_policies
 from leveret.consumers.running.crew import Watchers
@@ -36,6 +37,7 @@ from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyErr
 from leveret.topology.link.connection import Pauses
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.link.parameters import host_and_pid
+from leveret.topology.registry import followed_tasks
 from leveret.topology.settings import Settings, mask
 
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
@@ -56,7 +58,8 @@ class Worker:
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled),
+            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe),
+            followed_tasks(),
         )
         self._pool = Pool(
             forkserver,

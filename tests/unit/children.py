@@ -34,7 +34,7 @@ def run_in_child(*names: str) -> list[Outcome]:
     pid, ours, tokens = fork_child()
     os.write(tokens, b"." * len(names))
     bodies = (b'{"task": "%s"}' % name.encode() for name in names)
-    ours.sendall(pack_orders([(n, "mail", 1, "id", None, None, body) for n, body in enumerate(bodies, start=1)]))
+    ours.sendall(pack_orders([(n, "mail", 1, "id", None, None, body, False) for n, body in enumerate(bodies, start=1)]))
     ours.shutdown(socket.SHUT_WR)
     received = bytearray()
     while data := ours.recv(65536):

@@ -47,7 +47,7 @@ def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatc
         child.start()
         properties = SimpleNamespace(content_type=None, content_encoding=None)
         queue = SimpleNamespace(name="words")
-        delivery: Any = SimpleNamespace(queue=queue, attempt=1, id="id", properties=properties, body=b"{}")
+        delivery: Any = SimpleNamespace(queue=queue, attempt=1, id="id", properties=properties, body=b"{}", reply_to="")
         child.send([delivery])
 
         now += 3600

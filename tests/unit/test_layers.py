@@ -67,6 +67,7 @@ DOORS = {
 
 CLIENT_LIBRARIES = {
     "pika": {
+        "consumers/settling/closing.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
@@ -87,7 +88,7 @@ CLIENT_LIBRARIES = {
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py"},
-    "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py"},
+    "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py", "consumers/tasks/result.py"},
     "uvloop": {"consumers/worker/start.py"},
     "nltk": {"consumers/samples/counting.py"},
 }

@@ -44,7 +44,8 @@ OUTCOMES = st.builds(
     TEXTS,
     st.floats(0, 1e9),
     st.none() | st.builds(Failure, TEXTS, TEXTS, TEXTS, TEXTS),
-)
+    st.none(),
+) | st.builds(Outcome, st.just(Ending.RETURNED), TEXTS, st.floats(0, 1e9), st.none(), st.none() | TEXTS)
 
 
 REPORTS = st.builds(Report, st.integers(1, 2**63 - 1), st.lists(OUTCOMES, max_size=4), st.booleans())

@@ -57,7 +57,8 @@ class Other:
 def deliveries(*names: str) -> list[Any]:
     properties = SimpleNamespace(content_type=None, content_encoding=None)
     queue = SimpleNamespace(name="mail")
-    made = {"queue": queue, "attempt": 1, "properties": properties, "body": b"{}", "task": "", "is_started": False}
+    made = {"queue": queue, "attempt": 1, "properties": properties, "body": b"{}", "task": ""}
+    made |= {"is_started": False, "reply_to": ""}
     return [SimpleNamespace(id=name, **made) for name in names]
 
 

@@ -35,9 +35,11 @@ _ACK_SIZE = _OVERHEAD + 4 + _TAG_AND_BITS.size
 _CONTENT_TYPE = spec.BasicProperties.FLAG_CONTENT_TYPE
 _CONTENT_ENCODING = spec.BasicProperties.FLAG_CONTENT_ENCODING
 _DELIVERY_MODE = spec.BasicProperties.FLAG_DELIVERY_MODE
+_REPLY_TO = spec.BasicProperties.FLAG_REPLY_TO
 _MESSAGE_ID = spec.BasicProperties.FLAG_MESSAGE_ID
 _TIMESTAMP = spec.BasicProperties.FLAG_TIMESTAMP
 _COMMON = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
+_COMMON_OR_FOLLOWED = _COMMON | _REPLY_TO
 _NO_PROPERTIES = dict(vars(spec.BasicProperties()))
 _END_OF_TIME = 2**63
 _LARGEST_BODY_BYTES = 32 * 1024
@@ -118,7 +120,7 @@ def _read_delivery(buffer: bytes, start: int) -> Content | None:
 
 def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) -> spec.BasicProperties:
     properties = spec.BasicProperties.__new__(spec.BasicProperties)
-    if flags & ~_COMMON:
+    if flags & ~_COMMON_OR_FOLLOWED:
         return properties.decode(buffer[header + _CONTENT_FRAME.size - 2 : header_end - 1])
     found: dict[str, Any] = _NO_PROPERTIES.copy()
     at = header + _CONTENT_FRAME.size
@@ -130,6 +132,9 @@ def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) ->
         found["content_encoding"], at = buffer[at + 1 : end].decode(), end
     if flags & _DELIVERY_MODE:
         found["delivery_mode"], at = buffer[at], at + 1
+    if flags & _REPLY_TO:
+        end = at + 1 + buffer[at]
+        found["reply_to"], at = buffer[at + 1 : end].decode(), end
     if flags & _MESSAGE_ID:
         end = at + 1 + buffer[at]
         found["message_id"], at = buffer[at + 1 : end].decode(), end
@@ -156,7 +161,8 @@ def write_publish(
         return None  # an id may be bytes, if they are no UTF-8
     message_id = properties.message_id.encode()
     timestamp = properties.timestamp
-    lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode)
+    reply_to = properties.reply_to
+    lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode, reply_to)
     if (
         len(message_id) > LONGEST_NAME_BYTES
         or lead is None
@@ -165,7 +171,8 @@ def write_publish(
     ):
         return None
     size = _CONTENT_FRAME.size - spec.FRAME_HEADER_SIZE + len(lead) + 1 + len(message_id) + _SECONDS.size
-    header = _CONTENT_FRAME.pack(_HEADER, channel, size, _BASIC, 0, len(body), _COMMON)
+    flags = _COMMON if reply_to is None else _COMMON_OR_FOLLOWED
+    header = _CONTENT_FRAME.pack(_HEADER, channel, size, _BASIC, 0, len(body), flags)
     pieces = [_publish_method(channel, exchange, key), header, lead, bytes([len(message_id)]), message_id]
     pieces += (_SECONDS.pack(timestamp), _END_BYTE)
     if body:
@@ -188,7 +195,6 @@ def _has_common_only(properties: spec.BasicProperties) -> bool:
         properties.headers is None
         and properties.priority is None
         and properties.correlation_id is None
-        and properties.reply_to is None
         and properties.expiration is None
         and properties.type is None
         and properties.user_id is None
@@ -199,11 +205,17 @@ def _has_common_only(properties: spec.BasicProperties) -> bool:
 
 @functools.lru_cache(maxsize=16)
 def _common_lead(
-    content_type: str | bytes | None, content_encoding: str | bytes | None, delivery_mode: int | None
+    content_type: str | bytes | None,
+    content_encoding: str | bytes | None,
+    delivery_mode: int | None,
+    reply_to: str | bytes | None,
 ) -> bytes | None:
     if not (isinstance(content_type, str) and isinstance(content_encoding, str)) or delivery_mode is None:
         return None
-    return _short(content_type) + _short(content_encoding) + bytes([delivery_mode])
+    if reply_to is not None and (not isinstance(reply_to, str) or len(reply_to.encode()) > LONGEST_NAME_BYTES):
+        return None
+    follows = b"" if reply_to is None else _short(reply_to)
+    return _short(content_type) + _short(content_encoding) + bytes([delivery_mode]) + follows
 
 
 @functools.lru_cache(maxsize=256)

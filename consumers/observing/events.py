@@ -1,0 +1,76 @@
+"""Telling what happens to tasks while they are not over: best effort, for what is lost of it is only not seen.
+
+How followed tasks end is told by `settling`, which waits until that is confirmed. Here is told that one is tried again,
+has begun or has come so far; and, without any text of it, that a task failed for good whom nobody follows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from leveret.consumers.log import event as log_event
+from leveret.consumers.settling.closing import event_message, event_of
+from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.settled import Settled
+from leveret.consumers.settling.verdict import Verdict
+from leveret.topology import events
+from leveret.topology.errors import LeveretError, NotRouted
+from leveret.topology.events import Kind
+from leveret.topology.link.outbox import Outbox
+
+_PAUSE_SECONDS = 60.0
+"""How long nothing is told after the broker has refused it: each refusal costs the channel."""
+
+
+class Telling:
+    """Publishes events that nobody waits for."""
+
+    def __init__(self, outbox: Outbox, worker: str) -> None:
+        self._outbox = outbox
+        self._worker = worker
+        self._refused_until = 0.0
+        self._has_said = False
+
+    def observe(self, batch: Sequence[Settled]) -> None:
+        """Tell of what is tried again, and of failures."""
+        for delivery, outcome, verdict in batch:
+            if verdict is Verdict.RETRY:
+                if delivery.reply_to:
+                    told = event_of(delivery, outcome, Kind.RETRYING)
+                    told["next_at"] = told["at"] + delivery.queue.retry_delays[delivery.attempt - 1]
+                    self._send(Kind.RETRYING, outcome.task, delivery.reply_to, told)
+            elif verdict is Verdict.BURY and not delivery.reply_to:
+                told = event_of(delivery, outcome, Kind.FAILED)
+                if outcome.failure:
+                    told["failure"] = {"type": outcome.failure.type, "fingerprint": outcome.failure.fingerprint}
+                self._send(Kind.FAILED, outcome.task, "", told)
+
+    def tell(self, kind: Kind, delivery: Delivery, task: str, fields: Mapping[str, Any]) -> None:
+        """Tell of a followed delivery that runs."""
+        told = {
+            "id": delivery.id,
+            "at": round(time.time(), 3),
+            "queue": delivery.queue.name,
+            "attempt": delivery.attempt,
+            "of": delivery.queue.attempts,
+            **fields,
+        }
+        self._send(kind, task, delivery.reply_to, told)
+
+    def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
+        if time.monotonic() >= self._refused_until:
+            body = events.write(kind, task, self._worker, [events.write_event(told)])
+            self._outbox.send(event_message(kind, task, reply_to, body), self._on_published)
+
+    def _on_published(self, error: LeveretError | None) -> None:
+        if error is None or isinstance(error, NotRouted):  # nobody listens
+            return
+        self._refused_until = time.monotonic() + _PAUSE_SECONDS
+        if not self._has_said:
+            self._has_said = True
+            log_event(
+                logging.WARNING, f"what happens to tasks cannot be told: {error}; leveret declare makes the exchange"
+            )
