@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.errors import OutsideTask, Reject, SoftTimeLimitExceeded
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
+    from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
     from leveret.producers.publisher import Publisher
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
@@ -26,10 +27,16 @@ if TYPE_CHECKING:
         MessageError,
         MessageTooLarge,
         Nacked,
+        NotFollowed,
         NotRouted,
         PartlySubmitted,
         PublishError,
+        ResultError,
+        ResultMissed,
+        ResultTimeout,
         SettingsError,
+        TaskCancelled,
+        TaskFailed,
         TaskModuleError,
         TopologyError,
         TopologyMismatch,
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from leveret.topology.names import Route
     from leveret.topology.queues import WorkQueue
     from leveret.topology.settings.values import Settings
+    from leveret.topology.status import State, Status
 
 __all__ = [
     "AccessRefused",
@@ -51,25 +59,37 @@ __all__ = [
     "MessageError",
     "MessageTooLarge",
     "Nacked",
+    "NotFollowed",
     "NotRouted",
     "OutsideTask",
     "PartlySubmitted",
     "PublishError",
     "Publisher",
     "Reject",
+    "ResultError",
+    "ResultMissed",
+    "ResultTimeout",
     "Route",
     "Settings",
     "SettingsError",
     "SoftTimeLimitExceeded",
+    "State",
+    "Status",
+    "Submitted",
     "Task",
+    "TaskCancelled",
+    "TaskFailed",
     "TaskMessage",
     "TaskModuleError",
     "TopologyError",
     "TopologyMismatch",
     "Unwritable",
     "WorkQueue",
+    "as_completed",
     "current_attempt",
     "declare",
+    "gather",
+    "gather_async",
     "on_child_start",
     "publish",
     "submit",
@@ -84,12 +104,14 @@ _HOMES = {
     "consumers.tasks.errors": ("OutsideTask", "Reject", "SoftTimeLimitExceeded"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
+    "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.publisher": ("Publisher",),
     "topology.apply.declare": ("declare",),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),
     "topology.settings.values": ("Settings",),
+    "topology.status": ("State", "Status"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pika
 
+from leveret.producers.following.replies import Replies
+from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
+from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outbox, Outgoing
+from leveret.topology.link.telling import event_message
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
-from leveret.topology.names import Route
+from leveret.topology.names import RECORD_QUEUE, Route
 
 _BATCH_MESSAGES = 1000
+_MOST_TOLD = 500  # events in a message
 _BATCH_BYTES = 4 * 1024 * 1024
 """Two batches of bodies are in memory, and what a link carries in far less than a publish may wait."""
 
@@ -53,10 +58,18 @@ class Batch:
         limit_bytes: int,
         timeout_seconds: float | None,
         on_ended: Callable[[], None] | None,
+        replies: Replies | None = None,
     ) -> None:
         way = Route(*route) if route else None  # any pair will do
-        now = int(time.time())
-        self._outgoing = [_outgoing(message, way, now) for message in messages]
+        seconds = int(time.time())
+        self._messages = messages
+        self._outgoing = [_outgoing(message, way, seconds, replies) for message in messages]
+        self._entries = [
+            replies.expect(message.id, message.task) if replies and message.follow is True else None
+            for message in messages
+        ]
+        self._follows = any(message.follow for message in messages)
+        self._outbox: Outbox | None = None
         self._timeout_seconds = timeout_seconds
         self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
@@ -71,6 +84,7 @@ class Batch:
 
     def send(self, outbox: Outbox) -> None:
         """Pass on what is not refused already."""
+        self._outbox = outbox
         for position, outgoing in enumerate(self._outgoing):
             if self.outcomes[position]:
                 self._end(position, self.outcomes[position])
@@ -79,9 +93,27 @@ class Batch:
 
     def _end(self, position: int, outcome: LeveretError | None) -> None:
         self.outcomes[position] = outcome
+        if outcome is None and (entry := self._entries[position]):
+            entry.tell_submitted(events.now())
         self._missing -= 1
         if not self._missing:
+            if self._follows:
+                self._tell_submitted()
             self._on_ended()
+
+    def _tell_submitted(self) -> None:
+        """Tell who records or listens of what was confirmed. Nobody waits for that: the tasks' own events follow."""
+        confirmed: dict[str, list[str]] = {}
+        for message, outgoing, outcome in zip(self._messages, self._outgoing, self.outcomes, strict=True):
+            if message.follow and outcome is None:
+                exchange, key = outgoing.route
+                event = {"id": message.id, "at": events.now(), "exchange": exchange, "routing_key": key}
+                confirmed.setdefault(message.task, []).append(events.write_event(event))
+        for task, told in confirmed.items():
+            for start in range(0, len(told), _MOST_TOLD):
+                body = events.write(Kind.SUBMITTED, task, "", told[start : start + _MOST_TOLD])
+                if self._outbox is not None:
+                    self._outbox.send(event_message(Kind.SUBMITTED, task, "", body), _ignore)
 
 
 def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
@@ -92,7 +124,14 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     return None
 
 
-def _outgoing(message: TaskMessage, route: Route | None, now: int) -> Outgoing:
+def _ignore(_error: LeveretError | None) -> None:
+    """Whether anybody has heard it makes no difference."""
+
+
+def _outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+    reply_to = None
+    if message.follow:
+        reply_to = replies.key if replies and message.follow is True else RECORD_QUEUE
     return Outgoing(
         route or message.route or Route.topic(message.task),
         message.body,
@@ -101,6 +140,7 @@ def _outgoing(message: TaskMessage, route: Route | None, now: int) -> Outgoing:
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             delivery_mode=PERSISTENT,
-            timestamp=now,
+            timestamp=seconds,
+            reply_to=reply_to,
         ),
     )

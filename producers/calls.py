@@ -12,7 +12,7 @@ from typing import Any
 
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError
-from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, TaskMessage, check_name, decode
+from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, Follow, TaskMessage, check_name, decode
 from leveret.topology.names import DIRECT_EXCHANGE, FANOUT_EXCHANGE, TOPIC_EXCHANGE, Route
 from leveret.topology.queues import WorkQueue
 
@@ -26,8 +26,9 @@ def make_message(
     *,
     id: str | None = None,
     route: Route | None = None,
+    follow: Follow | None = None,
 ) -> TaskMessage:
-    """Make the message of a call.
+    """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
     Raises `MessageError` when it cannot be sent, or when the task is loaded here and cannot be called like this, or
     when the queue it would reach has its tasks loaded here and none has this name.
@@ -38,7 +39,9 @@ def make_message(
         known, name = task, getattr(task, "name", "")
         if not isinstance(name, str) or not hasattr(task, "check"):
             raise MessageError(f"{task!r} is no task; name one, or give a function that @task has made one")
-    message = TaskMessage.create(name, args, kwargs, id=id, route=route)
+    if follow is None:
+        follow = known.follow if known else False
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
         known.check(call.args, call.kwargs)
@@ -93,6 +96,15 @@ def check_way(
         raise MessageError(f"there is no exchange {exchange!r} for tasks; there are: {', '.join(_EXCHANGES)}")
     elif exchange == "direct" and routing_key is None:
         raise MessageError(f"the direct exchange needs a queue: give {called('queue')}, or {called('routing_key')}")
+
+
+def check_follow(follow: object) -> Follow | None:
+    """Return it. Raises `MessageError` for what is none of True, False and "record"."""
+    if follow is None or follow is True or follow is False:
+        return follow
+    if isinstance(follow, str) and follow == "record":
+        return "record"
+    raise MessageError(f"follow is {follow!r}; it is True, False or 'record'")
 
 
 def reached_queues(route: Route) -> list[WorkQueue]:

@@ -18,6 +18,7 @@ from leveret.topology.names import Route
 from leveret.topology.registry import Defined
 
 if TYPE_CHECKING:
+    from leveret.producers.following.handle import Submitted
     from leveret.producers.publisher import Publisher
 
 _default: Publisher | None = None
@@ -77,7 +78,7 @@ os.register_at_fork(
 )
 
 
-def submit(task: str | Defined, /, *args: Any, **kwargs: Any) -> str:
+def submit(task: str | Defined, /, *args: Any, **kwargs: Any) -> Submitted[Any]:
     """Submit one task with its arguments and return the id, once the broker confirmed it.
 
     `task` is a name, or a task that is at hand. It goes to the topic exchange with the task's name as routing key; for
@@ -87,7 +88,7 @@ def submit(task: str | Defined, /, *args: Any, **kwargs: Any) -> str:
 
 
 @overload
-def submit_many(messages: Iterable[TaskMessage], /, *, timeout: float | None = None) -> list[str]: ...
+def submit_many(messages: Iterable[TaskMessage], /, *, timeout: float | None = None) -> list[Submitted[Any]]: ...
 @overload
 def submit_many(
     task: str | Defined,
@@ -96,17 +97,17 @@ def submit_many(
     route: Route | None = None,
     *,
     timeout: float | None = None,
-) -> list[str]: ...
+) -> list[Submitted[Any]]: ...
 def submit_many(first: Any, calls: Any = None, /, route: Route | None = None, *, timeout: float | None = None) -> Any:
     """Submit many messages, or a task once for each mapping of keyword arguments; see `Publisher.submit_many`."""
     return default_publisher().submit_many(first, calls, route, timeout=timeout)
 
 
-async def submit_async(task: str | Defined, /, *args: Any, **kwargs: Any) -> str:
+async def submit_async(task: str | Defined, /, *args: Any, **kwargs: Any) -> Submitted[Any]:
     """Do as `submit` does, awaitable."""
     return await (await default_publisher_async()).submit_async(task, *args, **kwargs)
 
 
-def publish(message: TaskMessage, route: Route | None = None, *, timeout: float | None = None) -> str:
+def publish(message: TaskMessage, route: Route | None = None, *, timeout: float | None = None) -> Submitted[Any]:
     """Publish a message by any route and return its id; see `Publisher.publish`."""
     return default_publisher().publish(message, route, timeout=timeout)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, ParamSpec
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from leveret.producers import calls, default
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
-from leveret.topology.message import TaskMessage
+from leveret.topology.message import Follow, TaskMessage
 from leveret.topology.names import Route
 
+if TYPE_CHECKING:
+    from leveret.producers.following.handle import Submitted
+
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Options(Generic[P]):
+class Options(Generic[P, R]):
     """A task together with how its next message travels. Called with the arguments of the task's function.
 
     Messages of one `id` are one task, and every one of them runs: a web request that is sent twice with an id of its
@@ -27,12 +31,14 @@ class Options(Generic[P]):
     route: Route | None = None
     timeout: float | None = None
     """Seconds that a publish may wait for the broker's confirm; None for the setting."""
+    follow: Follow | None = None
+    """Whether what becomes of it is told; None for what its task says."""
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """Submit the task and return its id, once the broker confirmed it. Raises as `Publisher.publish` does."""
         return default.default_publisher().publish(self._message(*args, **kwargs), timeout=self.timeout)
 
-    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """Do as `submit` does, awaitable on any loop."""
         message = self._message(*args, **kwargs)
         publisher = await default.default_publisher_async()
@@ -45,4 +51,4 @@ class Options(Generic[P]):
         return self._message(*args, **kwargs)
 
     def _message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage:
-        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route)
+        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route, follow=self.follow)

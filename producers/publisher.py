@@ -17,6 +17,7 @@ from typing import Any, overload
 from leveret.producers import not_routed
 from leveret.producers.batch import Batch, Batches
 from leveret.producers.calls import check_timeout, make_message, maker
+from leveret.producers.following.handle import Submitted
 from leveret.producers.sender import Sender, without_thread
 from leveret.topology import settings
 from leveret.topology.errors import LeveretError, MessageError, NotRouted, PartlySubmitted
@@ -58,20 +59,23 @@ class Publisher:
         """Whether it was made here, and not before a fork."""
         return self._sender.is_of_this_process
 
-    def publish(self, message: TaskMessage, route: Route | None = None, *, timeout: float | None = None) -> str:
+    def publish(
+        self, message: TaskMessage, route: Route | None = None, *, timeout: float | None = None
+    ) -> Submitted[Any]:
         """Publish a message and return its id. The route is the message's own, or the task's usual one, by default.
 
         `timeout` is in seconds. Raises `NotRouted`, `Nacked`, `BrokerBlocked`, `ConfirmTimeout`, `BrokerUnreachable`,
         `AccessRefused`, `MessageTooLarge`, or `MessageError` for what is no message or no route.
         """
-        ((_, outcome),) = self._end([message], route, timeout, self._hand_over([message], route, timeout).wait())
+        batch = self._hand_over([message], route, timeout)  # it holds what is told of the task
+        ((_, outcome),) = self._end([message], route, timeout, batch.wait())
         if outcome:
             raise outcome
-        return message.id
+        return self._submitted(message)
 
     async def publish_async(
         self, message: TaskMessage, route: Route | None = None, *, timeout: float | None = None
-    ) -> str:
+    ) -> Submitted[Any]:
         """Do as `publish` does, awaitable on any loop."""
         loop = asyncio.get_running_loop()
         awaited: asyncio.Future[None] = loop.create_future()
@@ -84,6 +88,8 @@ class Publisher:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
                 loop.call_soon_threadsafe(tell)
 
+        if getattr(message, "follow", False) is True:
+            await daemon_thread.start(self._sender.open_replies, self._seconds(timeout))
         batch = self._hand_over([message], route, timeout, on_ended)
         await awaited
         (outcome,) = batch.outcomes
@@ -91,7 +97,7 @@ class Publisher:
             ((_, outcome),) = await daemon_thread.start(self._end, [message], route, timeout, batch.outcomes)
         if outcome:
             raise outcome
-        return message.id
+        return self._submitted(message)
 
     def publish_many(
         self, messages: Iterable[TaskMessage], route: Route | None = None, *, timeout: float | None = None
@@ -117,19 +123,21 @@ class Publisher:
         if batches.failure:
             raise batches.failure
 
-    def submit(self, task: str | Defined, /, *args: Any, **kwargs: Any) -> str:
+    def submit(self, task: str | Defined, /, *args: Any, **kwargs: Any) -> Submitted[Any]:
         """Publish one task with these arguments and return its id.
 
         Raises as `publish` does, and `MessageError` where what is loaded here shows that no worker could run it.
         """
         return self.publish(make_message(task, args, kwargs))
 
-    async def submit_async(self, task: str | Defined, /, *args: Any, **kwargs: Any) -> str:
+    async def submit_async(self, task: str | Defined, /, *args: Any, **kwargs: Any) -> Submitted[Any]:
         """Publish one task with these arguments and return its id, awaitable; raises as `submit` does."""
         return await self.publish_async(make_message(task, args, kwargs))
 
     @overload
-    def submit_many(self, messages: Iterable[TaskMessage], /, *, timeout: float | None = None) -> list[str]: ...
+    def submit_many(
+        self, messages: Iterable[TaskMessage], /, *, timeout: float | None = None
+    ) -> list[Submitted[Any]]: ...
     @overload
     def submit_many(
         self,
@@ -139,10 +147,10 @@ class Publisher:
         route: Route | None = None,
         *,
         timeout: float | None = None,
-    ) -> list[str]: ...
+    ) -> list[Submitted[Any]]: ...
     def submit_many(
         self, first: Any, calls: Any = None, /, route: Route | None = None, *, timeout: float | None = None
-    ) -> list[str]:
+    ) -> list[Submitted[Any]]:
         """Publish messages, or a task once for each mapping of keyword arguments, and return the ids, in order.
 
         Raises `PartlySubmitted`, with every id (empty for a call that is no message) and every failure, when some
@@ -154,7 +162,8 @@ class Publisher:
         else:
             make = maker(first, route)
             remaining = _iterate(calls, f"the calls of task {first!r}", "{'to': …}")
-        ids: list[str] = []
+        ids: list[Submitted[Any]] = []
+        nobody: Submitted[Any] = Submitted("", "")
         failures: list[tuple[int, LeveretError]] = []
         on_the_way: deque[int] = deque()  # positions, in the order of publishing
 
@@ -166,20 +175,22 @@ class Publisher:
                     return
                 except MessageError as error:
                     failures.append((position, error))
-                    ids.append("")
+                    ids.append(nobody)
                 except Exception as error:  # noqa: BLE001 - whatever the caller's iterable raises
                     failure = MessageError(f"no more calls could be taken: {type(error).__name__}: {error}")
                     failure.__cause__ = error
                     failures.append((position, failure))
-                    ids.append("")
+                    ids.append(nobody)
                     return
                 else:
                     on_the_way.append(position)
-                    ids.append(message.id)
+                    ids.append(Submitted(message.id, message.task))
                     yield message
 
-        for _, outcome in self.publish_many(messages(), route, timeout=timeout):
+        for message, outcome in self.publish_many(messages(), route, timeout=timeout):
             position = on_the_way.popleft()
+            if message.follow is True:
+                ids[position] = self._submitted(message)  # what is told of it is held as long as its batch, or by this
             if outcome:
                 failures.append((position, outcome))
         if failures:
@@ -203,15 +214,23 @@ class Publisher:
     ) -> Batch:
         if not (route is None or (isinstance(route, (tuple, list)) and len(route) == 2)):
             raise MessageError(f"{route!r} is no Route; write Route.direct('mail'), or Route.topic('mail.send')")
-        seconds = self._timeout if timeout is None else check_timeout(timeout)
+        seconds = self._seconds(timeout)
         try:
-            return self._sender.hand_over(messages, route, seconds, on_ended)
+            replies = self._sender.open_replies(seconds) if any(one.follow is True for one in messages) else None
+            return self._sender.hand_over(messages, route, seconds, on_ended, replies)
         except AttributeError as error:
             other = next((one for one in messages if not isinstance(one, TaskMessage)), None)
             if other is None:
                 raise
             what = f"{other!r:.60} is no TaskMessage"
             raise MessageError(f"{what}; make one: send.message(…), TaskMessage.create(…)") from error
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        return self._timeout if timeout is None else check_timeout(timeout)
+
+    def _submitted(self, message: TaskMessage) -> Submitted[Any]:
+        replies = self._sender.replies if message.follow is True else None
+        return Submitted(message.id, message.task, self.settings, replies.get(message.id) if replies else None)
 
     def _end(
         self,

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from leveret.producers.batch import Batch
-from leveret.topology.errors import PublishError
+from leveret.producers.following.replies import Replies
+from leveret.topology.errors import BrokerUnreachable, PublishError
 from leveret.topology.link import daemon_thread, pika_log
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import TaskMessage
@@ -38,6 +39,7 @@ class Sender:
         pika_log.silence()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
+        self._replies: Replies | None = None
         self._handed_over: deque[Batch] = deque()
         self._told_to_close = asyncio.Event()
         self._is_closed = self._program_ends = False
@@ -60,18 +62,14 @@ class Sender:
         route: Route | None,
         timeout_seconds: float | None = None,
         on_ended: Callable[[], None] | None = None,
+        replies: Replies | None = None,
     ) -> Batch:
         """Give messages to the thread, which calls `on_ended` when all their outcomes are known.
 
         Raises `PublishError` when this is closed, was made before a fork, or cannot publish any more.
         """
-        if not self.is_of_this_process:
-            raise PublishError(
-                f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
-                "was forked from it; make a new Publisher after the fork"
-            )
-        daemon_thread.refuse_at_the_end()
-        batch = Batch(messages, route, self._settings.message_limit_bytes, timeout_seconds, on_ended)
+        self._check_usable()
+        batch = Batch(messages, route, self._settings.message_limit_bytes, timeout_seconds, on_ended, replies)
         self._handed_over.append(batch)
         if self._is_closed and self._takes_back(batch):
             raise PublishError("this Publisher is closed; make a new one")
@@ -79,6 +77,44 @@ class Sender:
         with contextlib.suppress(RuntimeError):  # closed this moment, and `_serve` has taken it
             self._loop.call_soon_threadsafe(self._send_all)
         return batch
+
+    @property
+    def replies(self) -> Replies | None:
+        """Where this process waits for results, once it does."""
+        return self._replies
+
+    def open_replies(self, timeout_seconds: float | None) -> Replies:
+        """Return where results are waited for, which has to be there before what leads to them is published.
+
+        Blocks the first time. Raises `BrokerUnreachable`, `AccessRefused` or `TopologyError` when it cannot be.
+        """
+        if (replies := self._replies) is not None and replies.is_open:
+            return replies
+        self._check_usable()
+        if self._is_closed:
+            raise PublishError("this Publisher is closed; make a new one")
+        seconds = self._settings.publish_timeout_seconds if timeout_seconds is None else timeout_seconds
+        try:
+            return asyncio.run_coroutine_threadsafe(self._open_replies(), self._loop).result(seconds)
+        except TimeoutError as error:
+            raise BrokerUnreachable(
+                f"nothing at {mask(self._settings.amqp_url)} has let this process wait for results within {seconds:g} s"
+            ) from error
+
+    async def _open_replies(self) -> Replies:
+        if self._replies is None or self._replies.is_refused:
+            self._replies = Replies(self._settings)
+        replies = self._replies
+        await replies.open()
+        return replies
+
+    def _check_usable(self) -> None:
+        if not self.is_of_this_process:
+            raise PublishError(
+                f"this Publisher was made in process {self._pid} and cannot be used in process {os.getpid()}, which "
+                "was forked from it; make a new Publisher after the fork"
+            )
+        daemon_thread.refuse_at_the_end()
 
     def close(self, program_ends: bool = False) -> None:
         """Wait for what was handed over, then close the connection.
@@ -105,6 +141,8 @@ class Sender:
         self._send_all()  # what another thread handed over before that
         if self._outbox is not None:
             await self._close(self._outbox)
+        if self._replies is not None:
+            await self._replies.close()
 
     async def _close(self, outbox: Outbox) -> None:
         closing = self._loop.create_task(outbox.close(wait=True))

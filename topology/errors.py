@@ -12,20 +12,26 @@ LeveretError
 ├── MessageError           a message cannot be made or read
 │   ├── UnreadableMessage
 │   └── MessageTooLarge
-└── PublishError           the broker did not take a message
-    ├── NotRouted              no queue is bound for its routing key
-    ├── Nacked                 the broker refused it (a full queue)
-    ├── Unwritable             its route or headers cannot be written as AMQP
-    ├── BrokerBlocked          a memory or disk alarm blocks publishers
-    ├── ConfirmTimeout         the broker has not said whether it has the message
-    └── PartlySubmitted        some of many failed
+├── PublishError           the broker did not take a message
+│   ├── NotRouted              no queue is bound for its routing key
+│   ├── Nacked                 the broker refused it (a full queue)
+│   ├── Unwritable             its route or headers cannot be written as AMQP
+│   ├── BrokerBlocked          a memory or disk alarm blocks publishers
+│   ├── ConfirmTimeout         the broker has not said whether it has the message
+│   └── PartlySubmitted        some of many failed
+└── ResultError            there is no result to be had of a followed task
+    ├── TaskFailed             its last attempt has failed
+    ├── TaskCancelled          somebody has cancelled it
+    ├── ResultTimeout          it has not ended in the time that was given
+    ├── ResultMissed           how it ended may have been told, and not to this process
+    └── NotFollowed            nobody asked for it to be followed
 
 Every message says what happened, to which object, and what to do next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class LeveretError(Exception):
@@ -114,3 +120,39 @@ class PartlySubmitted(PublishError):
         )
         self.task_ids = tuple(task_ids)
         self.failures = tuple(failures)
+
+
+class ResultError(LeveretError):
+    """There is no result to be had of a task. `task_id` is the one it is about."""
+
+    def __init__(self, text: str, task_id: str = "") -> None:
+        super().__init__(text)
+        self.task_id = task_id
+
+
+class TaskFailed(ResultError):
+    """The last attempt of a task has failed.
+
+    `failure` has the texts type, message, traceback and fingerprint; `lies_in` is the DLQ where the message lies.
+    """
+
+    def __init__(self, text: str, task_id: str, failure: Mapping[str, str], lies_in: str) -> None:
+        super().__init__(text, task_id)
+        self.failure = dict(failure)
+        self.lies_in = lies_in
+
+
+class TaskCancelled(ResultError):
+    """Somebody has cancelled the task."""
+
+
+class ResultTimeout(ResultError):
+    """The task has not ended in the time that was given; it goes on."""
+
+
+class ResultMissed(ResultError):
+    """How the task ended may have been told while this process could not be reached, and nobody has kept it."""
+
+
+class NotFollowed(ResultError):
+    """The task was not followed, so nobody tells this process how it ends."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -84,6 +85,11 @@ class Told(NamedTuple):
     task: str
     worker: str
     events: list[Event]
+
+
+def now() -> float:
+    """Return the time as events have it: seconds of the epoch, to the millisecond."""
+    return round(time.time(), 3)
 
 
 def key(kind: Kind, task: str) -> str:

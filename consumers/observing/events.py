@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leveret.consumers.log import event as log_event
-from leveret.consumers.settling.closing import event_message, event_of
+from leveret.consumers.settling.closing import event_of
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -20,6 +20,7 @@ from leveret.topology import events
 from leveret.topology.errors import LeveretError, NotRouted
 from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outbox
+from leveret.topology.link.telling import event_message
 
 _PAUSE_SECONDS = 60.0
 """How long nothing is told after the broker has refused it: each refusal costs the channel."""
@@ -52,7 +53,7 @@ class Telling:
         """Tell of a followed delivery that runs."""
         told = {
             "id": delivery.id,
-            "at": round(time.time(), 3),
+            "at": events.now(),
             "queue": delivery.queue.name,
             "attempt": delivery.attempt,
             "of": delivery.queue.attempts,

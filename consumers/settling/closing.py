@@ -5,11 +5,7 @@ What ends in one turn of the loop travels together: one message for the events o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from typing import Any
-
-import pika
 
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.settling.delivery import Delivery
@@ -17,13 +13,12 @@ from leveret.consumers.settling.verdict import Verdict
 from leveret.topology import events
 from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outgoing
-from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, new_id
-from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX, Route, dlq_name
+from leveret.topology.link.telling import event_message
+from leveret.topology.names import dlq_name
 
 MOST_EVENTS = 64
 """In one message: enough to cost little each, few enough to be read at once."""
 _MOST_CHARACTERS = 1024 * 1024
-_TRANSIENT = 1
 
 _Group = tuple[Kind, str, str]
 
@@ -47,14 +42,14 @@ class Closings:
         for (kind, task, reply_to), told in groups.items():
             for part in _parts(told):
                 body = events.write(kind, task, self._worker, [text for _, text in part])
-                yield [delivery for delivery, _ in part], event_message(kind, task, reply_to, body, PERSISTENT)
+                yield [delivery for delivery, _ in part], event_message(kind, task, reply_to, body)
 
 
 def event_of(delivery: Delivery, outcome: Outcome, kind: Kind) -> events.Event:
     """Return the event that tells how an attempt ended."""
     event: events.Event = {
         "id": delivery.id,
-        "at": round(time.time(), 3),
+        "at": events.now(),
         "queue": delivery.queue.name,
         "attempt": delivery.attempt,
         "of": delivery.queue.attempts,
@@ -67,20 +62,6 @@ def event_of(delivery: Delivery, outcome: Outcome, kind: Kind) -> events.Event:
     elif kind is Kind.FAILED:
         event["lies_in"] = dlq_name(delivery.queue.name)
     return event
-
-
-def event_message(kind: Kind, task: str, reply_to: str, body: bytes, mode: int = _TRANSIENT) -> Outgoing:
-    """Return a message of events, which the broker also routes to who waits for them."""
-    headers: dict[str, Any] | None = {"CC": [reply_to]} if reply_to.startswith(REPLY_PREFIX) else None
-    properties = pika.BasicProperties(
-        message_id=new_id(),
-        content_type=CONTENT_TYPE,
-        content_encoding=CONTENT_ENCODING,
-        delivery_mode=mode,
-        timestamp=int(time.time()),
-        headers=headers,
-    )
-    return Outgoing(Route(EVENTS_EXCHANGE, events.key(kind, task)), body, properties)
 
 
 def _parts(told: list[tuple[Delivery, str]]) -> Iterator[list[tuple[Delivery, str]]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from leveret.consumers.tasks.arguments import Arguments
 from leveret.consumers.tasks.kind import Kind
@@ -19,11 +19,13 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
-    from leveret.topology.message import TaskMessage
+    from leveret.topology.message import Follow, TaskMessage
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 DEFAULT_TIME_LIMIT_SECONDS = 1500.0
 """25 minutes: RabbitMQ takes a message back that is not acknowledged within 30 by default."""
@@ -61,14 +63,24 @@ class Task(Generic[P, R]):
         """Run the function here and now."""
         return self.function(*args, **kwargs)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    @overload
+    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> Submitted[T]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]: ...
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[Any]:
         """Submit it with these arguments and return the id, once the broker confirmed it.
 
         Raises as `Publisher.submit` does.
         """
         return self.options().submit(*args, **kwargs)
 
-    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    @overload
+    async def submit_async(
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Submitted[T]: ...
+    @overload
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]: ...
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[Any]:
         """Do as `submit` does, awaitable on any loop."""
         return await self.options().submit_async(*args, **kwargs)
 
@@ -76,6 +88,18 @@ class Task(Generic[P, R]):
         """Make its message without sending it, for `submit_many`. Raises `MessageError`."""
         return self.options().message(*args, **kwargs)
 
+    @overload
+    def options(
+        self: Task[P, Coroutine[Any, Any, T]],
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        routing_key: str | None = None,
+        timeout: float | None = None,
+        follow: Follow | None = None,
+    ) -> Options[P, T]: ...
+    @overload
     def options(
         self,
         *,
@@ -84,20 +108,37 @@ class Task(Generic[P, R]):
         exchange: str | None = None,
         routing_key: str | None = None,
         timeout: float | None = None,
-    ) -> Options[P]:
+        follow: Follow | None = None,
+    ) -> Options[P, R]: ...
+    def options(
+        self,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        exchange: str | None = None,
+        routing_key: str | None = None,
+        timeout: float | None = None,
+        follow: Follow | None = None,
+    ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
         Messages of one `id` are one task, and each of them runs it: the task, or where it stores what it does, has to
         recognise the id. `queue` puts it into exactly that queue; `exchange`
         is "direct", "topic" or "fanout", with `routing_key` (the task's name by default). `timeout` is how many
-        seconds to wait for the broker's confirm. Raises `MessageError` for what contradicts itself or cannot be sent.
+        seconds to wait for the broker's confirm.
+
+        `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
+        statuses; `follow="record"` has it told to those who record or listen only.
+
+        Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import check_timeout, route_of  # a worker does without them
+        from leveret.producers.calls import check_follow, check_timeout, route_of  # a worker does without them
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
-        return Options[P](self, id, route_of(self.name, queue, exchange, routing_key), check_timeout(timeout))
+        route = route_of(self.name, queue, exchange, routing_key)
+        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
 
     @property
     def is_typed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -178,6 +179,10 @@ class Vhost:
             yield self.url_of(user, "secret")
         finally:
             self.api("DELETE", f"users/{in_path}")
+
+    def settings_for(self, url: str) -> Settings:
+        """Return the settings of somebody who connects by another URL."""
+        return dataclasses.replace(self.settings, amqp_url=url)
 
     def take_one(self, queue: str) -> Dead:
         """Wait for a message in a queue, and take it."""

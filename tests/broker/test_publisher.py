@@ -7,7 +7,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -115,7 +115,7 @@ def test_many_coroutines(vhost: Vhost, publisher: Publisher) -> None:
     """A thousand submits gathered on one event loop put a thousand messages into the queue, each exactly once."""
 
     async def submit_all() -> list[str]:
-        return await asyncio.gather(*(publisher.submit_async("jobs.write", path=str(n)) for n in range(1000)))
+        return list(await asyncio.gather(*(publisher.submit_async("jobs.write", path=str(n)) for n in range(1000))))
 
     ids = asyncio.run(submit_all())
 
@@ -153,10 +153,8 @@ def test_not_routed(
 
     async def publish_all() -> list[str | BaseException]:
         routes = [route if number % 10 == 3 else None for number in range(100)]
-        return await asyncio.gather(
-            *(publisher.publish_async(TaskMessage.create("jobs.write", id=str(n)), r) for n, r in enumerate(routes)),
-            return_exceptions=True,
-        )
+        sent = (publisher.publish_async(TaskMessage.create("jobs.write", id=str(n)), r) for n, r in enumerate(routes))
+        return list(await asyncio.gather(*sent, return_exceptions=True))
 
     outcomes = asyncio.run(publish_all())
 
@@ -175,7 +173,7 @@ def knows_two_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_known", {queue.name: queue for queue in (jobs, others)})
 
 
-FIRST: dict[str, Callable[[Publisher], list[str]]] = {
+FIRST: dict[str, Callable[[Publisher], Sequence[str]]] = {
     "submit": lambda publisher: [publisher.submit("jobs.fail")],
     "submit_async": lambda publisher: [asyncio.run(publisher.submit_async("jobs.fail"))],
     "submit_many": lambda publisher: publisher.submit_many("jobs.fail", [{}] * 1500),
@@ -374,7 +372,7 @@ def test_route_that_cannot_be_sent(vhost: Vhost, route: Route) -> None:
     async def publish_all() -> list[str | BaseException]:
         messages = [TaskMessage.create("jobs.write", id=str(number)) for number in range(9)]
         publishing = (own.publish_async(one, route if one.id == "4" else None) for one in messages)
-        return await asyncio.wait_for(asyncio.gather(*publishing, return_exceptions=True), timeout=60)
+        return list(await asyncio.wait_for(asyncio.gather(*publishing, return_exceptions=True), timeout=60))
 
     with Publisher(replace(vhost.settings, publish_timeout_seconds=2)) as own:
         outcomes = asyncio.run(publish_all())

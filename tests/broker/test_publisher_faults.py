@@ -317,7 +317,7 @@ def test_closed_while_others_publish(vhost: Vhost) -> None:
     vhost.declare(jobs)
 
     def publish_until_refused(publisher: Publisher) -> list[str]:
-        ids = []
+        ids: list[str] = []
         try:
             while True:
                 ids.append(publisher.submit("jobs.fail"))

@@ -21,7 +21,7 @@ QUEUE = WorkQueue("waits")
 def delivery(tag: int, returns: int = 0) -> Delivery:
     """A delivery that came back so often without a verdict."""
     method = pika.spec.Basic.Deliver("", tag, bool(returns), "tasks.direct", "waits")
-    properties = SimpleNamespace(message_id=f"m{tag}", headers={"x-delivery-count": returns})
+    properties = SimpleNamespace(reply_to=None, message_id=f"m{tag}", headers={"x-delivery-count": returns})
     settler: Settler = SimpleNamespace()  # type: ignore[assignment]  # not used
     return Delivery(settler, QUEUE, method, properties, b"")
 

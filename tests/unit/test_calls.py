@@ -212,6 +212,7 @@ def test_a_call_is_checked_by_the_task_itself(monkeypatch: pytest.MonkeyPatch) -
     class Strict:
         name = "strict"
         is_typed = False
+        follow = False
         check: Callable[..., None]
 
         def __init__(self) -> None:

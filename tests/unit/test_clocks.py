@@ -11,6 +11,7 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/log.py",
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
+    "topology/events.py",  # when it happened
     "topology/message/ids.py",  # which go on from the last one when the clock jumps back
 }
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}

@@ -16,8 +16,8 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = {"Publisher", "declare"}
-"""What takes a client of RabbitMQ to load."""
+HEAVY = {"Publisher", "Submitted", "as_completed", "declare", "gather", "gather_async"}
+"""What takes a client of RabbitMQ, or an event loop, to load."""
 CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"}
 FOLDERS = ("topology.", "producers.", "consumers.", "data.")
 NOT_EXPORTED = {"NodeError", "UnreadableMessage"}

@@ -31,6 +31,7 @@ LAYERS = {
     ],
     "leveret.producers": [
         "calls",
+        "following",
         "batch",
         "sender",
         "not_routed",
@@ -67,7 +68,6 @@ DOORS = {
 
 CLIENT_LIBRARIES = {
     "pika": {
-        "consumers/settling/closing.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
@@ -85,6 +85,7 @@ CLIENT_LIBRARIES = {
         "topology/link/name_lookup.py",
         "topology/link/outbox.py",
         "topology/link/parameters.py",
+        "topology/link/telling.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py"},

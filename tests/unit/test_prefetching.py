@@ -31,7 +31,7 @@ def delivery(queue: WorkQueue, task_id: str, is_open: bool = True) -> Delivery:
     """A delivery whose channel is open or not."""
     settler: Any = SimpleNamespace(nack=lambda _tag, requeue: is_open and requeue)
     method = pika.spec.Basic.Deliver("", 1, True, "tasks.direct", "words")
-    return Delivery(settler, queue, method, SimpleNamespace(message_id=task_id, headers=None), b"")
+    return Delivery(settler, queue, method, SimpleNamespace(message_id=task_id, reply_to=None, headers=None), b"")
 
 
 def test_own_returns_are_remembered_until_the_outcome(words: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,15 @@
 """The task message: what producers send and workers read."""
 
-from leveret.topology.message.envelope import VERSION, Call, TaskMessage, check_size, decode, read_json, too_large
+from leveret.topology.message.envelope import (
+    VERSION,
+    Call,
+    Follow,
+    TaskMessage,
+    check_size,
+    decode,
+    read_json,
+    too_large,
+)
 from leveret.topology.message.ids import new_id
 from leveret.topology.message.properties import (
     CONTENT_ENCODING,
@@ -20,6 +29,7 @@ __all__ = [
     "PERSISTENT",
     "VERSION",
     "Call",
+    "Follow",
     "TaskMessage",
     "check_id",
     "check_name",

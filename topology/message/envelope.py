@@ -12,7 +12,7 @@ import math
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from leveret.topology.encoding import wide_encoding
 from leveret.topology.errors import MessageError, MessageTooLarge, UnreadableMessage
@@ -28,6 +28,9 @@ _PLAIN_TYPES = (CONTENT_TYPE, None)
 _PLAIN_ENCODINGS = (CONTENT_ENCODING, None)
 _FIRST_BYTES = 60
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain).encode
+
+
+Follow = Literal[False, True, "record"]
 
 
 class Call(NamedTuple):
@@ -47,6 +50,8 @@ class TaskMessage:
     id: str = field(default_factory=new_id)
     route: Route | None = None
     """Where it goes; None for the topic exchange, with the task's name as routing key."""
+    follow: Follow = False
+    """Whether how it ends is told: to the process that submits it, or only to those who record or listen."""
 
     @classmethod
     def create(
@@ -57,6 +62,7 @@ class TaskMessage:
         *,
         id: str | None = None,
         route: Route | None = None,
+        follow: Follow = False,
     ) -> TaskMessage:
         """Encode a call. Raises `MessageError` when the name, an argument or the id cannot be sent."""
         if not isinstance(task, str) or not task or len(task.encode(errors="replace")) > LONGEST_NAME_BYTES:
@@ -72,7 +78,7 @@ class TaskMessage:
             raise MessageError(f"{where} of task {task!r} cannot be written as JSON: {error}") from error
         if too_much := excess(body):
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {too_much}")
-        return cls(task, body, new_id() if id is None else check_id(id), route)
+        return cls(task, body, new_id() if id is None else check_id(id), route, follow)
 
 
 def _unwritable(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Following what was submitted: waiting for results, and asking what became of a task."""

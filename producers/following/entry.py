@@ -1,0 +1,79 @@
+"""What this process knows of a task that it follows; told by one thread, waited for by any."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from leveret.topology.events import Event, Kind
+from leveret.topology.status import State, Status, advance
+
+Listener = Callable[[Kind | None, Event], None]
+"""Is told each event; None and nothing when none may come any more. It may be told of the end twice."""
+
+
+class Entry:
+    """A task that is followed here. It lives as long as somebody holds it."""
+
+    __slots__ = ("__weakref__", "_listeners", "missed_because", "status")
+
+    def __init__(self, task_id: str, task: str) -> None:
+        self.status = Status(task_id, task=task)
+        self.missed_because = ""
+        """Why what became of it may never be told here."""
+        self._listeners: list[Listener] = []
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        return self.status.state.is_final or bool(self.missed_because)
+
+    def tell_submitted(self, at: float) -> None:
+        """Note that the broker has confirmed it; its first events may have come before that."""
+        if self.status.state is State.UNKNOWN:
+            self.status = replace(self.status, state=State.SUBMITTED, times={State.SUBMITTED: at})
+        elif State.SUBMITTED not in self.status.times:
+            self.status = replace(self.status, times={State.SUBMITTED: at, **self.status.times})
+
+    def tell(self, kind: Kind, task: str, worker: str, event: Event) -> None:
+        """Take in an event."""
+        status = self.status
+        if not task:  # of a message in which nobody could read it
+            task = status.task
+        after = advance(status, kind, task, worker, event)
+        if after is None or (after is status and kind is not Kind.LOG):
+            return
+        self.status, self.missed_because = after, ""
+        for listener in tuple(self._listeners):
+            listener(kind, event)
+
+    def tell_missed(self, why: str) -> None:
+        """Note that its end may have been told without having come here."""
+        if not self.status.state.is_final:
+            self.missed_because = why
+            for listener in tuple(self._listeners):
+                listener(None, {})
+
+    def listen(self, listener: Listener) -> None:
+        """Have the listener told of everything from now on. Look at the entry after that, for it may be over."""
+        self._listeners.append(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """Tell the listener nothing more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until it is over, at most so many seconds; returns whether it is."""
+        over = threading.Event()
+
+        def on_event(_kind: Kind | None, _event: Event) -> None:
+            if self.is_over:
+                over.set()
+
+        self.listen(on_event)
+        try:
+            return self.is_over or over.wait(timeout)
+        finally:
+            self.leave(on_event)

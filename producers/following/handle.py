@@ -1,0 +1,261 @@
+"""What submitting returns: the id of the task, and the way to what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from leveret.producers.following.entry import Entry, Listener
+from leveret.topology import registry
+from leveret.topology.errors import NotFollowed, ResultError, ResultMissed, ResultTimeout, TaskCancelled, TaskFailed
+from leveret.topology.events import CLOSING, Event, Kind
+from leveret.topology.printable import printable
+from leveret.topology.settings import Settings
+from leveret.topology.status import State, Status
+
+R = TypeVar("R")
+
+
+class Submitted(str, Generic[R]):
+    """The id of a submitted task, which is text like any other, and what may be asked about it.
+
+    Results, statuses and events need the task to be followed: `send.options(follow=True)`, or `@task(…, follow=True)`.
+    They come to the process that has submitted it, as long as it lives.
+    """
+
+    __slots__ = ("_entry", "_settings", "task")
+
+    task: str
+    """The name of the task."""
+    _settings: Settings | None
+    _entry: Entry | None
+
+    def __new__(
+        cls, task_id: str, task: str, settings: Settings | None = None, entry: Entry | None = None
+    ) -> Submitted[R]:
+        """Make one; `entry` is what this process is told of the task."""
+        made = super().__new__(cls, task_id)
+        made.task, made._settings, made._entry = task, settings, entry
+        return made
+
+    def __reduce__(self) -> Any:
+        """Copy or pickle the id and the task's name: what is told here cannot be told elsewhere."""
+        return Submitted, (str(self), self.task)
+
+    @property
+    def id(self) -> str:
+        """The id, as plain text."""
+        return str.__str__(self)
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+    def status(self) -> Status:
+        """Return what is known of the task: by what this process was told, else UNKNOWN."""
+        return self._entry.status if self._entry else Status(self.id, task=self.task)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait until the task has ended, at most `timeout` seconds, and return what it returned.
+
+        What it is follows from the function's return annotation, where the task is loaded here. Raises `TaskFailed`,
+        `TaskCancelled`, `ResultTimeout`, `ResultMissed`, or `NotFollowed`.
+        """
+        entry = self._followed()
+        if not entry.wait(timeout):
+            raise self._late(timeout)
+        return self._end(entry)
+
+    async def result_async(self, timeout: float | None = None) -> R:
+        """Do as `result` does, awaitable on any loop."""
+        entry = self._followed()
+        async with _told(entry) as changed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while not entry.is_over:
+                        await changed()
+        if not entry.is_over:
+            raise self._late(timeout)
+        return self._end(entry)
+
+    def events(self, timeout: float | None = None) -> Iterator[tuple[Kind, Event]]:
+        """Yield what is told of the task from now on, up to how it ends; what came before is in `status`.
+
+        Raises `ResultTimeout` when it has not ended after `timeout` seconds, `ResultMissed`, or `NotFollowed`.
+        """
+        entry = self._followed()
+        told: queue.SimpleQueue[tuple[Kind | None, Event]] = queue.SimpleQueue()
+        listener = _putting(told)
+        until = None if timeout is None else time.monotonic() + timeout
+        entry.listen(listener)
+        try:
+            while not (entry.is_over and told.empty()):
+                left = None if until is None else until - time.monotonic()
+                try:
+                    kind, event = told.get(timeout=None if left is None else max(0.0, left))
+                except queue.Empty:
+                    raise self._late(timeout) from None
+                if kind is None:
+                    raise self._missed(entry)
+                yield kind, event
+                if kind in CLOSING:
+                    return
+        finally:
+            entry.leave(listener)
+
+    async def events_async(self, timeout: float | None = None) -> AsyncIterator[tuple[Kind, Event]]:
+        """Do as `events` does, on any loop."""
+        entry = self._followed()
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[tuple[Kind | None, Event]] = asyncio.Queue()
+
+        def listener(kind: Kind | None, event: Event) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                loop.call_soon_threadsafe(told.put_nowait, (kind, event))
+
+        entry.listen(listener)
+        try:
+            async with asyncio.timeout(timeout):
+                while not (entry.is_over and told.empty()):
+                    kind, event = await told.get()
+                    if kind is None:
+                        raise self._missed(entry)
+                    yield kind, event
+                    if kind in CLOSING:
+                        return
+        except TimeoutError:
+            raise self._late(timeout) from None
+        finally:
+            entry.leave(listener)
+
+    def _followed(self) -> Entry:
+        if self._entry is None:
+            raise NotFollowed(
+                f"nobody tells this process what becomes of task {self.task!r} with id {printable(self.id)}; submit it "
+                "with options(follow=True), and wait in the process that does",
+                self.id,
+            )
+        return self._entry
+
+    def _late(self, timeout: float | None) -> ResultTimeout:
+        state = self.status().state
+        return ResultTimeout(f"task {self.task!r} has not ended within {timeout:g} s; it is {state}", self.id)
+
+    def _missed(self, entry: Entry) -> ResultMissed:
+        return ResultMissed(
+            f"how task {self.task!r} ended may have been told and was missed: {entry.missed_because}", self.id
+        )
+
+    def _end(self, entry: Entry) -> R:
+        status = entry.status
+        if status.state is State.SUCCEEDED:
+            result: R = _read(self.task, status.result)
+            return result
+        if status.state is State.FAILED:
+            raise _failed(status)
+        if status.state is State.CANCELLED:
+            raise TaskCancelled(f"task {self.task!r} was cancelled: {printable(status.reason) or 'no reason'}", self.id)
+        raise self._missed(entry)
+
+
+def gather(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> list[R]:
+    """Wait until all have ended, at most `timeout` seconds for all of it, and return their results in order.
+
+    Raises what `Submitted.result` raises for the first that has none.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    return [one.result(None if until is None else max(0.0, until - time.monotonic())) for one in list(handles)]
+
+
+async def gather_async(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> list[R]:
+    """Do as `gather` does, awaitable on any loop."""
+    until = None if timeout is None else time.monotonic() + timeout
+    left: Callable[[], float | None] = lambda: None if until is None else max(0.0, until - time.monotonic())  # noqa: E731
+    return [await one.result_async(left()) for one in list(handles)]
+
+
+def as_completed(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> Iterator[Submitted[R]]:
+    """Yield each as soon as it has ended, however it has; its `result` then returns or raises at once.
+
+    Raises `ResultTimeout` when not all have after `timeout` seconds, and `NotFollowed` for one that is not followed.
+    """
+    until = None if timeout is None else time.monotonic() + timeout
+    ended: queue.SimpleQueue[int] = queue.SimpleQueue()  # positions; one may come twice
+    waiting: dict[int, tuple[Submitted[R], Entry, Listener]] = {}
+    try:
+        for position, one in enumerate(handles):
+            entry = one._followed()
+            listener = _noting_end(entry, ended, position)
+            waiting[position] = (one, entry, listener)
+            entry.listen(listener)
+            if entry.is_over:
+                ended.put(position)
+        while waiting:
+            try:
+                position = ended.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                raise ResultTimeout(f"{len(waiting)} task(s) have not ended within {timeout:g} s") from None
+            if position in waiting:
+                one, entry, listener = waiting.pop(position)
+                entry.leave(listener)
+                yield one
+    finally:
+        for _, entry, listener in waiting.values():
+            entry.leave(listener)
+
+
+def _noting_end(entry: Entry, ended: queue.SimpleQueue[int], position: int) -> Listener:
+    def listener(_kind: Kind | None, _event: Event) -> None:
+        if entry.is_over:
+            ended.put(position)
+
+    return listener
+
+
+def _read(task: str, text: str | None) -> Any:
+    """Return a result as the task's function returned it, where that is known here."""
+    from leveret.topology.message import read_json
+
+    if text is None:
+        return None
+    known = registry.get(task)
+    return known.result.read(text) if known else read_json(text)
+
+
+def _failed(status: Status) -> ResultError:
+    failure = status.failure or {}
+    said = printable(f"{failure.get('type', 'it failed')}: {failure.get('message', '')}".rstrip(": "))
+    where = f"; its message lies in {printable(status.lies_in)}" if status.lies_in else ""
+    text = f"task {status.task!r} failed in attempt {status.attempt} of {status.of}: {said}{where}"
+    return TaskFailed(text, status.id, failure, status.lies_in)
+
+
+def _putting(told: queue.SimpleQueue[tuple[Kind | None, Event]]) -> Listener:
+    def listener(kind: Kind | None, event: Event) -> None:
+        told.put((kind, event))
+
+    return listener
+
+
+@contextlib.asynccontextmanager
+async def _told(entry: Entry) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+    """Give what waits for the next event."""
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+
+    def listener(_kind: Kind | None, _event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            loop.call_soon_threadsafe(changed.set)
+
+    async def wait() -> None:
+        await changed.wait()
+        changed.clear()
+
+    entry.listen(listener)
+    try:
+        yield wait
+    finally:
+        entry.leave(listener)

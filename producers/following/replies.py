@@ -1,0 +1,183 @@
+"""The queue in which this process waits for what becomes of the tasks it follows.
+
+It is durable and outlives a lost link for a while, so that nothing is missed: an exclusive one would go with the link,
+and with it what workers have been confirmed. It is found again by the same name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+import weakref
+from typing import Any
+
+from leveret.producers.following.entry import Entry
+from leveret.topology import events
+from leveret.topology.errors import AccessRefused, LeveretError, SettingsError, TopologyError, UnreadableMessage
+from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.connection import Pauses, close, connect
+from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
+from leveret.topology.settings import Settings
+
+EXPIRES_SECONDS = 60
+"""How long the queue outlives its last consumer."""
+_PREFETCH = 200
+_log = logging.getLogger(__name__)
+
+
+class Replies:
+    """Takes events of followed tasks off a queue of its own; runs on one loop, `expect` and `get` in any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._entries: weakref.WeakValueDictionary[str, Entry] = weakref.WeakValueDictionary()
+        self._connection: FastConnection | None = None
+        self._channel: Any = None
+        self._consuming: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._expiring: asyncio.TimerHandle | None = None
+        self._opens = 0
+        self._ack_soon: asyncio.Handle | None = None
+        self._last_tag = 0
+        self.key = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
+        """The name of the queue, and the routing key by which events come to it."""
+        self.is_open = False
+        """Whether the queue is there, so that what is submitted now can be waited for."""
+
+    def expect(self, task_id: str, task: str) -> Entry:
+        """Return the entry of a task that is about to be submitted, which lives as long as somebody holds it."""
+        entry = self._entries.get(task_id)
+        if entry is None:
+            self._entries[task_id] = entry = Entry(task_id, task)
+        return entry
+
+    def get(self, task_id: str) -> Entry | None:
+        """Return the entry of a task, if it is followed here and anybody holds it."""
+        return self._entries.get(task_id)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the broker has refused what this needs, and nothing tries it any more."""
+        return self._opened.done() and not self._opened.cancelled() and self._opened.exception() is not None
+
+    async def open(self) -> None:
+        """Wait until the queue is there. Raises `AccessRefused` and the like where it never can be."""
+        if self._consuming is None:
+            self._consuming = self._loop.create_task(self._consume())
+        await asyncio.shield(self._opened)
+
+    async def close(self) -> None:
+        """Delete the queue and leave."""
+        if self._consuming:
+            self._consuming.cancel()
+            await asyncio.gather(self._consuming, return_exceptions=True)
+        if self._expiring:
+            self._expiring.cancel()
+        if self._opened.done() and not self._opened.cancelled():
+            self._opened.exception()  # who waited has had it
+        if self._channel and self._channel.is_open:
+            self._channel.queue_delete(self.key, callback=None)
+        if self._connection:
+            await close(self._connection)
+        self._miss_all("the publisher that waited for it is closed")
+
+    async def _consume(self) -> None:
+        pauses = Pauses()
+        while True:
+            await asyncio.sleep(pauses.next_seconds())
+            lost: asyncio.Future[BaseException] = self._loop.create_future()
+            try:
+                await self._open(lost)
+            except (AccessRefused, SettingsError, TopologyError) as error:
+                if not self._opened.done():
+                    self._opened.set_exception(_refused(error))
+                    return
+                _log.warning("cannot wait for results: %s", error)
+            except LeveretError:
+                pass  # who submits is told by the publisher that there is no broker; here it is tried again
+            else:
+                pauses.on_open()
+                if not self._opened.done():
+                    self._opened.set_result(None)
+                await lost
+                self._expire_later()
+            if self._connection:
+                await close(self._connection)
+
+    async def _open(self, lost: asyncio.Future[BaseException]) -> None:
+        def on_lost(_connection: FastConnection, reason: BaseException) -> None:
+            _set(lost, reason)
+
+        self._channel = None
+        self._connection = connection = await connect(self._settings, "leveret producer, waiting for results", on_lost)
+        if self.is_open and not await self._is_still_there(connection):
+            self._miss_all(f"the link to the broker was lost for longer than the {EXPIRES_SECONDS} s that results wait")
+        channel = await open_channel(connection)
+        channel.add_on_close_callback(lambda _channel, reason: _set(lost, reason))
+        channel.add_on_cancel_callback(lambda _frame: _set(lost, TopologyError("the queue was deleted")))
+        asking = Asking(channel, f"queue {self.key!r}")
+        name, arguments = self.key, {"x-expires": EXPIRES_SECONDS * 1000}
+        await asking.ask(lambda answer: channel.queue_declare(name, durable=True, arguments=arguments, callback=answer))
+        await asking.ask(lambda answer: channel.queue_bind(name, EVENTS_EXCHANGE, name, callback=answer))
+        await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
+        self._opens += 1
+        first = {"x-priority": self._opens}  # before the consumer of a lost link, until the broker has noticed
+        await asking.ask(lambda answer: channel.basic_consume(name, self._on_message, arguments=first, callback=answer))
+        self._channel, self.is_open = channel, True
+        if self._expiring:
+            self._expiring.cancel()
+            self._expiring = None
+
+    async def _is_still_there(self, connection: FastConnection) -> bool:
+        channel = await open_channel(connection)
+        asking = Asking(channel, f"queue {self.key!r}")
+        try:
+            await asking.ask(lambda answer: channel.queue_declare(self.key, passive=True, callback=answer))
+        except TopologyError:
+            return False
+        channel.close()
+        return True
+
+    def _on_message(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        if channel is not self._channel and self._channel is not None:
+            return  # of a link that is given up; it comes again
+        try:
+            told = events.read(body)
+        except UnreadableMessage as error:
+            _log.warning("an event is not believed: %s", error)
+        else:
+            for event in told.events:
+                if entry := self._entries.get(event["id"]):
+                    entry.tell(told.kind, told.task, told.worker, event)
+        self._last_tag = method.delivery_tag
+        if self._ack_soon is None:
+            self._ack_soon = self._loop.call_soon(self._acknowledge, channel)
+
+    def _acknowledge(self, channel: Any) -> None:
+        self._ack_soon = None
+        if channel.is_open:
+            channel.basic_ack(self._last_tag, multiple=True)
+
+    def _expire_later(self) -> None:
+        if self._expiring is None:
+            why = f"the link to the broker has been lost for {EXPIRES_SECONDS} s, which is how long results wait"
+            self._expiring = self._loop.call_later(EXPIRES_SECONDS, self._miss_all, why)
+
+    def _miss_all(self, why: str) -> None:
+        for reference in self._entries.valuerefs():  # a copy, for other threads add entries
+            if entry := reference():
+                entry.tell_missed(why)
+
+
+def _refused(error: LeveretError) -> LeveretError:
+    said = type(error)(f"this process cannot wait for results: {error}; leveret declare makes what is missing")
+    said.__cause__ = error
+    return said
+
+
+def _set(future: asyncio.Future[BaseException], reason: BaseException) -> None:
+    if not future.done():
+        future.set_result(reason)

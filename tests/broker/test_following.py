@@ -1,0 +1,309 @@
+"""Following tasks: who submits one is told what it returned, how it failed, and what happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leveret import (
+    AccessRefused,
+    NotFollowed,
+    Publisher,
+    ResultMissed,
+    ResultTimeout,
+    Route,
+    State,
+    Status,
+    Submitted,
+    TaskFailed,
+    TaskMessage,
+    as_completed,
+    gather,
+)
+from leveret.producers import default
+from leveret.topology import events
+from leveret.topology.events import Kind
+from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
+from tests.broker import followed_jobs
+from tests.broker.followed_jobs import Receipt, followed, followed_async
+from tests.broker.support import Vhost, Worker, Workers, await_value
+
+JOBS = "tests.broker.followed_jobs"
+
+
+@pytest.fixture
+def publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    """This process's own publisher."""
+    vhost.declare(followed, followed_async)
+    with Publisher(vhost.settings) as made:
+        monkeypatch.setattr(default, "_default", made)
+        yield made
+
+
+@pytest.fixture
+def worker(publisher: Publisher, workers: Workers) -> Worker:
+    return start(workers)
+
+
+def start(workers: Workers, *options: str, queue: str = "followed,followed-async", **more: Any) -> Worker:
+    return workers.start("--processes", "1", *options, queue=queue, tasks=[JOBS], **more)
+
+
+def listening(vhost: Vhost, queue: str, *keys: str) -> None:
+    """Have a queue that gets the events of these keys."""
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True)
+        for key in keys:
+            channel.queue_bind(queue, EVENTS_EXCHANGE, key)
+
+
+def told(vhost: Vhost, queue: str) -> list[events.Told]:
+    """Take what was told."""
+    return [events.read(message.body) for message in vhost.take(queue)]
+
+
+def test_a_result_is_what_the_function_returned(worker: Worker) -> None:
+    """A number, and an object with a time and a tuple; the handle is the id, and knows the state with its times."""
+    at = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
+    sent = followed_jobs.add.options(follow=True, id="the-id").submit(2, b=3)
+    receipt = followed_jobs.receipt.options(follow=True).submit(at)
+
+    assert sent == sent.id == "the-id"
+    assert sent.result(60) == 5
+    assert sent.status().state is State.SUCCEEDED
+    assert receipt.result(60) == Receipt(at.replace(hour=10), ("ä", '"'))
+    times = receipt.status().times
+    assert times[State.SUBMITTED] <= times[State.SUCCEEDED] + 0.001
+    assert worker.await_event("done", id="the-id")
+
+
+def test_results_of_async_tasks_and_on_loops(worker: Worker) -> None:
+    """Fifty of a task that runs side by side, submitted and awaited on one loop."""
+
+    async def submit_all() -> list[int]:
+        handles = [await followed_jobs.add_async.options(follow=True).submit_async(n, 1) for n in range(50)]
+        return list(await asyncio.gather(*(one.result_async(60) for one in handles)))
+
+    assert asyncio.run(submit_all()) == list(range(1, 51))
+
+
+def test_many_are_gathered(worker: Worker, publisher: Publisher) -> None:
+    """Two thousand in order, and as they end."""
+    add = followed_jobs.add.options(follow=True)
+    handles = publisher.submit_many(add.message(n, n) for n in range(2000))
+
+    assert gather(handles, timeout=120) == [2 * n for n in range(2000)]
+    assert sorted(as_completed(handles, timeout=60)) == sorted(handles)
+
+
+def test_a_failure_tells_why_and_where_it_lies(worker: Worker, vhost: Vhost) -> None:
+    """After its last attempt; what is tried again is told meanwhile."""
+    sent = followed_jobs.fail.options(follow=True).submit()
+    kinds = [kind for kind, _ in sent.events(60)]
+
+    with pytest.raises(TaskFailed, match=r"attempt 2 of 2: ValueError: no such mailbox; .* followed\.dlq") as failure:
+        sent.result(0)
+    assert failure.value.failure["traceback"].endswith("ValueError: no such mailbox\n")
+    assert (failure.value.task_id, failure.value.lies_in) == (sent.id, "followed.dlq")
+    assert kinds in ([Kind.RETRYING, Kind.FAILED], [Kind.FAILED])  # it may have been tried again before we listened
+    assert vhost.ids_in("followed.dlq") == [sent.id]
+
+
+def test_it_is_seen_that_one_is_tried_again(worker: Worker) -> None:
+    """With the reason and when; then it succeeds, and the reason is over."""
+    sent = followed_jobs.fail_once.options(follow=True).submit()
+
+    def look() -> Status | None:
+        status = sent.status()
+        return status if status.state is State.RETRYING else None
+
+    retrying = await_value(look, "the state")
+
+    assert retrying.failure is not None
+    assert (retrying.failure["message"], retrying.attempt, retrying.of) == ("the first time", 1, 2)
+    assert retrying.next_at == pytest.approx(retrying.times[State.RETRYING] + 0.3)
+    assert sent.result(60) == 2
+    assert (sent.status().failure, sent.status().attempt) == (None, 2)
+
+
+def test_a_rejected_one_fails_at_once(worker: Worker) -> None:
+    """Without another attempt."""
+    with pytest.raises(TaskFailed, match="attempt 1 of 2: Reject: no use"):
+        followed_jobs.reject.options(follow=True).submit().result(60)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("nan", "cannot be written as JSON: Out of range float"),
+        ("object", "JSON has no word for a value of type builtins.object"),
+        ("key", "the key 1 of an object is not text"),
+        ("large", "1,100,002 bytes, over the limit of 1,048,576"),
+    ],
+)
+def test_what_cannot_be_told_has_failed(worker: Worker, vhost: Vhost, what: str, why: str) -> None:
+    """Once, for another run would return it again; one that nobody follows succeeds."""
+    with pytest.raises(TaskFailed) as failure:
+        followed_jobs.odd.options(follow=True).submit(what).result(60)
+
+    assert failure.value.failure["type"] == "UnusableResult"
+    assert why in str(failure.value)
+    assert "attempt 1 of 2" in str(failure.value)
+    unfollowed = followed_jobs.odd.submit(what)
+    worker.await_event("done", id=unfollowed.id)
+
+
+def test_a_result_of_another_type_than_it_says(worker: Worker) -> None:
+    """It is named what was expected."""
+    with pytest.raises(TaskFailed, match="not what '-> int' says: expected int, got str"):
+        followed_jobs.wrong.options(follow=True).submit().result(60)
+
+
+def test_a_message_that_cannot_be_read_fails_too(worker: Worker, publisher: Publisher) -> None:
+    """Who waits is told, though nobody knows the task."""
+    sent = publisher.publish(
+        TaskMessage("followed.add", b'{"task": 7}', "odd-id", Route.direct("followed"), follow=True)
+    )
+
+    with pytest.raises(TaskFailed, match="no field 'task'"):
+        sent.result(60)
+
+
+def test_without_a_worker_it_has_not_ended(publisher: Publisher) -> None:
+    """In the time that is given; the state says so."""
+    sent = followed_jobs.add.options(follow=True).submit(1, 2)
+
+    with pytest.raises(ResultTimeout, match=r"'followed\.add' has not ended within 0\.1 s; it is submitted"):
+        sent.result(0.1)
+    with pytest.raises(ResultTimeout, match=r"1 task\(s\) have not ended"):
+        list(as_completed([sent], timeout=0.1))
+    with pytest.raises(ResultTimeout):
+        list(sent.events(0.1))
+    with pytest.raises(ResultTimeout):
+        asyncio.run(sent.result_async(0.1))
+
+
+def test_who_is_not_followed_says_so(worker: Worker, publisher: Publisher) -> None:
+    """And so does a copy in another process."""
+    sent = followed_jobs.add.submit(1, 2)
+
+    with pytest.raises(NotFollowed, match=r"options\(follow=True\)"):
+        sent.result(1)
+    assert sent.status().state is State.UNKNOWN
+    handle = followed_jobs.add.options(follow=True).submit(1, 2)
+    for copied in (pickle.loads(pickle.dumps(handle)), copy.deepcopy(handle)):
+        assert (type(copied), copied, copied.task) == (Submitted, handle, "followed.add")
+        with pytest.raises(NotFollowed):
+            copied.result(1)
+    assert handle.result(60) == 3
+
+
+def test_nothing_of_it_without_following(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:
+    """No queue, no event of a success; a failure for good is told without its text."""
+    listening(vhost, "heard", "task.#")
+    worker.await_event("done", id=followed_jobs.add.submit(1, 2).id)
+    worker.await_event("bury", id=followed_jobs.reject.submit().id)
+    await_value(lambda: vhost.count("heard"), "the failure")
+
+    (failed,) = told(vhost, "heard")
+    assert (failed.kind, failed.task) == (Kind.FAILED, "followed.reject")
+    assert failed.events[0]["failure"] == {"type": "Reject", "fingerprint": failed.events[0]["failure"]["fingerprint"]}
+    assert not [name for name in vhost.queues() if name.startswith("tasks.")]
+
+
+def test_the_record_hears_all_of_it(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:
+    """A task that is always followed, and one for the record only: submitted, and what it returned."""
+    listening(vhost, RECORD_QUEUE, "task.#")
+    always = publisher.submit("followed.always", text="x")
+    recorded = followed_jobs.add.options(follow="record").submit(1, 2)
+    await_value(lambda: vhost.count(RECORD_QUEUE) >= 4, "the events")
+
+    heard = {(one.kind, event["id"]): event for one in told(vhost, RECORD_QUEUE) for event in one.events}
+    assert set(heard) == {(kind, task) for kind in (Kind.SUBMITTED, Kind.SUCCEEDED) for task in (always, recorded)}
+    assert heard[Kind.SUCCEEDED, recorded.id]["result"] == "3"
+    assert always.result(60) == "x"
+    with pytest.raises(NotFollowed):
+        recorded.result(1)
+
+
+def test_the_queue_goes_with_the_publisher(worker: Worker, vhost: Vhost) -> None:
+    """And who still waits hears that nothing will come."""
+    with Publisher(vhost.settings) as publisher:
+        sent = publisher.publish(followed_jobs.wait_for.options(follow=True).message("/nowhere"))
+        assert [name for name in vhost.queues() if name.startswith("tasks.reply.")]
+
+    await_value(lambda: not [name for name in vhost.queues() if name.startswith("tasks.reply.")], "its end")
+    with pytest.raises(ResultMissed, match="the publisher that waited for it is closed"):
+        sent.result(60)
+
+
+def test_a_lost_link_loses_no_result(worker: Worker, publisher: Publisher, vhost: Vhost, tmp_path: Path) -> None:
+    """The queue is found again by its name; what was told meanwhile lies there."""
+    go = tmp_path / "go"
+    sent = followed_jobs.wait_for.options(follow=True).submit(str(go))
+    name = "leveret producer, waiting for results"
+
+    def cut() -> bool:
+        connections = [
+            one
+            for one in vhost.api("GET", f"vhosts/{vhost.name}/connections")
+            if name in one.get("client_properties", {}).get("connection_name", "")
+        ]
+        for one in connections:
+            vhost.api("DELETE", f"connections/{one['name'].replace(' ', '%20').replace('>', '%3E')}")
+        return bool(connections)
+
+    await_value(cut, "the connection that waits")
+    go.touch()
+    assert sent.result(60) == "done"
+
+
+def test_without_the_right_to_wait(vhost: Vhost, publisher: Publisher) -> None:
+    """Who may not declare the queue is told so, and nothing is submitted; without following all goes on."""
+    with vhost.limited_user(write=".*") as url, Publisher(vhost.settings_for(url)) as limited:
+        with pytest.raises(AccessRefused, match="cannot wait for results"):
+            limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
+        limited.publish(followed_jobs.add.message(1, 2))
+
+    assert vhost.count("followed") == 1
+
+
+def test_forged_and_broken_events_are_not_believed(publisher: Publisher, vhost: Vhost) -> None:
+    """Garbage, another task's name, and a second end change nothing."""
+    sent = followed_jobs.add.options(follow=True).submit(1, 2)
+    (queue,) = [name for name in vhost.queues() if name.startswith("tasks.reply.")]
+
+    def tell(kind: Kind, task: str, **fields: Any) -> None:
+        event = events.write_event({"id": sent.id, "at": 2e9, **fields})
+        vhost.publish(Route(EVENTS_EXCHANGE, queue), events.write(kind, task, "x:1", [event]))
+
+    for garbage in (
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"version": 1}',
+        b'{"version":1,"kind":"x","task":"","worker":"","events":[]}',
+    ):
+        vhost.publish(Route(EVENTS_EXCHANGE, queue), garbage)
+    tell(Kind.SUCCEEDED, "followed.other", result="1")
+    tell(Kind.SUCCEEDED, "followed.add", result="2")
+    tell(Kind.FAILED, "followed.add", failure={"type": "Lie"})
+
+    assert sent.result(60) == 2
+    await_value(lambda: vhost.count(queue) == 0, "the rest")
+    assert sent.result(0) == 2
+
+
+@pytest.mark.parametrize("follow", ["yes", 1, 0, object()])
+def test_what_follow_can_be(follow: Any) -> None:
+    """Nothing else, said when the options are made."""
+    with pytest.raises(Exception, match="it is True, False or 'record'"):
+        followed_jobs.add.options(follow=follow)
