@@ -1,33 +1,41 @@
-"""The life of one attempt inside a child process: decode, find, fit, run, and say how it ended."""
+"""A child process that runs orders one after the other: take a token, decode, find, fit, run, and report how it ended.
+
+An order is begun only with a token, which the parent put into a pipe beside it. The parent takes back what has
+not begun by reading the remaining tokens itself: the kernel gives each token to one of the two.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import inspect
 import os
 import signal
+import socket
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
+from leveret.consumers.child.board import Board
+from leveret.consumers.child.copies import copies, end_copy
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
-from leveret.consumers.child.protocol import Order
+from leveret.consumers.child.process import settle_in, start
+from leveret.consumers.child.protocol import Order, Report, pack_report, read_orders
+from leveret.consumers.child.returned import succeeded
+from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import Reject, SoftTimeLimitExceeded
 from leveret.consumers.tasks.reading import Misfit
-from leveret.consumers.tasks.result import UnusableResult
 from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
-from leveret.topology.printable import printable_lines
 
-LARGEST_RESULT_BYTES = 1024 * 1024
-"""Of a followed task's result. A report of one has room for it, however it has to be escaped."""
+_LONGEST_SILENCE_SECONDS = 0.002
 _OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
 _RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
@@ -36,6 +44,52 @@ Args = Sequence[Any]
 Kwargs = Mapping[str, Any]
 Call = tuple[AnyTask, Args, Kwargs]
 Begin = Callable[[int, float, float, str], None]
+
+
+def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_limit_bytes: int) -> None:
+    """Run orders until the parent closes the connection."""
+    settle_in()
+    os.set_blocking(tokens, False)
+    executor = Executor(message_limit_bytes, functools.partial(board.write, index))
+    start()
+    board.enter(index)
+    surroundings = Surroundings()
+    stream = parent.makefile("rb")
+    with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
+        while orders := read_orders(stream):
+            _run_batch(parent, tokens, executor, surroundings, orders)
+
+
+def _run_batch(
+    parent: socket.socket, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
+) -> None:
+    """Run the orders there are tokens for. Successes are reported together, at the latest after a short silence."""
+    first = orders[0].number
+    outcomes: list[Outcome] = []
+    reported = time.monotonic()
+    for order in orders:
+        if not take_tokens(tokens, 1):
+            break  # the parent took the rest back
+        outcome = executor.execute(order)
+        surroundings.put_back(outcome.task)
+        outcomes.append(outcome)
+        now = time.monotonic()
+        if (
+            outcome.ending is not Ending.RETURNED
+            or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
+            or now - reported > _LONGEST_SILENCE_SECONDS
+        ):
+            parent.sendall(pack_report(Report(first, outcomes, is_last=False)))
+            first, outcomes, reported = order.number + 1, [], now
+    parent.sendall(pack_report(Report(first, outcomes, is_last=True)))
+
+
+def take_tokens(tokens: int, most: int) -> int:
+    """Take up to so many tokens; returns how many there were, fewer when the parent has taken them back."""
+    try:
+        return len(os.read(tokens, most))
+    except BlockingIOError:
+        return 0
 
 
 def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
@@ -171,62 +225,6 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
         if timeout.expired():
             raise SoftTimeLimitExceeded("the task overran its soft time limit") from error
         raise
-
-
-class _Copies:
-    """Whether this process was forked by a task, which is cheaper to note than to ask the system each time."""
-
-    is_copy = False
-
-    def __init__(self) -> None:
-        os.register_at_fork(after_in_child=self._note)
-
-    def _note(self) -> None:
-        self.is_copy = True
-
-
-copies = _Copies()
-
-
-def end_copy(error: BaseException | None) -> NoReturn:
-    """End a process that a task forked and that left the task as well, with the status a script would end with.
-
-    The task's own process goes on and reports. Nothing is flushed here: what was buffered at the fork, it writes.
-    """
-    status = 1
-    try:
-        if error is None:
-            status = 0
-        elif not isinstance(error, SystemExit):
-            _say("".join(traceback.format_exception(error)).rstrip("\n"))
-        elif error.code is None or isinstance(error.code, int):
-            status = (error.code or 0) & 0xFF
-        else:
-            _say(error.code)
-    finally:
-        os._exit(status)
-
-
-def _say(text: object) -> None:
-    print(printable_lines(text), file=sys.stderr)
-
-
-def succeeded(task: AnyTask, returned: Any, started: float) -> Outcome:
-    """Return the outcome of a followed task that returned this; one that cannot be told has failed."""
-    seconds = time.monotonic() - started
-    try:
-        result = task.result.text(returned)
-        if (size := len(result.encode())) > LARGEST_RESULT_BYTES:
-            raise UnusableResult(
-                f"the result is {size:,} bytes, over the limit of {LARGEST_RESULT_BYTES:,}; put large data into a "
-                "file or a store and return its name"
-            )
-    except BaseException as error:  # noqa: BLE001 - also what a class of the result raises when it is read
-        failure = failure_of(error, skip_frames=99)
-        if isinstance(error, UnusableResult):
-            failure = failure._replace(type="UnusableResult")
-        return Outcome(Ending.UNUSABLE_RESULT, task.name, seconds, failure._replace(traceback=""))
-    return Outcome(Ending.RETURNED, task.name, seconds, None, result)
 
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:

@@ -13,8 +13,10 @@ from types import FrameType
 from typing import Any
 
 from leveret.consumers.child import running as attempts
-from leveret.consumers.child.execute import Args, Kwargs, copies, end_copy, failed, refuse_generator, succeeded, within
+from leveret.consumers.child.copies import copies, end_copy
+from leveret.consumers.child.execute import Args, Kwargs, failed, refuse_generator, within
 from leveret.consumers.child.outcome import Ending, Outcome
+from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.running import OnFinish, Running, cancelled
 
 

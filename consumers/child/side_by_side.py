@@ -17,13 +17,14 @@ from collections.abc import Callable
 from leveret.consumers import output
 from leveret.consumers.child import running as attempts
 from leveret.consumers.child.board import CANCELLED, Board
-from leveret.consumers.child.execute import copies, read_call
+from leveret.consumers.child.copies import copies
+from leveret.consumers.child.execute import read_call, take_tokens
 from leveret.consumers.child.in_loop import InLoop
 from leveret.consumers.child.in_threads import InThreads
 from leveret.consumers.child.outcome import Outcome
+from leveret.consumers.child.process import settle_in, start
 from leveret.consumers.child.protocol import Order, pack_shared_report, unpack_shared_orders
 from leveret.consumers.child.running import Running, cancelled
-from leveret.consumers.child.serve import settle_in, start, take_tokens
 from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.child.watch import Watch
 from leveret.consumers.tasks import attempt

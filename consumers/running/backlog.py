@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from leveret.consumers.running.lanes import Lane
 from leveret.consumers.running.paces import Paces
@@ -35,7 +35,9 @@ class Backlog:
     Suspects get there by `draw`, which is to be called when those that came together are all here.
     """
 
-    def __init__(self, sort: Sort, gates: Sequence[Gate] = ()) -> None:
+    def __init__(self, only: Mapping[str, Lane], sort: Sort, gates: Sequence[Gate] = ()) -> None:
+        """`only` says of queues which lane all of theirs run in; what comes from any other `sort` is asked about."""
+        self._only = only
         self._sort = sort
         self._gates = gates
         self.lines: dict[Lane, deque[Delivery]] = {lane: deque() for lane in Lane}
@@ -52,7 +54,7 @@ class Backlog:
         for gate in self._gates:
             if (answer := gate(delivery)) is not Answer.BEGIN:
                 return answer
-        lane = self._sort(delivery)
+        lane = self._only.get(delivery.queue.name) or self._sort(delivery)
         if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.is_shared:
             lane = Lane.ALONE  # there it can be known whether it is what its child, or its worker, dies of
         delivery.lane = lane

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection
 
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.outcome import Outcome
-from leveret.consumers.child.protocol import OrderFields
 from leveret.consumers.log import event
 from leveret.consumers.running.child_pipe import ChildPipe
 from leveret.consumers.running.forkserver import Forkserver
@@ -110,18 +109,3 @@ class Child:
     def _kill(self, reason: str) -> None:
         self._killed_because = reason
         self._forkserver.kill(self.index)
-
-
-def order_of(number: int, delivery: Delivery) -> OrderFields:
-    """Return what a child gets of a delivery."""
-    properties = delivery.properties
-    return (
-        number,
-        delivery.queue.name,
-        delivery.attempt,
-        delivery.id,
-        properties.content_type,
-        properties.content_encoding,
-        delivery.body,
-        delivery.reply_to != "",
-    )

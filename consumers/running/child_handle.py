@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
-from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended, order_of
+from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
 from leveret.consumers.running.deaths import TIME_LIMIT, death_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
@@ -44,7 +44,7 @@ class ChildHandle(Child):
         for delivery in batch:
             number = next(self._numbers)
             self._held[number] = delivery
-            orders.append(order_of(number, delivery))
+            orders.append(delivery.order(number))
         self._looked, self._unbegun_seconds = time.monotonic(), 0.0
         self._is_busy = True
         assert self._pipe is not None

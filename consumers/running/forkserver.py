@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from leveret.consumers.child.serve import die_with_parent
+from leveret.consumers.child.process import die_with_parent
 from leveret.consumers.running import untouched
 from leveret.topology.errors import LeveretError
 from leveret.topology.printable import printable_lines

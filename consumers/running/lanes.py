@@ -69,7 +69,8 @@ class Lanes:
     ) -> None:
         """`has_spares` says that each child has room on the board for others that take over from it."""
         self._places = {Lane.PLAIN: 1, Lane.ASYNC: concurrency, Lane.THREADS: threads, Lane.ALONE: 1}
-        self._of_queue: dict[str, Lane | None] = {}
+        self.only: dict[str, Lane] = {}
+        """The lane of each queue whose deliveries all run in the same."""
         self.needed: set[Lane] = set()
         """Those whose children are there from the start. Beside plain tasks, others have to come for that."""
         lanes: set[Lane] = set()
@@ -77,7 +78,8 @@ class Lanes:
             tasks = registry.of_queue(queue)
             of_tasks = {self._lane_of_task(task) for task in tasks} or {Lane.PLAIN}
             has_limits = any(self.limit_of(task.name) for task in tasks)
-            self._of_queue[queue.name] = None if len(of_tasks) > 1 or has_limits else next(iter(of_tasks))
+            if len(of_tasks) == 1 and not has_limits:
+                self.only[queue.name] = next(iter(of_tasks))
             lanes |= of_tasks
             self.needed |= {Lane.PLAIN} if Lane.PLAIN in of_tasks else of_tasks
         if any(lane.is_shared for lane in lanes):
@@ -98,10 +100,7 @@ class Lanes:
         return next(crew for crew in self.crews.values() if slot in crew.slots)
 
     def of(self, delivery: Delivery) -> Lane:
-        """Return where a delivery runs. Where a queue has tasks of several kinds, its message has to be read."""
-        lane = self._of_queue[delivery.queue.name]
-        if lane is not None:
-            return lane
+        """Return where a delivery runs whose queue has not only one lane: its message has to be read for that."""
         task: AnyTask | None = None
         properties, body = delivery.properties, delivery.body
         with contextlib.suppress(MessageError):  # a child says what is wrong with it
@@ -112,8 +111,7 @@ class Lanes:
 
     def of_queue(self, queue: str) -> Iterable[CrewPlan]:
         """Return the crews that run deliveries of a queue."""
-        lane = self._of_queue[queue]
-        if lane is not None:
+        if lane := self.only.get(queue):
             return (self.crews[lane],)
         return tuple(crew for crew in self.crews.values() if crew.lane is not Lane.ALONE)
 

@@ -49,7 +49,7 @@ class Pool:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
-        self._backlog = Backlog(lanes.of, gates)
+        self._backlog = Backlog(lanes.only, lanes.of, gates)
         self._office = Office(
             self._backlog,
             watchers,

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
-from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended, order_of
+from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
 from leveret.consumers.running.deaths import TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
@@ -78,7 +78,7 @@ class SharedChild(Child):
             self._unseen.append(number)
             if delivery.task:
                 self.running_of[delivery.task] += 1
-            orders.append((place, order_of(number, delivery)))
+            orders.append((place, delivery.order(number)))
         assert self._pipe is not None
         self._pipe.put_tokens(len(orders))
         self._pipe.send(pack_shared_orders(orders))

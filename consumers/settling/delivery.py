@@ -9,6 +9,7 @@ from leveret.topology.message import has_forged
 from leveret.topology.names import AGAIN_EXCHANGE, attempt_of, following
 
 if TYPE_CHECKING:
+    from leveret.consumers.child.protocol import OrderFields
     from leveret.consumers.settling.settler import Settler
     from leveret.topology.queues import WorkQueue
 
@@ -64,6 +65,19 @@ class Delivery:
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
         self.is_forged = attempt != self.attempt or bool(
             headers and has_forged(headers, queue.name, came_back, method.redelivered)
+        )
+
+    def order(self, number: int) -> OrderFields:
+        """Return what a child gets of it."""
+        return (
+            number,
+            self.queue.name,
+            self.attempt,
+            self.id,
+            self.properties.content_type,
+            self.properties.content_encoding,
+            self.body,
+            self.reply_to != "",
         )
 
 

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from leveret.consumers.child.serve import die_with_parent
+from leveret.consumers.child.process import die_with_parent
 from leveret.consumers.running import untouched
 from leveret.consumers.worker import signals
 from leveret.topology import errors

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leveret.consumers import log, output
-from leveret.consumers.child import serve
 from leveret.consumers.child.board import Board
+from leveret.consumers.child.execute import serve
 from leveret.consumers.running import untouched
 from leveret.consumers.running.forkserver import Forkserver, Serve
 from leveret.consumers.running.lanes import KINDS, Lane, Lanes
@@ -68,7 +68,7 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
     """Return what a child runs, and the board for all; loads what children need, for them to share."""
     board = Board(lanes.slots, lanes.most_places)
     if Lane.ALONE not in lanes.crews:
-        return lambda parent, tokens, index: serve.serve(parent, tokens, board, index, limit_bytes), board
+        return lambda parent, tokens, index: serve(parent, tokens, board, index, limit_bytes), board
     patch_again = untouched.put_back()  # what is imported now is not to be made of what task modules have changed
     from leveret.consumers.child.side_by_side import serve_side_by_side
 
@@ -80,7 +80,7 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
         if kind := KINDS.get(crew.lane):
             serve_side_by_side(parent, tokens, board, index, limit_bytes, kind, crew.places, new_loop)
         else:
-            serve.serve(parent, tokens, board, index, limit_bytes)
+            serve(parent, tokens, board, index, limit_bytes)
 
     return run_child, board
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
-from leveret.consumers.child import serve
+from pika import BasicProperties, spec
+
 from leveret.consumers.child.board import Board
+from leveret.consumers.child.execute import serve
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.child.protocol import pack_orders, unpack_reports
+from leveret.consumers.settling.delivery import Delivery
+from leveret.topology.queues import WorkQueue
+
+
+def delivery_of(id: str, queue: str = "mail") -> Delivery:
+    """A first delivery of a message with this id, which nobody settles."""
+    nobody: Any = None
+    method = spec.Basic.Deliver("", 1, False, "tasks.direct", queue)
+    return Delivery(nobody, WorkQueue(queue), method, BasicProperties(message_id=id), b"{}")
 
 
 def fork_child() -> tuple[int, socket.socket, int]:
@@ -20,7 +32,7 @@ def fork_child() -> tuple[int, socket.socket, int]:
         status = 1
         try:
             ours.close()
-            serve.serve(theirs, reading, Board(1), 0, 1000)
+            serve(theirs, reading, Board(1), 0, 1000)
             status = 0
         finally:
             os._exit(status)

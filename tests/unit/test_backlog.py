@@ -16,6 +16,7 @@ from leveret.consumers.settling.settler import Settler
 from leveret.topology.queues import WorkQueue
 
 QUEUE = WorkQueue("waits")
+IN_PLAIN_LANE = {QUEUE.name: Lane.PLAIN}
 
 
 def delivery(tag: int, returns: int = 0) -> Delivery:
@@ -26,14 +27,14 @@ def delivery(tag: int, returns: int = 0) -> Delivery:
     return Delivery(settler, QUEUE, method, properties, b"")
 
 
-def in_plain_lane(_delivery: Delivery) -> Lane:
-    """Where all of them belong."""
-    return Lane.PLAIN
+def not_asked(_delivery: Delivery) -> Lane:
+    """Where a delivery belongs whose queue has several lanes; none of these."""
+    raise AssertionError("its queue has one lane")
 
 
 def filled(*returns: int) -> tuple[Backlog, list[Delivery]]:
     """Deliveries with so many returns each, added in order."""
-    waiting = Backlog(in_plain_lane)
+    waiting = Backlog(IN_PLAIN_LANE, not_asked)
     made = [delivery(tag, count) for tag, count in enumerate(returns, start=1)]
     for one in made:
         assert waiting.add(one) is (Answer.BEGIN if one.returns < SUSPECT_RETURNS else Answer.LATER)
@@ -83,7 +84,7 @@ def test_a_killer_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -
     rounds = 0
     while left and rounds < 20 - SUSPECT_RETURNS:
         rounds += 1
-        waiting = Backlog(in_plain_lane)
+        waiting = Backlog(IN_PLAIN_LANE, not_asked)
         for tag in sorted({killer, *left}):
             waiting.add(delivery(tag, SUSPECT_RETURNS + rounds))
         waiting.draw()
@@ -129,9 +130,22 @@ def test_a_gate_decides_before_anything_else() -> None:
         asked.append(("second", one.tag))
         return Answer.BEGIN
 
-    backlog = Backlog(in_plain_lane, (refuses_the_second, lets_all_in))
+    backlog = Backlog(IN_PLAIN_LANE, not_asked, (refuses_the_second, lets_all_in))
     made = [delivery(1), delivery(2)]
 
     assert [backlog.add(one) for one in made] == [Answer.BEGIN, Answer.NEVER]
     assert list(backlog) == made[:1]
     assert asked == [("first", 1), ("second", 1), ("first", 2)]
+
+
+def test_what_comes_from_a_queue_of_several_lanes_is_sorted_one_by_one() -> None:
+    """Each goes to the lane that its message says."""
+    lanes = {"m1": Lane.ASYNC, "m2": Lane.PLAIN}
+    backlog = Backlog({}, lambda one: lanes[one.id])
+    made = [delivery(1), delivery(2)]
+
+    for one in made:
+        backlog.add(one)
+
+    assert list(backlog.lines[Lane.ASYNC]) == made[:1]
+    assert list(backlog.lines[Lane.PLAIN]) == made[1:]

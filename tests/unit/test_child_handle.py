@@ -16,6 +16,7 @@ from leveret.consumers.running import child_handle
 from leveret.consumers.running.child import BEGIN_SECONDS
 from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.deaths import death_of
+from tests.unit.children import delivery_of
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,7 @@ def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatc
         forkserver: Any = SimpleNamespace(fork=lambda _index, child_end, _tokens: child_end.close())
         child = ChildHandle(0, forkserver, Board(1), lambda _child: None)
         child.start()
-        properties = SimpleNamespace(content_type=None, content_encoding=None)
-        queue = SimpleNamespace(name="words")
-        delivery: Any = SimpleNamespace(queue=queue, attempt=1, id="id", properties=properties, body=b"{}", reply_to="")
-        child.send([delivery])
+        child.send([delivery_of("id")])
 
         now += 3600
         assert not child.is_stuck(child.begun())

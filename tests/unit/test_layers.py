@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 
@@ -182,6 +183,18 @@ def test_only_the_declared_libraries_are_imported() -> None:
     allowed = {*sys.stdlib_module_names, *CLIENT_LIBRARIES, "leveret", "click", "tqdm"}
 
     assert {name.split(".")[0] for source in sources() for name in imported(source)} - allowed == set()
+
+
+@pytest.mark.parametrize(("way", "most"), [("A message's way out", 8), ("A message's way through a worker", 14)])
+def test_a_message_s_way_is_short(way: str, most: int) -> None:
+    """The list of the files that a message goes through names files there are, and few of them."""
+    page = (CHECKOUT / "docs/architecture.md").read_text(encoding="utf-8")
+    steps = re.search(rf"## {way}\n.*?\n(1\. .*?)\n\n", page, re.DOTALL)
+    assert steps
+    files = re.findall(r"\]\(\.\./(.+?)\)", steps[1])
+
+    assert set(files) <= set(sources())
+    assert 0 < len(files) <= most
 
 
 def test_a_walk_finds_the_sources() -> None:

@@ -17,6 +17,7 @@ from leveret.consumers.child.protocol import pack_shared_report, unpack_shared_o
 from leveret.consumers.running import shared_child
 from leveret.consumers.running.shared_child import GRACE_SECONDS, SharedChild
 from leveret.consumers.settling.delivery import Delivery
+from tests.unit.children import delivery_of
 
 DONE = Outcome(Ending.RETURNED, "mail.send", 0.1)
 
@@ -54,12 +55,8 @@ class Other:
         os.close(self.tokens)
 
 
-def deliveries(*names: str) -> list[Any]:
-    properties = SimpleNamespace(content_type=None, content_encoding=None)
-    queue = SimpleNamespace(name="mail")
-    made = {"queue": queue, "attempt": 1, "properties": properties, "body": b"{}", "task": ""}
-    made |= {"is_started": False, "reply_to": ""}
-    return [SimpleNamespace(id=name, **made) for name in names]
+def deliveries(*names: str) -> list[Delivery]:
+    return [delivery_of(name) for name in names]
 
 
 def names(found: list[Delivery]) -> list[str]:
