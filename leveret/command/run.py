@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
@@ -173,12 +174,20 @@ def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]
         importlib.import_module(f"{SAMPLES}.counting")  # nltk, once for all children
     elif not (modules or asks_for_samples):
         raise SettingsError(
-            "no task module is named: leveret run -a my_app, LEVERET_TASKS=my_app, or tasks = ['my_app'] in "
+            f"{_nearest_sample(names)}no task module is named: leveret run -a my_app, LEVERET_TASKS=my_app, or "
+            "tasks = ['my_app'] in "
             f"leveret.toml; the samples are in leveret run {' '.join(QUEUE_NAMES)}"
         )
     found = tuple(queues.find(name) for name in dict.fromkeys(names)) if names else queues.known()
     task_modules.check_has_queue(modules, found)
     return found
+
+
+def _nearest_sample(names: Sequence[str]) -> str:
+    """Say which queue of the samples is meant by the first name that is none, if it is like one."""
+    other = next((name for name in names if name not in QUEUE_NAMES), "")
+    near = difflib.get_close_matches(other, QUEUE_NAMES, n=1)
+    return f"there is no sample queue {other!r}, did you mean {near[0]!r}? For others " if near else ""
 
 
 def _leave(status: int) -> int:

@@ -88,6 +88,8 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], reason: str, capsy
         ([], NO_MODULE),
         (["--queue", "mail"], NO_MODULE),
         (["words", "more"], NO_MODULE),
+        (["wrods"], f"there is no sample queue 'wrods', did you mean 'words'? For others {NO_MODULE}"),
+        (["words", "--queue", "treasur"], "there is no sample queue 'treasur', did you mean 'treasure'? For others "),
         (
             ["--queue", "wrods", "--tasks", "leveret.consumers.samples"],
             "no loaded module defines a queue 'wrods'; did you mean 'words'?",
