@@ -71,7 +71,7 @@ class Publisher:
         ((_, outcome),) = self._end([message], route, timeout, batch.wait())
         if outcome:
             raise outcome
-        return self._submitted(message)
+        return self.handle_of(message)
 
     async def publish_async(
         self, message: TaskMessage, route: Route | None = None, *, timeout: float | None = None
@@ -97,7 +97,7 @@ class Publisher:
             ((_, outcome),) = await daemon_thread.start(self._end, [message], route, timeout, batch.outcomes)
         if outcome:
             raise outcome
-        return self._submitted(message)
+        return self.handle_of(message)
 
     def publish_many(
         self, messages: Iterable[TaskMessage], route: Route | None = None, *, timeout: float | None = None
@@ -190,12 +190,17 @@ class Publisher:
         for message, outcome in self.publish_many(messages(), route, timeout=timeout):
             position = on_the_way.popleft()
             if message.follow is True:
-                ids[position] = self._submitted(message)  # what is told of it is held as long as its batch, or by this
+                ids[position] = self.handle_of(message)  # what is told of it is held as long as its batch, or by this
             if outcome:
                 failures.append((position, outcome))
         if failures:
             raise PartlySubmitted(ids, sorted(failures, key=lambda failure: failure[0]))
         return ids
+
+    def handle_of(self, message: TaskMessage) -> Submitted[Any]:
+        """Return the handle of a message that `publish_many` has just yielded."""
+        replies = self._sender.replies if message.follow is True else None
+        return Submitted(message.id, message.task, self.settings, replies.get(message.id) if replies else None)
 
     def close(self) -> None:
         """Wait for what was handed over, then close the connection."""
@@ -227,10 +232,6 @@ class Publisher:
 
     def _seconds(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else check_timeout(timeout)
-
-    def _submitted(self, message: TaskMessage) -> Submitted[Any]:
-        replies = self._sender.replies if message.follow is True else None
-        return Submitted(message.id, message.task, self.settings, replies.get(message.id) if replies else None)
 
     def _end(
         self,

@@ -16,6 +16,10 @@ from leveret.topology.printable import printable, printable_lines
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_PARTLY = 3
+EXIT_FAILED = 4
+"""The task that was waited for has failed."""
+EXIT_NOT_YET = 5
+"""It has not ended in the time that was given."""
 EXIT_INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
 
 _has_failed = False  # whether stdout could not take something

@@ -19,19 +19,20 @@ from leveret.command.ending import EXIT_ERROR, tell, tell_json
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
 from leveret.producers.calls import check_timeout, check_way, make_message, route_of
+from leveret.producers.following.handle import Submitted
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.encoding import wide_encoding
 from leveret.topology.errors import LeveretError, MessageError, SettingsError
 from leveret.topology.link.connection import check_any
 from leveret.topology.link.default_broker import resolve
-from leveret.topology.message import TaskMessage, read_json
+from leveret.topology.message import Follow, TaskMessage, read_json
 from leveret.topology.names import Route
 
 _MOST_REPORTED_LINES = 20
 _SHOWN_CHARACTERS = 80
 
-Tell = Callable[[TaskMessage], None]
+Tell = Callable[[Submitted[Any]], None]
 
 
 def _seconds(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -52,11 +53,13 @@ leveret submit mail.send to=a@example.org n=3 -a my_app
 leveret submit words.count book=lighthouse-log.txt top=5
 leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
 leveret submit mail.send --id order-17 to=a@example.org
+leveret submit mail.send to=a@example.org --wait --timeout 60
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
 generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 """,
-    statuses="Exit status: 0 everything was submitted; 1 something was not, and stderr says what; 2 wrong usage",
+    statuses="Exit status: 0 everything was submitted; 1 something was not, and stderr says what; 2 wrong usage. "
+    "With --wait: 0 it succeeded; 3 some of several did; 4 it failed; 5 it has not ended in time",
 )
 @click.argument("task", required=False, callback=filled)
 @click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
@@ -75,7 +78,17 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 @click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
 @click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
 @click.option(
-    "--timeout", type=float, callback=_seconds, metavar="SECONDS", help="How long to wait for the broker's confirm."
+    "--wait",
+    is_flag=True,
+    help="Wait until it has ended, and write its result on stdout, as JSON; of several tasks a line for each.",
+)
+@click.option("--follow", is_flag=True, help="Have what becomes of it told to who records or listens.")
+@click.option(
+    "--timeout",
+    type=float,
+    callback=_seconds,
+    metavar="SECONDS",
+    help="How long to wait for the broker's confirm; with --wait, for the end of the task.",
 )
 @click.option("--samples", is_flag=True, help="Submit the sample job: words.count for every text in DATA_DIR.")
 @json_option
@@ -91,6 +104,8 @@ def verb(
     exchange: str | None,
     routing_key: str | None,
     task_id: str | None,
+    wait: bool,
+    follow: bool,
     timeout: float | None,
     samples: bool,
     as_json: bool,
@@ -107,11 +122,16 @@ def verb(
     if file and (has_arguments or task_id):
         raise click.UsageError("--file brings the arguments, and each line its own id; leave out the others")
 
-    def tell_of(message: TaskMessage) -> None:
-        if as_json:
-            tell_json({"id": message.id, "task": message.task})
+    handles: list[Submitted[Any]] = []
+
+    def tell_of(sent: Submitted[Any]) -> None:
+        if wait:
+            handles.append(sent)
+            note(sent.id, quiet or is_many)
+        elif as_json:
+            tell_json({"id": sent.id, "task": sent.task})
         else:
-            tell(message.id)
+            tell(sent.id)
 
     configured = settings.load()
     modules = task_modules.named(tasks, configured)
@@ -127,27 +147,38 @@ def verb(
     except MessageError as error:
         raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
+    followed: Follow | None = True if wait else "record" if follow else None
+    is_many = bool(file) or samples
     messages = None
     if task and not file:
         call = (_json(args, list, "--args"), _kwargs(task, kwargs, pairs))
-        messages = [make_message(task, *call, id=task_id, route=route)]
+        messages = [make_message(task, *call, id=task_id, route=route, follow=followed)]
     configured = resolve(configured)
     check_any(configured)  # fail fast, where a publisher would wait for the broker
-    with Publisher(configured, timeout=timeout) as publisher:
+    with Publisher(configured, timeout=None if wait else timeout) as publisher:
         if file:
-            return _submit_file(publisher, name, file, route, tell_of, quiet)
-        for message in messages or _sample_messages(publisher.settings, route, quiet):
-            publisher.publish(message)
-            tell_of(message)
-    return 0
+            status = _submit_file(publisher, name, file, route, followed, tell_of, quiet)
+        else:
+            status = 0
+            for message in messages or _sample_messages(publisher.settings, route, followed, quiet):
+                tell_of(publisher.publish(message))
+        if not wait:
+            return status
+        from leveret.command.waiting import wait_for_many, wait_for_one
+
+        if not is_many:
+            return wait_for_one(handles[0], timeout, as_json, quiet)
+        return wait_for_many(handles, timeout, quiet) or status
 
 
-def _sample_messages(configured: settings.Settings, route: Route | None, quiet: bool) -> list[TaskMessage]:
+def _sample_messages(
+    configured: settings.Settings, route: Route | None, followed: Follow | None, quiet: bool
+) -> list[TaskMessage]:
     from leveret.producers.examples.samples import SAMPLE_TASK, sample_texts
 
     texts = sample_texts(configured.data_dir)
     note(f"submitting {SAMPLE_TASK} for {len(texts)} texts in {configured.data_dir}", quiet)
-    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route) for text in texts]
+    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route, follow=followed) for text in texts]
 
 
 def _kwargs(task: str, text: str | None, pairs: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +204,15 @@ def _value(known: Any, key: str, text: str) -> Any:
     return text if known and not isinstance(read, str) and known.wants_text(key) else read
 
 
-def _submit_file(publisher: Publisher, task: str, file: str, route: Route | None, tell_of: Tell, quiet: bool) -> int:
+def _submit_file(
+    publisher: Publisher,
+    task: str,
+    file: str,
+    route: Route | None,
+    followed: Follow | None,
+    tell_of: Tell,
+    quiet: bool,
+) -> int:
     """Submit one task a line and report exactly which lines failed."""
     from tqdm import tqdm  # only who has a file pays for it
 
@@ -188,7 +227,7 @@ def _submit_file(publisher: Publisher, task: str, file: str, route: Route | None
                 if not line.strip():
                     continue
                 try:
-                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route)
+                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route, follow=followed)
                 except LeveretError as error:
                     failures[number] = str(error)
                     progress.update()
@@ -207,7 +246,7 @@ def _submit_file(publisher: Publisher, task: str, file: str, route: Route | None
                 failures[number] = str(error)
             else:
                 submitted += 1
-                tell_of(message)
+                tell_of(publisher.handle_of(message))
             progress.update()
     return _report(file, submitted, failures, quiet)
 

@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from leveret.topology.events import Event, Kind
+from leveret.topology.events import CLOSING, Event, Kind
 from leveret.topology.status import State, Status, advance
+
+_LONGEST_HISTORY = 1000
 
 Listener = Callable[[Kind | None, Event], None]
 """Is told each event; None and nothing when none may come any more. It may be told of the end twice."""
@@ -16,13 +18,14 @@ Listener = Callable[[Kind | None, Event], None]
 class Entry:
     """A task that is followed here. It lives as long as somebody holds it."""
 
-    __slots__ = ("__weakref__", "_listeners", "missed_because", "status")
+    __slots__ = ("__weakref__", "_history", "_listeners", "missed_because", "status")
 
     def __init__(self, task_id: str, task: str) -> None:
         self.status = Status(task_id, task=task)
         self.missed_because = ""
         """Why what became of it may never be told here."""
         self._listeners: list[Listener] = []
+        self._history: list[tuple[Kind, Event]] = []
 
     @property
     def is_over(self) -> bool:
@@ -45,6 +48,10 @@ class Entry:
         if after is None or (after is status and kind is not Kind.LOG):
             return
         self.status, self.missed_because = after, ""
+        if kind is Kind.PROGRESS and self._history and self._history[-1][0] is kind:
+            self._history[-1] = kind, event
+        elif len(self._history) < _LONGEST_HISTORY or kind in CLOSING:
+            self._history.append((kind, event))
         for listener in tuple(self._listeners):
             listener(kind, event)
 
@@ -58,6 +65,11 @@ class Entry:
     def listen(self, listener: Listener) -> None:
         """Have the listener told of everything from now on. Look at the entry after that, for it may be over."""
         self._listeners.append(listener)
+
+    @property
+    def history(self) -> list[tuple[Kind, Event]]:
+        """What was told so far; of progress that follows progress only the last."""
+        return list(self._history)
 
     def leave(self, listener: Listener) -> None:
         """Tell the listener nothing more."""

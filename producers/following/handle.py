@@ -82,7 +82,7 @@ class Submitted(str, Generic[R]):
         return self._end(entry)
 
     def events(self, timeout: float | None = None) -> Iterator[tuple[Kind, Event]]:
-        """Yield what is told of the task from now on, up to how it ends; what came before is in `status`.
+        """Yield what was told of the task so far, and all that follows, up to how it ends.
 
         Raises `ResultTimeout` when it has not ended after `timeout` seconds, `ResultMissed`, or `NotFollowed`.
         """
@@ -91,7 +91,9 @@ class Submitted(str, Generic[R]):
         listener = _putting(told)
         until = None if timeout is None else time.monotonic() + timeout
         entry.listen(listener)
+        past = entry.history  # the listener may be told the last of it, too
         try:
+            yield from past
             while not (entry.is_over and told.empty()):
                 left = None if until is None else until - time.monotonic()
                 try:
@@ -100,7 +102,8 @@ class Submitted(str, Generic[R]):
                     raise self._late(timeout) from None
                 if kind is None:
                     raise self._missed(entry)
-                yield kind, event
+                if not any(event is former for _, former in past):
+                    yield kind, event
                 if kind in CLOSING:
                     return
         finally:
@@ -117,13 +120,17 @@ class Submitted(str, Generic[R]):
                 loop.call_soon_threadsafe(told.put_nowait, (kind, event))
 
         entry.listen(listener)
+        past = entry.history
         try:
+            for one in past:
+                yield one
             async with asyncio.timeout(timeout):
                 while not (entry.is_over and told.empty()):
                     kind, event = await told.get()
                     if kind is None:
                         raise self._missed(entry)
-                    yield kind, event
+                    if not any(event is former for _, former in past):
+                        yield kind, event
                     if kind in CLOSING:
                         return
         except TimeoutError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import pickle
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from leveret.topology.events import Kind
 from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
 from tests.broker import followed_jobs
 from tests.broker.followed_jobs import Receipt, followed, followed_async
-from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.broker.support import Vhost, Worker, Workers, await_value, run
 
 JOBS = "tests.broker.followed_jobs"
 
@@ -113,7 +114,8 @@ def test_a_failure_tells_why_and_where_it_lies(worker: Worker, vhost: Vhost) -> 
         sent.result(0)
     assert failure.value.failure["traceback"].endswith("ValueError: no such mailbox\n")
     assert (failure.value.task_id, failure.value.lies_in) == (sent.id, "followed.dlq")
-    assert kinds in ([Kind.RETRYING, Kind.FAILED], [Kind.FAILED])  # it may have been tried again before we listened
+    assert kinds == [Kind.RETRYING, Kind.FAILED]
+    assert [kind for kind, _ in sent.events(0)] == kinds  # all of it again
     assert vhost.ids_in("followed.dlq") == [sent.id]
 
 
@@ -132,6 +134,16 @@ def test_it_is_seen_that_one_is_tried_again(worker: Worker) -> None:
     assert retrying.next_at == pytest.approx(retrying.times[State.RETRYING] + 0.3)
     assert sent.result(60) == 2
     assert (sent.status().failure, sent.status().attempt) == (None, 2)
+
+
+def test_events_on_a_loop(worker: Worker) -> None:
+    """The same, awaited."""
+
+    async def listen() -> list[Kind]:
+        sent = await followed_jobs.fail_once.options(follow=True).submit_async()
+        return [kind async for kind, _ in sent.events_async(60)]
+
+    assert asyncio.run(listen()) == [Kind.RETRYING, Kind.SUCCEEDED]
 
 
 def test_a_rejected_one_fails_at_once(worker: Worker) -> None:
@@ -307,3 +319,44 @@ def test_what_follow_can_be(follow: Any) -> None:
     """Nothing else, said when the options are made."""
     with pytest.raises(Exception, match="it is True, False or 'record'"):
         followed_jobs.add.options(follow=follow)
+
+
+def leveret(vhost: Vhost, *arguments: str, stdin: str = "") -> tuple[int, list[Any], str]:
+    """Run `leveret submit`; returns its status, what it printed as JSON, and what it said."""
+    ended = run("producers.submit", "-a", JOBS, *arguments, stdin=stdin, AMQP_URL=vhost.amqp_url)
+    return ended.returncode, [json.loads(line) for line in ended.stdout.splitlines()], ended.stderr
+
+
+def test_wait_on_the_command_line(worker: Worker, vhost: Vhost) -> None:
+    """The result is what stdout has; the rest, the id included, is told beside it."""
+    status, printed, said = leveret(vhost, "followed.add", "a=2", "b=3", "--wait", "--id", "the-id")
+
+    assert (status, printed) == (0, [5])
+    assert said.splitlines()[0] == "the-id"
+    assert "succeeded  attempt 1 of 2" in said
+    status, printed, said = leveret(vhost, "followed.fail", "--wait")
+    assert (status, printed) == (4, [])
+    assert [line.split("  ")[0].split()[0] for line in said.splitlines()[1:]] == ["failed", "failed"]
+    assert "again in 0.3 s" in said
+    assert "ValueError: no such mailbox; the message lies in followed.dlq" in said
+    status, (row,), _ = leveret(vhost, "followed.add", "a=2", "b=3", "--wait", "--json")
+    assert (status, row["state"], row["result"]) == (0, "succeeded", 5)
+
+
+def test_wait_for_many_on_the_command_line(worker: Worker, vhost: Vhost) -> None:
+    """A line of JSON for each as it ends; some of them may fail."""
+    lines = "".join(f'{{"what": "{what}"}}\n' for what in ("nan", "large"))
+    status, printed, _ = leveret(vhost, "followed.odd", "--file", "-", "--wait", stdin=lines)
+    assert (status, {row["state"] for row in printed}, len(printed)) == (4, {"failed"}, 2)
+    calls = "".join(f'{{"a": {n}, "b": 1}}\n' for n in range(30))
+    status, printed, _ = leveret(vhost, "followed.add", "--file", "-", "--wait", "-q", stdin=calls)
+    assert (status, sorted(row["result"] for row in printed)) == (0, list(range(1, 31)))
+
+
+def test_wait_without_a_worker(publisher: Publisher, vhost: Vhost) -> None:
+    """It has not ended in the time that was given, and goes on."""
+    status, printed, said = leveret(vhost, "followed.add", "a=1", "b=2", "--wait", "--timeout", "0.2")
+
+    assert (status, printed) == (5, [])
+    assert "has not ended within 0.2 s; it is submitted; it goes on" in said
+    assert vhost.count("followed") == 1

@@ -15,6 +15,7 @@ import pytest
 from leveret.command import submit, task_modules
 from leveret.consumers.samples import words  # noqa: F401 - before tests know no tasks but their own
 from leveret.consumers.tasks.task import task
+from leveret.producers.following.handle import Submitted
 from leveret.topology import queues, registry
 from leveret.topology.errors import BrokerUnreachable, LeveretError, NotRouted
 from leveret.topology.message import TaskMessage
@@ -41,12 +42,16 @@ class FakePublisher:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def publish(self, message: TaskMessage, route: Route | None = None) -> str:
+    def handle_of(self, message: TaskMessage) -> Submitted[object]:
+        """Return what stands for a message."""
+        return Submitted(message.id, message.task)
+
+    def publish(self, message: TaskMessage, route: Route | None = None) -> Submitted[object]:
         """Take a message, or raise what a broker without a queue for it leads to."""
         if any(word in message.body.decode() for word in REFUSED):
             raise NotRouted("no queue is bound", message.id)
         SENT.append((message, route or message.route or Route.topic(message.task)))
-        return message.id
+        return self.handle_of(message)
 
     def publish_many(
         self, messages: Iterable[TaskMessage], route: Route | None = None
