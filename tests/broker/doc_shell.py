@@ -44,6 +44,7 @@ class Shell:
 
     def __init__(self, vhost: Vhost, folder: Path, warm: Warm) -> None:
         self.vhost, self.folder, self._warm = vhost, folder, warm
+        self._workers = contextlib.ExitStack()
         self.write("my_app.py", doc_pages.block("README.md", "my_app.py").text)
         shutil.copytree(CHECKOUT / "data", folder / "data")
         self.environment = {
@@ -104,12 +105,20 @@ class Shell:
             worker.kill()
             worker.communicate()
 
+    def close(self) -> None:
+        """Stop what was started."""
+        self._workers.close()
+
     def give(self, what: str) -> None:
         """Make what an example presupposes."""
         if what == "declared":
             self.run("leveret declare -a my_app")
         elif what == "leveret.toml":
             self.write("leveret.toml", 'tasks = ["my_app"]\n')
+        elif module := what.removeprefix("a worker of ") if what.startswith("a worker of ") else "":
+            page = next(one for one in doc_pages.blocks("python") if one.file == f"{module}.py")
+            self.write(f"{module}.py", page.text)
+            self._workers.enter_context(self.working(f"leveret run -a {module}"))
         elif what == "jobs.jsonl":
             self.write("jobs.jsonl", '{"to": "a@example.org"}\n{"to": "b@example.org", "subject": "hi"}\n')
         elif what == "drakula.txt is dead":

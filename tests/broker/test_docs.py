@@ -45,8 +45,10 @@ def warm() -> Iterator[Warm]:
 
 
 @pytest.fixture
-def shell(vhost: Vhost, tmp_path: Path, warm: Warm) -> Shell:
-    return Shell(vhost, tmp_path, warm)
+def shell(vhost: Vhost, tmp_path: Path, warm: Warm) -> Iterator[Shell]:
+    made = Shell(vhost, tmp_path, warm)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,12 @@ def python_blocks() -> list[Block]:
 
 
 @pytest.mark.parametrize("example", python_blocks(), ids=str)
-def test_python(example: Block, shared_vhost: Vhost, tmp_path: Path, warm: Warm) -> None:
+def test_python(
+    example: Block, shared_vhost: Vhost, tmp_path: Path, warm: Warm, request: pytest.FixtureRequest
+) -> None:
     """An example is a program, or a module, that runs beside `my_app.py`."""
     shell = Shell(shared_vhost, tmp_path, warm)
+    request.addfinalizer(shell.close)
     shell.give(example.says("given"))
     name = example.file or "example.py"
     shell.write(name, example.text)
@@ -248,11 +253,12 @@ def test_settings_are_listed() -> None:
 
 
 def test_errors_are_listed() -> None:
-    """The page on submitting explains every error that a submit raises."""
+    """The pages on submitting and following explain every error that they raise."""
     exported = {name: getattr(leveret, name) for name in leveret.__all__}
     errors = {name for name, value in exported.items() if isinstance(value, type) and issubclass(value, LeveretError)}
-    elsewhere = {"LeveretError", "PublishError", "BrokerError", "TaskModuleError", "OutsideTask"}
+    elsewhere = {"LeveretError", "PublishError", "BrokerError", "TaskModuleError", "OutsideTask", "ResultError"}
     listed = re.findall(r"^\| `(\w+)` \|", section("docs/submitting.md", "When it fails"), re.MULTILINE)
+    listed += re.findall(r"^\| `(\w+)` \|", section("docs/following.md", "Wait for a result"), re.MULTILINE)
 
     assert {*listed} == errors - elsewhere - {"TopologyError", "TopologyMismatch"}
 
@@ -274,7 +280,8 @@ def test_error_tree() -> None:
 
 def test_every_name_is_explained() -> None:
     """What a program can import stands on a page for who writes or runs tasks."""
-    named = " ".join(text_of(page) for page in ("docs/tasks.md", "docs/submitting.md", "docs/operating.md"))
+    pages_for_users = ("docs/tasks.md", "docs/submitting.md", "docs/following.md", "docs/operating.md")
+    named = " ".join(text_of(page) for page in pages_for_users)
 
     assert [name for name in leveret.__all__ if not re.search(rf"\b{name}\b", named)] == []
 
