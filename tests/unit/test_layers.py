@@ -86,6 +86,7 @@ CLIENT_LIBRARIES = {
         "topology/link/name_lookup.py",
         "topology/link/outbox.py",
         "topology/link/parameters.py",
+        "topology/link/question.py",
         "topology/link/telling.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
