@@ -92,6 +92,31 @@ class Pool:
         """What children run at this moment, each with what its child says of it."""
         return [one for crew in self._crews.values() for one in crew.begun]
 
+    @property
+    def seen(self) -> list[tuple[Delivery, Begun]]:
+        """What children ran at the last look, each with what its child says of it. Nothing follows from asking."""
+        return [one for crew in self._crews.values() for one in crew.seen]
+
+    @property
+    def waiting(self) -> list[Delivery]:
+        """What waits here and was given to no child."""
+        return list(self._backlog)
+
+    @property
+    def children(self) -> list[tuple[int, str, int]]:
+        """The process of each child that is there, its kind, and how many deliveries it has."""
+        return [
+            (child.process, lane.name.lower(), len(child.held))
+            for lane, crew in self._crews.items()
+            for child in crew.children
+            if child.is_started and child.is_there
+        ]
+
+    @property
+    def forkserver_process(self) -> int:
+        """The process that forks the children."""
+        return self._forkserver.pid
+
     def has_idle_child(self, queue: str) -> bool:
         """Whether there is room for what comes from a queue."""
         return any(self._crews[plan.lane].room for plan in self._scarcest(queue))
@@ -108,6 +133,10 @@ class Pool:
         """How many seconds the tasks of a queue take of late, in this lane or the fastest; long while it is unknown."""
         lanes = [lane] if lane else [plan.lane for plan in self._lanes.of_queue(queue)]
         return min(self._crews[one].paces.of(queue) for one in lanes)
+
+    def places_of(self, queue: str) -> int:
+        """How many tasks of a queue a child runs side by side."""
+        return min(plan.places for plan in self._scarcest(queue))
 
     def side_by_side(self, queue: str) -> int:
         """How many deliveries of a queue run beside others, or are about to."""

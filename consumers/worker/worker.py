@@ -14,6 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from leveret.consumers.answering.answering import Answering
+from leveret.consumers.answering.ends import Ends
+from leveret.consumers.answering.told import Told
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.signals import TELLING
 from leveret.consumers.log import event, is_logged
@@ -53,12 +56,13 @@ class Worker:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(settings, "leveret worker, publishing")
+        ends = Ends()
         self._settlement = Settlement(
             self._outbox,
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe),
+            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe, ends.observe),
             followed_tasks(),
         )
         self._pool = Pool(
@@ -76,6 +80,9 @@ class Worker:
         self._prefetching = Prefetching(
             self._pool, plan.queues, lanes, plan.prefetch, settings.consumer_timeout_seconds
         )
+        processes = (plan.processes, plan.processes)
+        self._told = Told(plan.queues, processes, self._pool, self._prefetching, ends)
+        self._answering = Answering(host_and_pid(), self._told.tell)
 
     async def run(self) -> int:
         """Work; returns the exit status.
@@ -96,6 +103,7 @@ class Worker:
                 consumer = await self._connect(first=False)
             return await self._leave(consumer)
         finally:
+            self._answering.stop()
             self._pool.stop()
             self._prefetching.stop()
             self._settlement.tell_observers()
@@ -141,6 +149,7 @@ class Worker:
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
                 warn_of_policies(self._settings, self._plan.queues)
                 self._prefetching.consumer = consumer
+                self._answering.serve(consumer.open_channel)
                 self._pauses.on_open()
                 return consumer
             await self._wait(self._pauses.next_seconds(), *ends)
@@ -179,7 +188,7 @@ class Worker:
     async def _leave(self, consumer: Consumer | None) -> int:
         """Take nothing more, let what runs finish, and hand the rest back. Raises what the pool fails with."""
         self._stop.set()
-        self._settlement.is_stopping = True
+        self._settlement.is_stopping = self._told.is_stopping = True
         self._prefetching.stop()
         if consumer:
             consumer.stop_taking()
@@ -223,7 +232,7 @@ class Worker:
             running = len(self._pool.running)
             event(logging.INFO, f"{name}: finishing {running} running task(s), at most {seconds:g} s")
             self._stop.set()
-            self._settlement.is_stopping = True
+            self._settlement.is_stopping = self._told.is_stopping = True
 
     def _tell_what_runs(self) -> None:
         running = self._pool.begun

@@ -25,6 +25,8 @@ LAYERS = {
         "message",
         "events",
         "status",
+        "workers",
+        "sizing",
         "link",
         "access",
         "apply",
@@ -51,6 +53,7 @@ LAYERS = {
         "running",
         "observing",
         "taking",
+        "answering",
         "worker",
         "samples",
     ],
@@ -69,6 +72,7 @@ DOORS = {
 
 CLIENT_LIBRARIES = {
     "pika": {
+        "consumers/answering/answering.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
@@ -91,7 +95,12 @@ CLIENT_LIBRARIES = {
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py"},
-    "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py", "consumers/tasks/result.py"},
+    "msgspec": {
+        "consumers/tasks/arguments.py",
+        "consumers/tasks/reading.py",
+        "consumers/tasks/result.py",
+        "topology/workers.py",
+    },
     "uvloop": {"consumers/worker/start.py"},
     "nltk": {"consumers/samples/counting.py"},
 }
