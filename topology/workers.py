@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from leveret.topology.errors import UnreadableMessage
+from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, retry_queue
 
 _Name = Annotated[str, msgspec.Meta(max_length=255)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -85,7 +86,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     processes: Processes
     memory_bytes: _Count | None
     window_seconds: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
-    queues: list[QueueAtWorker]
+    queues: Annotated[list[QueueAtWorker], msgspec.Meta(max_length=100)]
     queue_count: _Count
     children: list[ChildProcess]
     running: list[RunningTask]
@@ -96,6 +97,24 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 def read(answer: object) -> WorkerInfo:
     """Read an answer. Raises `UnreadableMessage` saying what is wrong with it; what is unknown here is left out."""
     try:
-        return msgspec.convert(answer, WorkerInfo)
-    except msgspec.ValidationError as error:
+        info = msgspec.convert(answer, WorkerInfo)
+        for queue in info.queues:
+            _check_names(queue)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise UnreadableMessage(f"an answer that no worker gives: {error}") from error
+    return info
+
+
+def _check_names(queue: QueueAtWorker) -> None:
+    """Refuse a queue of which one of the names is longer than the broker can be asked for."""
+    longest = [
+        dlq_name(queue.name),
+        *(retry_queue(queue.name, tier, delay) for tier, delay in enumerate(queue.retry_delays, start=1)),
+    ]
+    if max(len(name.encode()) for name in longest) > LONGEST_NAME_BYTES:
+        raise UnreadableMessage(f"an answer that no worker gives: its queue {queue.name!r} has too long a name")
+
+
+def as_json(told: msgspec.Struct | None) -> Any:
+    """Return any of these as JSON has it."""
+    return msgspec.to_builtins(told)

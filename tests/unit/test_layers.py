@@ -42,6 +42,7 @@ LAYERS = {
         "default",
         "options",
         "dead",
+        "watching",
         "examples",
     ],
     "leveret.consumers": [
@@ -79,6 +80,8 @@ CLIENT_LIBRARIES = {
         "producers/dead/letters.py",
         "producers/dead/redrive.py",
         "producers/dead/stranded.py",
+        "producers/watching/asking.py",
+        "producers/watching/watch.py",
         "topology/link/asking.py",
         "topology/link/bodies.py",
         "topology/link/confirm_link.py",
