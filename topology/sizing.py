@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-_WITHIN_SECONDS = 1.0
+WITHIN_SECONDS = 1.0
+"""So soon what waits is to be done, where tasks are shorter than that."""
 
 
 def processes_for(tasks: int, seconds_each: float, places: int = 1) -> int:
@@ -12,5 +13,5 @@ def processes_for(tasks: int, seconds_each: float, places: int = 1) -> int:
 
     `places` is how many tasks a process runs side by side.
     """
-    side_by_side = min(float(tasks), tasks * seconds_each / _WITHIN_SECONDS)
+    side_by_side = min(float(tasks), tasks * seconds_each / WITHIN_SECONDS)
     return math.ceil(side_by_side / places)

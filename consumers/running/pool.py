@@ -44,7 +44,9 @@ class Pool:
         gates: Sequence[Gate],
         watchers: Watchers,
         recycling: Recycling,
+        least: int | None = None,
     ) -> None:
+        """`least` is how many children of each lane to begin with, where that is not as many as there may be."""
         self._forkserver = forkserver
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -71,8 +73,11 @@ class Pool:
         """Called when deliveries that had begun are to run again, which may be too late for some."""
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(forkserver.fileno(), self._hear_forkserver)
-        for lane in lanes.needed:
-            self._crews[lane].start()
+        for lane, crew in self._crews.items():
+            if least and lane is not Lane.ALONE:
+                crew.resize(least)
+            if lane in lanes.needed:
+                crew.start()
 
     def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
         if plan.lane.is_shared:
@@ -116,6 +121,14 @@ class Pool:
     def forkserver_process(self) -> int:
         """The process that forks the children."""
         return self._forkserver.pid
+
+    def resize(self, lane: Lane, size: int) -> None:
+        """Have so many children of a lane take work from now on."""
+        self._crews[lane].resize(size)
+
+    def size_of(self, lane: Lane) -> int:
+        """How many children of a lane are to take work at this moment."""
+        return self._crews[lane].size
 
     def has_idle_child(self, queue: str) -> bool:
         """Whether there is room for what comes from a queue."""

@@ -110,7 +110,7 @@ class SerialCrew(Crew[ChildHandle]):
             if self._office.recycling:
                 self._recycle(child)
             self.feed()
-        elif self._office.recycling:
+        else:
             self._recycle(child)
 
     def _take_over(self, child: ChildHandle) -> None:

@@ -81,7 +81,7 @@ class SharedCrew(Crew[SharedChild]):
                 delivery.lane = Lane.ALONE
             backlog.put_back(misplaced)
             self._office.feed_alone()
-        if self._office.recycling:
+        if self._office.recycling or self._retiring:
             self._recycle(child)
         self.feed()
 

@@ -31,6 +31,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.settlement import Settlement
 from leveret.consumers.taking.consumer import Consumer
+from leveret.consumers.taking.elastic import Elastic
 from leveret.consumers.taking.emptiness import until_empty
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.consumers.taking.subscription import Takers
@@ -73,6 +74,7 @@ class Worker:
             (self._settlement.admit,),
             Watchers(log_started, log_running, is_logged(logging.DEBUG)),
             plan.recycling,
+            plan.least_processes,
         )
         self._pauses = Pauses()
         self._stop = asyncio.Event()
@@ -80,8 +82,9 @@ class Worker:
         self._prefetching = Prefetching(
             self._pool, plan.queues, lanes, plan.prefetch, settings.consumer_timeout_seconds
         )
-        processes = (plan.processes, plan.processes)
-        self._told = Told(plan.queues, processes, self._pool, self._prefetching, ends)
+        least = plan.least_processes or plan.processes
+        self._elastic = Elastic(self._pool, plan.queues, lanes, least) if least < plan.processes else None
+        self._told = Told(plan.queues, (least, plan.processes), self._pool, self._prefetching, ends)
         self._answering = Answering(host_and_pid(), self._told.tell)
 
     async def run(self) -> int:
@@ -104,6 +107,8 @@ class Worker:
             return await self._leave(consumer)
         finally:
             self._answering.stop()
+            if self._elastic:
+                self._elastic.stop()
             self._pool.stop()
             self._prefetching.stop()
             self._settlement.tell_observers()
@@ -150,6 +155,8 @@ class Worker:
                 warn_of_policies(self._settings, self._plan.queues)
                 self._prefetching.consumer = consumer
                 self._answering.serve(consumer.open_channel)
+                if self._elastic:
+                    self._elastic.consumer = consumer
                 self._pauses.on_open()
                 return consumer
             await self._wait(self._pauses.next_seconds(), *ends)
@@ -190,6 +197,8 @@ class Worker:
         self._stop.set()
         self._settlement.is_stopping = self._told.is_stopping = True
         self._prefetching.stop()
+        if self._elastic:
+            self._elastic.stop()
         if consumer:
             consumer.stop_taking()
         self._prefetching.hand_back(self._pool.withdraw_waiting())
