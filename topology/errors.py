@@ -19,6 +19,9 @@ LeveretError
 │   ├── BrokerBlocked          a memory or disk alarm blocks publishers
 │   ├── ConfirmTimeout         the broker has not said whether it has the message
 │   └── PartlySubmitted        some of many failed
+├── QuestionError          what workers or a recorder were asked has no answer
+│   ├── NobodyAnswers          there is nobody to ask, or nobody answers in time
+│   └── QuestionRefused        it was answered by a refusal, or is too large to be asked
 └── ResultError            there is no result to be had of a followed task
     ├── TaskFailed             its last attempt has failed
     ├── TaskCancelled          somebody has cancelled it
@@ -120,6 +123,18 @@ class PartlySubmitted(PublishError):
         )
         self.task_ids = tuple(task_ids)
         self.failures = tuple(failures)
+
+
+class QuestionError(LeveretError):
+    """What workers or a recorder were asked has no answer."""
+
+
+class NobodyAnswers(QuestionError):
+    """There is nobody to ask, or nobody has answered in time."""
+
+
+class QuestionRefused(QuestionError):
+    """A question was answered by a refusal, or is too large to be asked."""
 
 
 class ResultError(LeveretError):

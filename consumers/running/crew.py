@@ -87,6 +87,8 @@ class Crew(Generic[C]):
 
     def __init__(self, plan: CrewPlan, office: Office) -> None:
         self.plan = plan
+        self.size = plan.size
+        """How many of its children are to take work at this moment."""
         self.paces = Paces()
         self.children: list[C] = []  # by slot
         self.active: list[C] = []
@@ -103,8 +105,17 @@ class Crew(Generic[C]):
     def start(self) -> None:
         """Have the children forked."""
         self.is_started = True
-        for child in self.children[: self.plan.size]:
+        for child in self.children[: self.size]:
             self._activate(child)
+
+    def resize(self, size: int) -> None:
+        """Have so many children take work from now on. Those that are let go end what they have."""
+        self.size = size
+        if not self.is_started:
+            return
+        self._fill()
+        while len(self.active) > size:
+            self._let_go(min(self.active, key=lambda child: (child in self._successors, len(child.held))))
 
     @property
     def held(self) -> Iterable[Delivery]:
@@ -155,6 +166,7 @@ class Crew(Generic[C]):
             self._leaving.remove(child)
             for spent in list(self.active):
                 self._recycle(spent)  # there is room for its successor now
+            self._fill()
             return
         is_stillborn, was_killed = child.is_newborn, child.was_killed
         self._hear_all(child)
@@ -192,9 +204,22 @@ class Crew(Generic[C]):
         raise NotImplementedError
 
     def _restart(self, child: C) -> None:
-        if not self._office.is_stopped and len(self.active) < self.plan.size and not child.is_started:
+        if not self._office.is_stopped and len(self.active) < self.size and not child.is_started:
             self._activate(child)
             self.feed()
+
+    def _fill(self) -> None:
+        """Start children until there are as many as are wanted, or all that there is room for."""
+        while not self._office.is_stopped and len(self.active) < self.size and (spare := self._spare()):
+            self._activate(spare)
+
+    def _let_go(self, child: C) -> None:
+        """Give a child nothing more, and let it end when it has ended what it has."""
+        self._spent.discard(child)
+        if heir := self._successors.pop(child, None):
+            self._dismiss(heir)
+        self._retire(child)
+        self._recycle(child)
 
     def _activate(self, child: C) -> None:
         """Have a child forked that takes work."""

@@ -44,7 +44,9 @@ class Pool:
         gates: Sequence[Gate],
         watchers: Watchers,
         recycling: Recycling,
+        least: int | None = None,
     ) -> None:
+        """`least` is how many children of each lane to begin with, where that is not as many as there may be."""
         self._forkserver = forkserver
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -71,8 +73,11 @@ class Pool:
         """Called when deliveries that had begun are to run again, which may be too late for some."""
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(forkserver.fileno(), self._hear_forkserver)
-        for lane in lanes.needed:
-            self._crews[lane].start()
+        for lane, crew in self._crews.items():
+            if least and lane is not Lane.ALONE:
+                crew.resize(least)
+            if lane in lanes.needed:
+                crew.start()
 
     def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
         if plan.lane.is_shared:
@@ -92,6 +97,39 @@ class Pool:
         """What children run at this moment, each with what its child says of it."""
         return [one for crew in self._crews.values() for one in crew.begun]
 
+    @property
+    def seen(self) -> list[tuple[Delivery, Begun]]:
+        """What children ran at the last look, each with what its child says of it. Nothing follows from asking."""
+        return [one for crew in self._crews.values() for one in crew.seen]
+
+    @property
+    def waiting(self) -> list[Delivery]:
+        """What waits here and was given to no child."""
+        return list(self._backlog)
+
+    @property
+    def children(self) -> list[tuple[int, str, int]]:
+        """The process of each child that is there, its kind, and how many deliveries it has."""
+        return [
+            (child.process, lane.name.lower(), len(child.held))
+            for lane, crew in self._crews.items()
+            for child in crew.children
+            if child.is_started and child.is_there
+        ]
+
+    @property
+    def forkserver_process(self) -> int:
+        """The process that forks the children."""
+        return self._forkserver.pid
+
+    def resize(self, lane: Lane, size: int) -> None:
+        """Have so many children of a lane take work from now on."""
+        self._crews[lane].resize(size)
+
+    def size_of(self, lane: Lane) -> int:
+        """How many children of a lane are to take work at this moment."""
+        return self._crews[lane].size
+
     def has_idle_child(self, queue: str) -> bool:
         """Whether there is room for what comes from a queue."""
         return any(self._crews[plan.lane].room for plan in self._scarcest(queue))
@@ -108,6 +146,10 @@ class Pool:
         """How many seconds the tasks of a queue take of late, in this lane or the fastest; long while it is unknown."""
         lanes = [lane] if lane else [plan.lane for plan in self._lanes.of_queue(queue)]
         return min(self._crews[one].paces.of(queue) for one in lanes)
+
+    def places_of(self, queue: str) -> int:
+        """How many tasks of a queue a child runs side by side."""
+        return min(plan.places for plan in self._scarcest(queue))
 
     def side_by_side(self, queue: str) -> int:
         """How many deliveries of a queue run beside others, or are about to."""

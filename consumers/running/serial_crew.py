@@ -92,6 +92,11 @@ class SerialCrew(Crew[ChildHandle]):
         looks = [(child, child.begun()) for child in self.children]
         return [(delivery, begun) for child, begun in looks if (delivery := child.runs(begun))]
 
+    @property
+    def seen(self) -> list[tuple[Delivery, Begun]]:
+        """What children run, without a look that is remembered."""
+        return self.begun
+
     def _tell_of(self, child: ChildHandle, begun: Begun) -> None:
         watchers = self._office.watchers
         if delivery := child.has_begun(begun):
@@ -105,7 +110,7 @@ class SerialCrew(Crew[ChildHandle]):
             if self._office.recycling:
                 self._recycle(child)
             self.feed()
-        elif self._office.recycling:
+        else:
             self._recycle(child)
 
     def _take_over(self, child: ChildHandle) -> None:

@@ -34,6 +34,11 @@ class SharedCrew(Crew[SharedChild]):
         return [one for child in self.children for one in child.begun]
 
     @property
+    def seen(self) -> list[tuple[Delivery, Begun]]:
+        """What children ran at the last look."""
+        return [one for child in self.children for one in child.begun]
+
+    @property
     def is_idle(self) -> bool:
         """Whether none of its children has anything to do."""
         return not any(child.held for child in self.active)
@@ -76,7 +81,7 @@ class SharedCrew(Crew[SharedChild]):
                 delivery.lane = Lane.ALONE
             backlog.put_back(misplaced)
             self._office.feed_alone()
-        if self._office.recycling:
+        if self._office.recycling or self._retiring:
             self._recycle(child)
         self.feed()
 

@@ -108,6 +108,13 @@ class Consumer:
             channel.close()
         return counts
 
+    async def open_channel(self) -> Any:
+        """Open a channel for something beside, which may end without an end to what is taken.
+
+        Raises `BrokerUnreachable` when the connection has ended.
+        """
+        return await open_channel(self._connection)
+
     def prefetch_of(self, queue: WorkQueue) -> int:
         """Return how many unacknowledged messages of a queue are held at most."""
         return self._subscriptions[queue.name].prefetch

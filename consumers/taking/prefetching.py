@@ -74,6 +74,10 @@ class Prefetching:
         """What to begin with, for each queue."""
         return {queue.name: self._fixed or share.first for queue, share in self._shares.items()}
 
+    def held_at_most(self, queue: WorkQueue) -> int:
+        """Return how many messages of a queue are held at most at this moment."""
+        return self.consumer.prefetch_of(queue) if self.consumer else 0
+
     def stop(self) -> None:
         """Change nothing any more."""
         self.consumer = None

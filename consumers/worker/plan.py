@@ -15,6 +15,7 @@ class Plan:
 
     queues: Sequence[WorkQueue]
     processes: int
+    """Of each kind of tasks there are; the most, where `least_processes` says that their number follows the work."""
     prefetch: int | None = None
     """Unacknowledged messages to hold for each queue; None follows how long tasks take."""
     until_empty: bool = False
@@ -24,5 +25,7 @@ class Plan:
     """How many tasks that are `async def` a child runs side by side."""
     threads: int = 1
     """How many of those that allow it a child runs in threads side by side."""
+    least_processes: int | None = None
+    """The fewest processes of each kind; None for always `processes`."""
     recycling: Recycling = field(default_factory=Recycling)
     """When a child is replaced."""

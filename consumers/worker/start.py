@@ -51,7 +51,8 @@ def work(configured: Settings, plan: Plan) -> int:
     try:
         log.event(
             logging.INFO,
-            f"worker {host_and_pid()} with {_children(lanes)}, prefetch {plan.prefetch or 'automatic'}",
+            f"worker {host_and_pid()} with {_children(lanes, plan.least_processes)}, prefetch "
+            f"{plan.prefetch or 'automatic'}",
             tasks=",".join(registry.names()),
         )
         return asyncio.run(_serve(configured, plan, lanes, forkserver, board))
@@ -85,11 +86,12 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
     return run_child, board
 
 
-def _children(lanes: Lanes) -> str:
+def _children(lanes: Lanes, least: int | None) -> str:
     """Say what children there are."""
     what = {Lane.PLAIN: "", Lane.ASYNC: " of up to {} async tasks", Lane.THREADS: " of up to {} threads"}
     crews = [crew for crew in lanes.crews.values() if crew.lane in what]
-    return ", ".join(f"{crew.size} process(es){what[crew.lane].format(crew.places)}" for crew in crews)
+    fewest = f"{least} to " if least else ""
+    return ", ".join(f"{fewest}{crew.size} process(es){what[crew.lane].format(crew.places)}" for crew in crews)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

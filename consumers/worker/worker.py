@@ -14,6 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from leveret.consumers.answering.answering import Answering
+from leveret.consumers.answering.ends import Ends
+from leveret.consumers.answering.told import Told
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.signals import TELLING
 from leveret.consumers.log import event, is_logged
@@ -28,6 +31,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.settlement import Settlement
 from leveret.consumers.taking.consumer import Consumer
+from leveret.consumers.taking.elastic import Elastic
 from leveret.consumers.taking.emptiness import until_empty
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.consumers.taking.subscription import Takers
@@ -53,12 +57,13 @@ class Worker:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(settings, "leveret worker, publishing")
+        ends = Ends()
         self._settlement = Settlement(
             self._outbox,
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe),
+            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe, ends.observe),
             followed_tasks(),
         )
         self._pool = Pool(
@@ -69,6 +74,7 @@ class Worker:
             (self._settlement.admit,),
             Watchers(log_started, log_running, is_logged(logging.DEBUG)),
             plan.recycling,
+            plan.least_processes,
         )
         self._pauses = Pauses()
         self._stop = asyncio.Event()
@@ -76,6 +82,10 @@ class Worker:
         self._prefetching = Prefetching(
             self._pool, plan.queues, lanes, plan.prefetch, settings.consumer_timeout_seconds
         )
+        least = plan.least_processes or plan.processes
+        self._elastic = Elastic(self._pool, plan.queues, lanes, least) if least < plan.processes else None
+        self._told = Told(plan.queues, (least, plan.processes), self._pool, self._prefetching, ends)
+        self._answering = Answering(host_and_pid(), self._told.tell)
 
     async def run(self) -> int:
         """Work; returns the exit status.
@@ -96,6 +106,9 @@ class Worker:
                 consumer = await self._connect(first=False)
             return await self._leave(consumer)
         finally:
+            self._answering.stop()
+            if self._elastic:
+                self._elastic.stop()
             self._pool.stop()
             self._prefetching.stop()
             self._settlement.tell_observers()
@@ -141,6 +154,9 @@ class Worker:
                 event(logging.INFO, f"consuming{after}", broker=where, queues=self._queue_names())
                 warn_of_policies(self._settings, self._plan.queues)
                 self._prefetching.consumer = consumer
+                self._answering.serve(consumer.open_channel)
+                if self._elastic:
+                    self._elastic.consumer = consumer
                 self._pauses.on_open()
                 return consumer
             await self._wait(self._pauses.next_seconds(), *ends)
@@ -179,8 +195,10 @@ class Worker:
     async def _leave(self, consumer: Consumer | None) -> int:
         """Take nothing more, let what runs finish, and hand the rest back. Raises what the pool fails with."""
         self._stop.set()
-        self._settlement.is_stopping = True
+        self._settlement.is_stopping = self._told.is_stopping = True
         self._prefetching.stop()
+        if self._elastic:
+            self._elastic.stop()
         if consumer:
             consumer.stop_taking()
         self._prefetching.hand_back(self._pool.withdraw_waiting())
@@ -223,7 +241,7 @@ class Worker:
             running = len(self._pool.running)
             event(logging.INFO, f"{name}: finishing {running} running task(s), at most {seconds:g} s")
             self._stop.set()
-            self._settlement.is_stopping = True
+            self._settlement.is_stopping = self._told.is_stopping = True
 
     def _tell_what_runs(self) -> None:
         running = self._pool.begun

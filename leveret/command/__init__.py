@@ -19,6 +19,7 @@ from leveret.topology.printable import printable
 VERBS = {
     "run": "Take tasks from work queues and run them.",
     "submit": "Submit tasks.",
+    "info": "Show workers, queues and what runs.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",

@@ -56,6 +56,27 @@ class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return size
 
 
+class _Processes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of processes, or the fewest and the most."""
+
+    name = "processes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", str(value).strip(), re.ASCII)
+        if not match:
+            text = f"{printable(str(value))!r} is no number of processes; write it as 4, or 1:8 for one to eight"
+            self.fail(text, param, ctx)
+        least, most = int(match[1]), int(match[2] or match[1])
+        for number in (least, most):
+            if not 1 <= number <= _MOST_PROCESSES:
+                self.fail(f"{number} is not in the range 1<=x<={_MOST_PROCESSES}", param, ctx)
+        if least > most:
+            self.fail(f"{value} names more as the fewest than as the most; write {most}:{least}", param, ctx)
+        return least, most
+
+
 class _Run(Verb):
     def invoke(self, ctx: click.Context) -> int:
         return _leave(super().invoke(ctx))
@@ -81,10 +102,10 @@ leveret run words --until-empty      end when nothing is left to do
 @tasks_option("Module that defines tasks and queues; may be repeated")
 @click.option(
     "--processes",
-    type=click.IntRange(1, _MOST_PROCESSES),
-    default=_cores,
-    metavar="N",
-    help="Child processes for each kind of task there is (default: one a core).",
+    type=_Processes(),
+    default=lambda: (_cores(), _cores()),
+    metavar="N|MIN:MAX",
+    help="Child processes for each kind of task there is (default: one a core). MIN:MAX are as many as the work takes.",
 )
 @click.option(
     "--concurrency",
@@ -132,7 +153,7 @@ def verb(
     queue_names: Sequence[str],
     more_names: Sequence[str],
     tasks: Sequence[str],
-    processes: int,
+    processes: tuple[int, int],
     concurrency: int,
     threads: int,
     tasks_per_child: int | None,
@@ -154,7 +175,8 @@ def verb(
         queues=_load(
             [work_queue_of(name) for name in (*queue_names, *more_names)], task_modules.named(tasks, configured)
         ),
-        processes=processes,
+        processes=processes[1],
+        least_processes=processes[0] if processes[0] < processes[1] else None,
         prefetch=prefetch,
         until_empty=until_empty or drain,
         may_declare=not no_declare,

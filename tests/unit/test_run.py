@@ -56,7 +56,11 @@ def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     [
         (["--queue", "words", "--processes", "0"], "'--processes': 0 is not in the range 1<=x<=1024"),
         (["--queue", "words", "--processes", "1025"], "'--processes': 1025 is not in the range 1<=x<=1024"),
-        (["--queue", "words", "--processes", "two"], "'--processes': 'two' is not a valid integer"),
+        (["--queue", "words", "--processes", "two"], "'--processes': 'two' is no number of processes"),
+        (["--queue", "words", "--processes", "8:1"], "'--processes': 8:1 names more as the fewest than as the most"),
+        (["--queue", "words", "--processes", "0:8"], "'--processes': 0 is not in the range 1<=x<=1024"),
+        (["--queue", "words", "--processes", "1:2:3"], "'--processes': '1:2:3' is no number of processes"),
+        (["--queue", "words", "--processes", "1:\x1b"], "is no number of processes"),
         (["--queue", "words", "--processes", "-1"], "--processes"),
         (["--queue", "words", "--prefetch", "0"], "'--prefetch': 0 is not in the range 1<=x<=65535"),
         (["--queue", "words", "--prefetch", "65536"], "'--prefetch': 65536 is not in the range 1<=x<=65535"),

@@ -1,0 +1,54 @@
+"""How many deliveries of each queue have ended in the last minute, and how."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from leveret.consumers.settling.settled import Settled
+from leveret.consumers.settling.verdict import Verdict
+
+WINDOW_SECONDS = 60.0
+_SLOT_SECONDS = 5.0
+_SLOTS = int(WINDOW_SECONDS / _SLOT_SECONDS)
+
+_Counts = Counter[tuple[str, Verdict | None]]
+
+
+class Ends:
+    """Counts by slots of a few seconds, of which the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._slots: deque[tuple[int, _Counts]] = deque()
+
+    def observe(self, settled: Sequence[Settled]) -> None:
+        """Count what was settled."""
+        slot = self._slot_now()
+        if not self._slots or self._slots[-1][0] != slot:
+            self._slots.append((slot, Counter()))
+            self._forget(slot)
+        counts = self._slots[-1][1]
+        for delivery, _, verdict in settled:
+            counts[delivery.queue.name, verdict] += 1
+
+    def counts(self) -> _Counts:
+        """Return how many have ended of late, by queue and verdict."""
+        self._forget(self._slot_now())
+        return sum((counts for _, counts in self._slots), Counter())
+
+    @property
+    def seconds(self) -> float:
+        """How long a time the counts are of."""
+        now = time.monotonic()
+        start = max(self._since, (self._slot_now() - _SLOTS + 1) * _SLOT_SECONDS)
+        return max(now - start, 1.0)
+
+    def _forget(self, slot: int) -> None:
+        while self._slots and self._slots[0][0] <= slot - _SLOTS:
+            self._slots.popleft()
+
+    @staticmethod
+    def _slot_now() -> int:
+        return int(time.monotonic() // _SLOT_SECONDS)

@@ -1,0 +1,141 @@
+"""What `leveret info` shows: lines for people, and rows for machines."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from leveret.command.table import Column, spell, table
+from leveret.producers.watching.look import Look, QueueLook, Running
+from leveret.topology.printable import printable
+from leveret.topology.workers import WorkerInfo, as_json
+
+_MOST_RUNNING = 20
+_WIDE = 96
+_MEBIBYTE = 1024 * 1024
+_QUEUES = (
+    Column("QUEUE", may_cut=True),
+    *(
+        Column(title, right=True)
+        for title in ("READY", "OLDEST", "RUNNING", "RETRYING", "DEAD", "IN/s", "OUT/s", "EMPTY IN")
+    ),
+    Column(""),
+)
+_WORKERS = (
+    Column("WORKER", may_cut=True),
+    *(Column(title, right=True) for title in ("UP", "PROCESSES", "MEMORY", "RUNNING")),
+    Column("QUEUES", may_cut=True),
+)
+_RUNNING = (
+    Column(""),
+    Column("RUNNING", may_cut=True),
+    Column("FOR", right=True),
+    Column("LIMIT", right=True),
+    Column("WORKER", may_cut=True),
+    Column("PID", right=True),
+    Column("ID", may_cut=True),
+)
+
+
+def page(look: Look, width: int) -> list[str]:
+    """Return the lines that show it, no wider than this. Those that need a look begin with `!`."""
+    processes = sum(info.processes.now for info in look.workers)
+    head = f"{look.broker}  RabbitMQ {look.version}"
+    counts = f"{len(look.workers)} worker(s), {processes} process(es)"
+    warned = {warned.about for warned in look.warnings}
+    lines = [f"{head}{counts.rjust(max(len(counts) + 2, width - len(head)))}"]
+    lines += table(_QUEUES, [_queue_row(queue, queue.name in warned) for queue in look.queues], width)
+    if look.workers:
+        lines += ["", *table(_WORKERS, [_worker_row(info, look.at) for info in look.workers], width)]
+    if look.running:
+        lines += ["", *_running_table(look, width)]
+    said = [f"! {warned.about}: {warned.text}" for warned in look.warnings] + [f"({note})" for note in look.notes]
+    if said:
+        lines += ["", *(line for text in said for line in _wrapped(text, width))]
+    return lines
+
+
+def row(look: Look) -> dict[str, Any]:
+    """Return it as one object of JSON: times are seconds, and what is not known is null."""
+    return {
+        "at": look.at,
+        "broker": look.broker,
+        "rabbitmq": look.version,
+        "desired_processes": look.desired_processes,
+        "processes": sum(info.processes.now for info in look.workers),
+        "workers": [as_json(info) for info in look.workers],
+        "queues": [
+            {**asdict(queue), "paused": as_json(queue.paused), "backlog": queue.backlog} for queue in look.queues
+        ],
+        "running": [{"worker": one.worker, **as_json(one.task)} for one in look.running],
+        "running_count": look.running_count,
+        "warnings": [asdict(warned) for warned in look.warnings],
+        "notes": list(look.notes),
+    }
+
+
+def _queue_row(queue: QueueLook, is_warned: bool) -> Sequence[str]:
+    return (
+        queue.name,
+        _count(queue.ready),
+        spell(queue.oldest_seconds),
+        str(queue.running),
+        _count(queue.retrying),
+        _count(queue.dead),
+        "-" if queue.in_per_second is None else f"{queue.in_per_second:.1f}",
+        f"{queue.out_per_second:.1f}",
+        _empty_in(queue),
+        "!" if is_warned else "",
+    )
+
+
+def _empty_in(queue: QueueLook) -> str:
+    if not queue.backlog:
+        return "-"
+    return "never" if queue.empty_in_seconds is None else f"~{spell(queue.empty_in_seconds)}"
+
+
+def _worker_row(info: WorkerInfo, now: float) -> Sequence[str]:
+    processes = info.processes
+    return (
+        info.worker,
+        spell(max(0.0, now - info.since)),
+        f"{processes.now}" if processes.least == processes.most else f"{processes.now} of {processes.most}",
+        "-" if info.memory_bytes is None else f"{info.memory_bytes / _MEBIBYTE:.0f} MiB",
+        str(info.running_count),
+        ("leaving: " if info.is_stopping else "") + ",".join(at.name for at in info.queues),
+    )
+
+
+def _running_table(look: Look, width: int) -> list[str]:
+    shown = look.running[:_MOST_RUNNING]
+    rows = [_running_row(one) for one in shown]
+    columns: Sequence[Column] = _RUNNING
+    if width < _WIDE:  # the whole id is worth more than the process
+        columns = (*_RUNNING[:5], _RUNNING[6])
+        rows = [[*row[:5], row[6]] for row in rows]
+    more = look.running_count - len(shown)
+    return table(columns, rows, width) + ([f"  and {more} more"] if more > 0 else [])
+
+
+def _running_row(one: Running) -> Sequence[str]:
+    task = one.task
+    return (
+        "!" if one.is_near_limit else "",
+        task.task,
+        spell(task.seconds),
+        spell(task.limit),
+        one.worker,
+        str(task.pid),
+        task.id,
+    )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(printable(text), width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)

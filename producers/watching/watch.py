@@ -1,0 +1,157 @@
+"""Looking again and again, over one connection, at the queues that are asked for, or all that are known."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pika
+
+from leveret.producers.watching.asking import Answers, Enquiry
+from leveret.producers.watching.counts import Counts, ready_messages
+from leveret.producers.watching.look import (
+    Look,
+    QueueLook,
+    names_of_tiers,
+    queue_look,
+    warnings_of,
+    what_runs,
+)
+from leveret.producers.watching.rates import Rate, Rates
+from leveret.topology.errors import AccessRefused, TopologyError
+from leveret.topology.link.connection import close, connect, server_version
+from leveret.topology.link.explaining import explain
+from leveret.topology.message import check_name
+from leveret.topology.names import dlq_name
+from leveret.topology.queues import WorkQueue
+from leveret.topology.settings import Settings, mask
+from leveret.topology.workers import QueueAtWorker, WorkerInfo
+
+Plans = dict[str, Sequence[float] | None]
+"""The retry delays of each queue, where they are known."""
+
+
+class Watch:
+    """Looks at workers and queues. Open it before anything else, and close it at the end."""
+
+    def __init__(self, configured: Settings, known: Sequence[WorkQueue], only: Sequence[str] = ()) -> None:
+        """`known` are looked at together with what workers take; with `only`, nothing but those queues.
+
+        Raises `MessageError` for a name that no queue can have.
+        """
+        for name in only:
+            check_name(dlq_name(name), "queue")
+        self._configured = configured
+        self._known = known
+        self._only = only
+        self._rates = Rates(configured)
+        self._connection: Any = None
+        self._enquiry: Enquiry | None = None
+        self._cannot_ask = ""
+
+    async def open(self) -> None:
+        """Connect. Raises `BrokerUnreachable` or `AccessRefused`."""
+        self._connection = await connect(self._configured, "leveret info", lambda *_: None)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            await close(self._connection)
+
+    async def look(self) -> Look:
+        """Look once.
+
+        Raises `BrokerUnreachable` when the connection has ended, `TopologyError` for a queue that is asked for and
+        that neither the broker nor anybody else knows.
+        """
+        try:
+            return await self._look()
+        except pika.exceptions.AMQPError as error:  # the broker left between two steps
+            raise explain(error, self._connection.url) from error
+
+    async def _look(self) -> Look:
+        bound = asyncio.get_running_loop().create_task(asyncio.to_thread(self._rates.workers_bound))
+        answers = await self._ask(bound)
+        await bound
+        plans = self._plans(answers.workers)
+        counts = await ready_messages(self._connection, _queues_of(plans))
+        if self._only:
+            plans = self._chosen(plans, counts)
+        rates = await asyncio.to_thread(self._rates.of, plans)
+        queues = [_queue(name, plans[name], counts, rates, answers.workers) for name in sorted(plans)]
+        workers = [info for info in answers.workers if not self._only or any(at.name in plans for at in info.queues)]
+        running = [one for one in what_runs(workers) if not self._only or one.task.queue in plans]
+        return Look(
+            at=time.time(),
+            broker=mask(self._connection.url).partition("://")[2].rpartition("@")[2],
+            version=".".join(map(str, server_version(self._connection))),
+            workers=sorted(workers, key=lambda info: info.worker),
+            queues=queues,
+            running=running,
+            running_count=sum(queue.running for queue in queues),
+            warnings=warnings_of(queues, running, Counter(answers.unreadable)),
+            notes=list(self._notes(plans, counts)),
+        )
+
+    async def _ask(self, bound: asyncio.Future[int | None]) -> Answers:
+        """Ask the workers, unless this account may not: the queues can be seen all the same."""
+        if self._cannot_ask:
+            return Answers()
+        try:
+            if self._enquiry is None:
+                self._enquiry = Enquiry(self._connection)
+                await self._enquiry.open()
+            return await self._enquiry.ask(bound)
+        except (AccessRefused, TopologyError) as error:
+            self._cannot_ask = str(error)
+            return Answers()
+
+    def _plans(self, workers: Iterable[WorkerInfo]) -> Plans:
+        plans: Plans = dict.fromkeys(self._only)
+        plans.update({at.name: at.retry_delays for info in workers for at in info.queues})
+        plans.update({queue.name: queue.retry_delays for queue in self._known})
+        return plans
+
+    def _chosen(self, plans: Plans, counts: Counts) -> Plans:
+        """Return the queues that are asked for."""
+        for name in self._only:
+            if plans[name] is None and name not in counts and name not in counts.refused:
+                others = [other for other in plans if other not in self._only]
+                near = difflib.get_close_matches(name, others, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(others)) or 'none'}"
+                raise TopologyError(
+                    f"there is no queue {name!r}; {hint} (of the queues that workers take, or that -a MODULE defines)"
+                )
+        return {name: plans[name] for name in self._only}
+
+    def _notes(self, plans: Plans, counts: Counts) -> Iterable[str]:
+        if not plans:
+            yield "no queue is known: no worker is there; name the module that defines queues with -a MODULE"
+        if self._cannot_ask:
+            yield f"workers cannot be asked: {self._cannot_ask}"
+        if counts.refused:
+            yield f"this user may not see {len(counts.refused)} queue(s), as {min(counts.refused)}"
+        if self._rates.missing:
+            yield f"IN/s is not known: {self._rates.missing}"
+
+
+def _queues_of(plans: Plans) -> Iterable[str]:
+    for name, delays in plans.items():
+        yield from (name, *names_of_tiers(name, delays or ()), dlq_name(name))
+
+
+def _queue(
+    name: str,
+    retry_delays: Sequence[float] | None,
+    counts: Counts,
+    rates: Mapping[str, Rate],
+    workers: Iterable[WorkerInfo],
+) -> QueueLook:
+    seen: list[tuple[WorkerInfo, QueueAtWorker]] = [
+        (info, at) for info in workers for at in info.queues if at.name == name
+    ]
+    return queue_look(name, retry_delays, counts, rates.get(name), seen)
