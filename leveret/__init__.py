@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.attempt import Attempt, current_attempt
     from leveret.consumers.tasks.child_start import on_child_start
     from leveret.consumers.tasks.errors import OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
@@ -97,17 +98,20 @@ __all__ = [
     "gather",
     "gather_async",
     "on_child_start",
+    "progress",
     "publish",
     "submit",
     "submit_async",
     "submit_many",
     "task",
+    "track",
 ]
 
 _HOMES = {
     "consumers.tasks.attempt": ("Attempt", "current_attempt"),
     "consumers.tasks.child_start": ("on_child_start",),
     "consumers.tasks.errors": ("OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),

@@ -4,10 +4,14 @@ Each child has a slot, and in it a place for each order that it may run at once:
 other. A place holds the number of the order, when it began and must end (CLOCK_MONOTONIC, the same in all processes),
 the child's process and the task's name. The child writes, the parent reads; one writer a slot, so no locks. While the
 rest is written the number is 0, for a child may be stopped amid a write, and a half-written deadline seems long past.
+
+Behind all slots each place has room for its progress: the number of the order it is about, done, total and a note, in
+one write between two equal counts, for several threads of a task may write. Memory that nobody writes costs nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import mmap
 import os
@@ -17,6 +21,8 @@ from typing import NamedTuple
 _NUMBER = struct.Struct("@Q")
 _REST = struct.Struct("@ddi128s")
 _SIZE = _NUMBER.size + _REST.size
+_PROGRESS = struct.Struct("@QQdd120sQ")
+_COUNT_BEHIND = _PROGRESS.size - _NUMBER.size
 
 CANCELLED = -1.0
 """The deadline of an attempt that was told to end, for it has passed its own."""
@@ -30,6 +36,17 @@ class Begun(NamedTuple):
     deadline: float
     pid: int
     task: str
+    slot: int = -1
+    """With the place, where it stands, by which its progress can be read."""
+    place: int = 0
+
+
+class Progress(NamedTuple):
+    """How far a task has come, by its own word."""
+
+    done: float
+    total: float | None
+    note: str
 
 
 _NOTHING = Begun(0, 0.0, 0.0, 0, "")
@@ -41,7 +58,9 @@ class Board:
     def __init__(self, count: int, places: int = 1) -> None:
         self._places = places
         self._process = 0  # this one, once it has entered
-        self._memory = mmap.mmap(-1, count * places * _SIZE)
+        self._progress_at = count * places * _SIZE
+        self._memory = mmap.mmap(-1, self._progress_at + count * places * _PROGRESS.size)
+        self._writes = itertools.count(1)
 
     def write(self, index: int, number: int, started: float, deadline: float, task: str, place: int = 0) -> None:
         """Say that this process began order `number`, which must end by `deadline`, in seconds of `time.monotonic`."""
@@ -58,7 +77,30 @@ class Board:
         started, deadline, pid, task = _REST.unpack_from(self._memory, start + _NUMBER.size)
         if not number or (number,) != _NUMBER.unpack_from(self._memory, start):
             return _NOTHING
-        return Begun(number, started, deadline, pid, task.rstrip(b"\0").decode(errors="replace"))
+        return Begun(number, started, deadline, pid, task.rstrip(b"\0").decode(errors="replace"), index, place)
+
+    def number_in(self, index: int, place: int = 0) -> int:
+        """Return the number of the order that stands in a place; for the child that writes it."""
+        number: int = _NUMBER.unpack_from(self._memory, (index * self._places + place) * _SIZE)[0]
+        return number
+
+    def write_progress(self, index: int, number: int, progress: Progress, place: int = 0) -> None:
+        """Say how far order `number`, which stands in this place, has come; a note is cut to 120 bytes."""
+        done, total, note = progress
+        start = self._progress_at + (index * self._places + place) * _PROGRESS.size
+        count, known = next(self._writes), math.nan if total is None else total
+        _PROGRESS.pack_into(self._memory, start, count, number, done, known, note.encode(errors="replace"), count)
+
+    def read_progress(self, begun: Begun) -> Progress | None:
+        """Return how far an order has come; None where it has told nothing, or tells at this moment."""
+        if not begun.number:
+            return None
+        start = self._progress_at + (begun.slot * self._places + begun.place) * _PROGRESS.size
+        (written,) = _NUMBER.unpack_from(self._memory, start + _COUNT_BEHIND)  # against the order of writing
+        _, number, done, total, note, _ = _PROGRESS.unpack_from(self._memory, start)
+        if number != begun.number or (written,) != _NUMBER.unpack_from(self._memory, start):
+            return None
+        return Progress(done, None if math.isnan(total) else total, note.rstrip(b"\0").decode(errors="replace"))
 
     def clear(self, index: int) -> None:
         """Make the slot ready for a child that is about to be forked."""

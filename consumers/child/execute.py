@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from leveret.consumers.child import telling
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.copies import copies, end_copy
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
@@ -51,6 +52,7 @@ def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_
     settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(message_limit_bytes, functools.partial(board.write, index))
+    telling.tell_on(board, index, lambda one: (0, board.number_in(index)) if one is executor.attempt else None)
     start()
     board.enter(index)
     surroundings = Surroundings()
@@ -115,6 +117,8 @@ class Executor:
     def __init__(self, limit_bytes: int, begin: Begin) -> None:
         self._limit_bytes = limit_bytes
         self._begin = begin
+        self.attempt: attempt.Attempt | None = None
+        """The one that runs, or ran last."""
         copies.is_copy = False
         self._runner = _runner()
         self._soft_limit_armed = False
@@ -127,7 +131,8 @@ class Executor:
         if isinstance(call, Outcome):
             return call
         task, args, kwargs = call
-        attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        self.attempt = attempt.Attempt(order.id, order.attempt, order.queue, task.name)
+        attempt.begin(self.attempt)
         self._begin(order.number, started, started + task.time_limit, task.name)
         context = contextvars.copy_context()  # what it sets there ends with it
         return context.run(self._run, task, args, kwargs, started, order.is_followed)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from leveret.consumers import output
 from leveret.consumers.child import running as attempts
+from leveret.consumers.child import telling
 from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.copies import copies
 from leveret.consumers.child.execute import read_call, take_tokens
@@ -55,6 +56,7 @@ def serve_side_by_side(
     asyncio.set_event_loop(loop)
     runs = InLoop(loop, places) if kind is Kind.ASYNC else InThreads(loop)
     program = _Program(loop, parent, tokens, board, index, message_limit_bytes, kind, runs)
+    telling.tell_on(board, index, lambda _: (one.place, one.number) if (one := attempts.current.get()) else None)
     board.enter(index)
     while not program.has_ended:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised in what a task has started; who awaits it

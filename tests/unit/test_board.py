@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 import time
 
 import pytest
 
-from leveret.consumers.child.board import Begun, Board
+from leveret.consumers.child.board import Begun, Board, Progress
 
 NOTHING = Begun(0, 0.0, 0.0, 0, "")
 
@@ -28,9 +29,9 @@ def test_each_child_has_a_slot_of_its_own() -> None:
     board.write(0, 2, 1.0, 11.5, "a")
 
     assert [board.read(index) for index in range(3)] == [
-        Begun(2, 1.0, 11.5, os.getpid(), "a"),
+        Begun(2, 1.0, 11.5, os.getpid(), "a", 0),
         NOTHING,
-        Begun(2**64 - 1, 0.125, 0.25, os.getpid(), "treasure.search"),
+        Begun(2**64 - 1, 0.125, 0.25, os.getpid(), "treasure.search", 2),
     ]
 
 
@@ -49,8 +50,8 @@ def test_a_name_is_made_to_fit(task: str, expected: str) -> None:
     board.write(1, 5, 0.5, 1.5, "neighbour")
     board.write(0, 1, 0.5, 2.5, task)
 
-    assert board.read(0) == Begun(1, 0.5, 2.5, os.getpid(), expected)
-    assert board.read(1) == Begun(5, 0.5, 1.5, os.getpid(), "neighbour")
+    assert board.read(0) == Begun(1, 0.5, 2.5, os.getpid(), expected, 0)
+    assert board.read(1) == Begun(5, 0.5, 1.5, os.getpid(), "neighbour", 1)
 
 
 def test_the_parent_reads_what_its_child_wrote() -> None:
@@ -62,7 +63,7 @@ def test_the_parent_reads_what_its_child_wrote() -> None:
         os._exit(0)
     os.waitpid(child, 0)
 
-    assert board.read(0) == Begun(7, 0.5, 1.5, child, "words.count")
+    assert board.read(0) == Begun(7, 0.5, 1.5, child, "words.count", 0)
 
 
 def test_half_of_a_write_is_not_read() -> None:
@@ -82,7 +83,54 @@ def test_half_of_a_write_is_not_read() -> None:
         os.waitpid(child, 0)
 
     known = {
-        number: Begun(number, number + 0.25, number + 0.5, child, f"task-{number}") for number, *_ in seen if number
+        number: Begun(number, number + 0.25, number + 0.5, child, f"task-{number}", 0) for number, *_ in seen if number
     }
     assert len(known) > 100
     assert seen - {NOTHING} == set(known.values())
+
+
+def test_progress_is_that_of_the_order_in_its_place() -> None:
+    """Each place has its own, with whatever note fits, and a later order there has none yet."""
+    board = Board(2, 2)
+    for place, number in ((0, 7), (1, 8)):
+        board.write(1, number, 0.5, 1.5, "mail.send", place)
+    board.write_progress(1, 8, Progress(3, 4.5, "half"), 1)
+    board.write_progress(1, 7, Progress(1, None, "é" * 100), 0)
+    first, second = board.read(1, 0), board.read(1, 1)
+
+    assert board.read_progress(first) == Progress(1.0, None, "é" * 60)
+    assert board.read_progress(second) == Progress(3.0, 4.5, "half")
+    assert board.number_in(1, 1) == 8
+
+    board.write(1, 9, 2.5, 3.5, "mail.send", 1)
+
+    assert board.read_progress(board.read(1, 1)) is None
+    assert board.read_progress(Begun(8, 0.5, 1.5, 0, "mail.send", 0, 1)) is None
+
+
+def test_half_of_a_progress_is_not_read() -> None:
+    """Numbers and note of what is read belong together, however many threads of the child write."""
+    board = Board(1)
+    board.write(0, 1, 0.5, 1.5, "mail.send")
+    begun = board.read(0)
+    child = os.fork()
+    if child == 0:
+
+        def write() -> None:
+            for count in itertools.count(1):
+                board.write_progress(0, 1, Progress(count, count + 0.5, f"{count}" * 8))
+
+        for _ in range(2):
+            threading.Thread(target=write).start()
+    try:
+        seen = {board.read_progress(begun) for _ in range(200_000)}
+        deadline = time.monotonic() + 60
+        while len(seen) < 102 and time.monotonic() < deadline:
+            seen.add(board.read_progress(begun))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    read = {progress for progress in seen if progress}
+    assert len(read) > 100
+    assert {Progress(done, done + 0.5, f"{done:.0f}" * 8) for done, *_ in read} == read
