@@ -19,6 +19,7 @@ from leveret.topology.printable import printable
 VERBS = {
     "run": "Take tasks from work queues and run them.",
     "submit": "Submit tasks.",
+    "cancel": "Cancel tasks that wait or run.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",

@@ -25,6 +25,7 @@ LAYERS = {
         "message",
         "events",
         "status",
+        "control",
         "link",
         "access",
         "apply",
@@ -40,6 +41,7 @@ LAYERS = {
         "default",
         "options",
         "dead",
+        "following",
         "examples",
     ],
     "leveret.consumers": [
@@ -51,6 +53,7 @@ LAYERS = {
         "running",
         "observing",
         "taking",
+        "control",
         "worker",
         "samples",
     ],
@@ -69,12 +72,14 @@ DOORS = {
 
 CLIENT_LIBRARIES = {
     "pika": {
+        "consumers/control/stream.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
         "producers/dead/letters.py",
         "producers/dead/redrive.py",
         "producers/dead/stranded.py",
+        "producers/following/commanding.py",
         "topology/link/asking.py",
         "topology/link/bodies.py",
         "topology/link/confirm_link.py",
