@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
+    from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
     from leveret.producers.publisher import Publisher
     from leveret.topology.apply.declare import declare
@@ -93,13 +94,17 @@ __all__ = [
     "Unwritable",
     "WorkQueue",
     "as_completed",
+    "cancel",
+    "cancel_async",
     "current_attempt",
     "declare",
     "gather",
     "gather_async",
     "on_child_start",
+    "pause",
     "progress",
     "publish",
+    "resume",
     "submit",
     "submit_async",
     "submit_many",
@@ -115,6 +120,7 @@ _HOMES = {
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
+    "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
     "producers.publisher": ("Publisher",),
     "topology.apply.declare": ("declare",),
     "topology.message.envelope": ("TaskMessage",),

@@ -73,16 +73,38 @@ WORKERS_EXCHANGES = (
     Exchange(names.DEAD_EXCHANGE, "direct"),
 )
 """Where only the broker and workers publish."""
-AROUND_EXCHANGES = (
-    Exchange(names.EVENTS_EXCHANGE, "topic"),
-    Exchange(names.CONTROL_EXCHANGE, "topic"),
-)
+CONTROL = Exchange(names.CONTROL_EXCHANGE, "topic")
+AROUND_EXCHANGES = (Exchange(names.EVENTS_EXCHANGE, "topic"), CONTROL)
 """Where what is around a task travels: what happens to it, and what is asked of workers."""
+
+CANCELS_LIVE_SECONDS = 7 * 24 * 3600
+"""So long a cancel is remembered; a task that waits longer than that may run after all."""
+_CANCELS_BYTES, _PAUSES_BYTES = 16_000_000, 2_000_000
+_SEGMENT_BYTES = 500_000
+"""A stream forgets whole segments only, and only when it begins another one."""
 
 
 def shared_exchanges() -> Table:
     """Return the exchanges that all work queues share."""
     return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES))
+
+
+def control_streams() -> Table:
+    """Return what keeps the commands to all workers, for those that start later.
+
+    A pause has no age, for it holds until somebody has the queue go on.
+    """
+    return Table(
+        (),
+        queues=(
+            _stream(names.CANCELLED_QUEUE, _CANCELS_BYTES, **{"x-max-age": f"{CANCELS_LIVE_SECONDS}s"}),
+            _stream(names.PAUSED_QUEUE, _PAUSES_BYTES),
+        ),
+        bindings=(
+            Binding(names.CANCELLED_QUEUE, names.CONTROL_EXCHANGE, names.CANCEL_KEY),
+            Binding(names.PAUSED_QUEUE, names.CONTROL_EXCHANGE, names.PAUSE_KEY),
+        ),
+    )
 
 
 def objects_of(queue: WorkQueue) -> Table:
@@ -129,6 +151,11 @@ def objects_of(queue: WorkQueue) -> Table:
 
 def _quorum_queue(name: str, **arguments: object) -> Queue:
     return Queue(name, {"x-queue-type": "quorum", "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT, **arguments})
+
+
+def _stream(name: str, most_bytes: int, **arguments: object) -> Queue:
+    size = {"x-max-length-bytes": most_bytes, "x-stream-max-segment-size-bytes": _SEGMENT_BYTES}
+    return Queue(name, {"x-queue-type": "stream", **size, **arguments})
 
 
 def _dead_letter(exchange: str, routing_key: str | None = None) -> dict[str, object]:

@@ -33,6 +33,7 @@ class Ending(enum.IntEnum):
     PROCESS_DIED = 7
     DELIVERED_TOO_OFTEN = 8
     UNUSABLE_RESULT = 9
+    CANCELLED = 10
 
 
 class Failure(NamedTuple):

@@ -49,6 +49,9 @@ class Telling:
                     told["failure"] = {"type": outcome.failure.type, "fingerprint": outcome.failure.fingerprint}
                 self._send(Kind.FAILED, outcome.task, "", told)
 
+            elif verdict is Verdict.CANCEL and not delivery.reply_to:
+                self._send(Kind.CANCELLED, outcome.task, "", event_of(delivery, outcome, Kind.CANCELLED))
+
     def tell(self, kind: Kind, delivery: Delivery, task: str, fields: Mapping[str, Any]) -> None:
         """Tell of a followed delivery that runs."""
         told = {

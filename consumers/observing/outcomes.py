@@ -8,12 +8,17 @@ from collections.abc import Sequence
 
 from leveret.consumers.child.board import Begun
 from leveret.consumers.log import event, event_with_id, is_logged, text_of, writes_text
-from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.delivery import Delivery, cancel_of
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology.names import dlq_name, retry_queue
 
-_LEVELS = {Verdict.DONE: logging.INFO, Verdict.RETRY: logging.WARNING, Verdict.BURY: logging.ERROR}
+_LEVELS = {
+    Verdict.DONE: logging.INFO,
+    Verdict.RETRY: logging.WARNING,
+    Verdict.BURY: logging.ERROR,
+    Verdict.CANCEL: logging.INFO,
+}
 
 
 def log_settled(batch: Sequence[Settled]) -> None:
@@ -46,6 +51,8 @@ def log_settled(batch: Sequence[Settled]) -> None:
             fields["waits_in"] = retry_queue(queue.name, number, queue.retry_delays[number - 1])
         elif verdict is Verdict.BURY:
             fields["lies_in"] = dlq_name(queue.name)
+        elif verdict is Verdict.CANCEL and (command := cancel_of(delivery)):
+            fields |= {"by": command.by, "reason": command.reason}
         event(level, verdict.value, **fields)
 
 

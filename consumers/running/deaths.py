@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 
 from leveret.consumers.child.board import Begun
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
 from leveret.consumers.settling.delivery import Delivery
-from leveret.topology.errors import MessageError
-from leveret.topology.message import decode
 
 TIME_LIMIT = "time limit"
 """Why a child was killed whose task overran its time limit."""
@@ -18,7 +15,7 @@ TIME_LIMIT = "time limit"
 
 def success_of(delivery: Delivery) -> Outcome:
     """Return the outcome of what a child finished before it began another, and did not report."""
-    return Outcome(Ending.RETURNED, _task_of(delivery), 0.0)
+    return Outcome(Ending.RETURNED, delivery.task_name(), 0.0)
 
 
 def death_of(begun: Begun, reason: str, exit_status: int) -> Outcome:
@@ -33,14 +30,6 @@ def death_of(begun: Begun, reason: str, exit_status: int) -> Outcome:
         how = f"ended with exit status {exit_status}"
     text = f"the process running the task {how}" + (f": {reason}" if reason else "")
     return Outcome(Ending.PROCESS_DIED, task, seconds, Failure("ProcessDied", text, "", f"ProcessDied@{task}"))
-
-
-def _task_of(delivery: Delivery) -> str:
-    properties = delivery.properties
-    with contextlib.suppress(MessageError):
-        body = delivery.body
-        return decode(body, properties.content_type, properties.content_encoding, len(body)).task
-    return ""
 
 
 def _signal_name(number: int) -> str:

@@ -185,6 +185,10 @@ class Pool:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
         return self._backlog.withdraw(lambda delivery: delivery.arrived < moment)
 
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take back and return what is cancelled and has not begun; what has is told to end."""
+        return self._backlog.withdraw(is_cancelled)
+
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""
         for crew in self._crews.values():

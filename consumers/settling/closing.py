@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leveret.consumers.child.outcome import Outcome
-from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.delivery import Delivery, cancel_of
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology import events
 from leveret.topology.events import Kind
@@ -19,6 +19,7 @@ from leveret.topology.names import dlq_name
 MOST_EVENTS = 64
 """In one message: enough to cost little each, few enough to be read at once."""
 _MOST_CHARACTERS = 1024 * 1024
+_KINDS = {Verdict.DONE: Kind.SUCCEEDED, Verdict.CANCEL: Kind.CANCELLED}
 
 _Group = tuple[Kind, str, str]
 
@@ -32,7 +33,7 @@ class Closings:
 
     def add(self, delivery: Delivery, outcome: Outcome, verdict: Verdict) -> None:
         """Note how a delivery ended."""
-        kind = Kind.SUCCEEDED if verdict is Verdict.DONE else Kind.FAILED
+        kind = _KINDS.get(verdict, Kind.FAILED)
         text = events.write_event(event_of(delivery, outcome, kind))
         self._groups.setdefault((kind, outcome.task, delivery.reply_to), []).append((delivery, text))
 
@@ -61,6 +62,8 @@ def event_of(delivery: Delivery, outcome: Outcome, kind: Kind) -> events.Event:
         event["result"] = "null" if outcome.result is None else outcome.result
     elif kind is Kind.FAILED:
         event["lies_in"] = dlq_name(delivery.queue.name)
+    elif kind is Kind.CANCELLED and (command := cancel_of(delivery)):
+        event["by"], event["reason"] = command.by, command.reason
     return event
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from leveret.topology.message import has_forged
+from leveret.topology.errors import MessageError
+from leveret.topology.message import decode, has_forged
 from leveret.topology.names import AGAIN_EXCHANGE, attempt_of, following
 
 if TYPE_CHECKING:
     from leveret.consumers.child.protocol import OrderFields
     from leveret.consumers.settling.settler import Settler
+    from leveret.topology.control import Command
     from leveret.topology.queues import WorkQueue
 
 
@@ -29,6 +32,7 @@ class Delivery:
         "arrived",
         "attempt",
         "body",
+        "cancel",
         "id",
         "is_forged",
         "is_started",
@@ -57,6 +61,7 @@ class Delivery:
         self.reply_to = "" if reply_to is None else following(reply_to)
         self.body = body
         self.arrived = time.monotonic()
+        self.cancel: Command  # set only of one that is cancelled
         self.is_started = False  # as far as it was seen
         self.lane: Any = None  # which children run it
         self.task = ""  # the name, where it had to be read to know that
@@ -79,6 +84,18 @@ class Delivery:
             self.body,
             self.reply_to != "",
         )
+
+    def task_name(self) -> str:
+        """Read the name of the task, which no child has told; empty where the message cannot be read."""
+        properties, body = self.properties, self.body
+        with contextlib.suppress(MessageError):
+            return decode(body, properties.content_type, properties.content_encoding, len(body)).task
+        return ""
+
+
+def cancel_of(delivery: Delivery) -> Command | None:
+    """Return by what a delivery was cancelled; None of one that was not."""
+    return getattr(delivery, "cancel", None)
 
 
 def _text(value: str | bytes) -> str:

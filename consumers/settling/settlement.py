@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.log import event
@@ -19,6 +20,7 @@ from leveret.consumers.settling.gate import Answer
 from leveret.consumers.settling.products import products_of, stamped_copy
 from leveret.consumers.settling.settled import Observer, Settled
 from leveret.consumers.settling.verdict import Verdict, decide
+from leveret.topology.control import Command
 from leveret.topology.errors import LeveretError, NotRouted
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import too_large
@@ -26,12 +28,14 @@ from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
 
 MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
+NOTHING: Mapping[str, Command] = MappingProxyType({})
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
 class Settlement:
     """Settles the deliveries of a worker.
 
+    `cancels` says by id what is cancelled, and `is_cancelled` whether that is so of a delivery whose id is there.
     `returns_excused` are returns of a message that say nothing against it, `followed` the names of tasks that are
     followed whatever their messages say.
     """
@@ -44,6 +48,8 @@ class Settlement:
         returns_excused: Callable[[Delivery], int],
         observers: Iterable[Observer],
         followed: Collection[str] = (),
+        cancels: Mapping[str, Command] = NOTHING,
+        is_cancelled: Callable[[Delivery], bool] = lambda _delivery: False,
     ) -> None:
         self._outbox = outbox
         self._worker = worker
@@ -51,6 +57,8 @@ class Settlement:
         self._returns_excused = returns_excused
         self._observers = tuple(observers)
         self._followed = frozenset(followed)
+        self._cancels = cancels
+        self._is_cancelled = is_cancelled
         self._closings = Closings(worker)
         self._close_soon: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -82,6 +90,8 @@ class Settlement:
             self.settle(delivery, Outcome(Ending.DELIVERED_TOO_OFTEN, "", 0.0, failure))
         elif len(delivery.body) > self._limit_bytes:
             self.settle(delivery, _too_large(delivery, self._limit_bytes))
+        elif self._cancels and self._is_cancelled(delivery):
+            self.cancel(delivery)
         elif not delivery.id or delivery.is_forged:
             self._acknowledge_after(delivery, [stamped_copy(delivery)])
         else:
@@ -111,6 +121,10 @@ class Settlement:
         else:
             delivery.settler.ack(delivery.tag)
         self._note(Settled(delivery, outcome, verdict))
+
+    def cancel(self, delivery: Delivery) -> None:
+        """Settle one that was cancelled before it began."""
+        self.settle(delivery, Outcome(Ending.CANCELLED, delivery.task_name(), 0.0))
 
     def give_up(self) -> None:
         """Wait for no confirm any more; what comes out of it is not acknowledged."""

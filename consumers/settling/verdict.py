@@ -17,6 +17,9 @@ class Verdict(enum.Enum):
     BURY = "bury"
     """A copy with the reason is confirmed in the DLQ, then the message is acknowledged."""
 
+    CANCEL = "cancelled"
+    """Acknowledged, for somebody has cancelled the task: it leaves the broker without having run to its end."""
+
 
 _WORTH_ANOTHER_TRY = frozenset({Ending.RAISED, Ending.UNKNOWN_TASK, Ending.OVERRAN_TIME_LIMIT, Ending.PROCESS_DIED})
 
@@ -25,6 +28,8 @@ def decide(ending: Ending, attempt: int, attempts: int) -> Verdict:
     """Return the verdict for attempt number `attempt` (from 1) of at most `attempts`."""
     if ending is Ending.RETURNED:
         return Verdict.DONE
+    if ending is Ending.CANCELLED:
+        return Verdict.CANCEL
     if ending in _WORTH_ANOTHER_TRY and attempt < attempts:
         return Verdict.RETRY
     return Verdict.BURY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from pika import exceptions as pika_errors
@@ -37,11 +37,16 @@ class Consumer:
         prefetch: Mapping[str, int],
         takers: Takers,
         processes: int,
+        prepare: Callable[[FastConnection], Awaitable[None]] | None = None,
+        is_paused: Callable[[str], bool] = lambda _queue: False,
     ) -> None:
+        """`prepare` uses the connection before anything is taken; of paused queues nothing is taken then."""
         self._settings = settings
         self._queues = {queue.name: queue for queue in queues}
         self._prefetch = prefetch
         self._takers = takers
+        self._prepare = prepare
+        self._is_paused = is_paused
         self._held = Held(settings.message_limit_bytes, processes)
         self._connection: Any = None
         self._subscriptions: dict[str, Subscription] = {}
@@ -62,6 +67,8 @@ class Consumer:
         self._connection = await connect(self._settings, role, self._on_connection_closed)
         try:
             self._check_frame_size()
+            if self._prepare:
+                await self._prepare(self._connection)
             for name in self._queues:
                 await self._subscribe(name)
         except BaseException:
@@ -138,7 +145,7 @@ class Consumer:
         subscription = Subscription(
             self._queues[name],
             channel,
-            former.prefetch if former else self._prefetch[name],
+            former.prefetch if former else 0 if self._is_paused(name) else self._prefetch[name],
             self._takers,
             self._held,
             self.all_settled,

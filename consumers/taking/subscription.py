@@ -62,7 +62,9 @@ class Subscription:
         return bool(self._tag) and not self.settler and not self.is_changing
 
     async def open(self) -> None:
-        """Begin to take. Raises what the broker refuses it with."""
+        """Begin to take, unless its prefetch is none. Raises what the broker refuses it with."""
+        if not self.prefetch:  # which to the broker would mean any number
+            return
         await self._asking.ask(lambda answer: self.channel.basic_qos(prefetch_count=self.prefetch, callback=answer))
         answer = await self._asking.ask(self._consume)
         self._tag = answer.method.consumer_tag

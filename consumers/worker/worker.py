@@ -11,7 +11,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from leveret.consumers.answering.answering import Answering
@@ -19,6 +19,7 @@ from leveret.consumers.answering.ends import Ends
 from leveret.consumers.answering.told import Told
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.signals import TELLING
+from leveret.consumers.control.control import Control
 from leveret.consumers.log import event, is_logged
 from leveret.consumers.observing.events import Telling
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
@@ -56,6 +57,7 @@ class Worker:
         self._settings = settings
         self._plan = plan
         self._loop = asyncio.get_running_loop()
+        self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
         self._outbox = Outbox(settings, "leveret worker, publishing")
         ends = Ends()
         self._settlement = Settlement(
@@ -65,6 +67,8 @@ class Worker:
             self._returns_excused,
             (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe, ends.observe),
             followed_tasks(),
+            self._control.cancels,
+            self._control.is_cancelled,
         )
         self._pool = Pool(
             forkserver,
@@ -110,6 +114,7 @@ class Worker:
             if self._elastic:
                 self._elastic.stop()
             self._pool.stop()
+            self._control.stop()
             self._prefetching.stop()
             self._settlement.tell_observers()
             if consumer:
@@ -131,7 +136,15 @@ class Worker:
                 self._pool.failed.result()
             first_prefetch = self._prefetching.first_prefetch
             takers = Takers(self._pool.give, self._prefetching.hand_back_for_room)
-            consumer = Consumer(self._settings, self._plan.queues, first_prefetch, takers, self._plan.processes)
+            consumer = Consumer(
+                self._settings,
+                self._plan.queues,
+                first_prefetch,
+                takers,
+                self._plan.processes,
+                self._control.read,
+                self._control.pauses.__contains__,
+            )
             opening = self._loop.create_task(consumer.open())
             await self._wait(None, opening, *ends)
             if not opening.done():
@@ -255,6 +268,14 @@ class Worker:
 
     def _returns_excused(self, delivery: Delivery) -> int:
         return self._prefetching.times_handed_back(delivery)
+
+    def _on_cancel(self, ids: Collection[str]) -> None:
+        """Settle what waits and was cancelled, and have what runs end."""
+        for delivery in self._pool.cancel(lambda one: one.id in ids and self._control.is_cancelled(one)):
+            self._settlement.cancel(delivery)
+
+    def _on_pause(self, queue: str, is_paused: bool) -> None:
+        pass
 
     def _queue_names(self) -> str:
         return ",".join(queue.name for queue in self._plan.queues)

@@ -20,6 +20,7 @@ VERBS = {
     "run": "Take tasks from work queues and run them.",
     "submit": "Submit tasks.",
     "info": "Show workers, queues and what runs.",
+    "cancel": "Cancel tasks that wait or run.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",

@@ -11,8 +11,9 @@ from leveret.command.ending import tell, tell_json
 from leveret.command.samples import SAMPLE_QUEUES
 from leveret.command.verb import Verb, json_option, note, quiet_option, tasks_option
 from leveret.topology import queues, settings
-from leveret.topology.apply.declare import declare
+from leveret.topology.apply.declare import declare, declare_streams
 from leveret.topology.apply.table import rows, show
+from leveret.topology.errors import AccessRefused, TopologyError
 from leveret.topology.link import default_broker
 
 
@@ -43,6 +44,10 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
     if not dry_run:
         configured = default_broker.resolve(configured)
         declare(configured, queues.known())
+        try:
+            declare_streams(configured)
+        except (AccessRefused, TopologyError) as error:
+            note(f"leveret declare: cancels and pauses are not kept for workers that start later: {error}")
     if as_json:
         for row in rows(queues.known()):
             tell_json(row)

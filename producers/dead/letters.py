@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pika
 
+from leveret.topology.control import REDRIVEN_AT
 from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.link.asking import Answer, Asking
 from leveret.topology.link.outbox import Outbox, Outgoing
@@ -38,6 +40,7 @@ def publish_again(outbox: Outbox, queue: str, dead: DeadMessage) -> asyncio.Futu
     properties = dead.properties
     kept = own_headers(properties.headers)
     properties.headers = {name: kept[name] for name in kept if not str(name).startswith(FAILURE_HEADERS)}
+    properties.headers[REDRIVEN_AT] = time.time_ns() // 1_000_000  # a new wish, later than what was cancelled before
     properties.message_id = dead.id or new_id()
     properties.user_id = properties.expiration = None  # another connection's user; and it must not vanish
     outbox.send(Outgoing(Route.direct(queue), dead.body, properties), ended.set_result)

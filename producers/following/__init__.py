@@ -1,1 +1,1 @@
-"""Following what was submitted: waiting for results, and asking what became of a task."""
+"""Following what was submitted: waiting for results, asking what became of a task, and cancelling it."""

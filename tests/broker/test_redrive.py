@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from leveret import BrokerUnreachable, Route
 from leveret.producers.dead import letters
 from leveret.producers.dead import redrive as redrive_module
 from leveret.producers.examples.samples import words
+from leveret.topology.control import REDRIVEN_AT
 from leveret.topology.link import connection
 from leveret.topology.link.asking import Asking
 from leveret.topology.link.fast_connection import FastConnection
@@ -238,7 +240,9 @@ def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
     assert {name: getattr(again.properties, name) for name in kept} == kept
     assert again.properties.delivery_mode == pika.DeliveryMode.Persistent.value
     assert again.body == b'{"task": "jobs.fail", "more": 1}'
-    assert {name: value for name, value in again.headers.items() if name != "x-delivery-count"} == OWN
+    headers = {name: value for name, value in again.headers.items() if name != "x-delivery-count"}
+    assert time.time() - headers.pop(REDRIVEN_AT) / 1000 < 60
+    assert headers == OWN
     assert not again.headers.get("x-delivery-count")
     assert vhost.counts(jobs) == {}
 

@@ -8,10 +8,16 @@ from leveret.topology.settings import CHECKOUT
 from tests.unit.test_layers import sources
 
 TELLING_PEOPLE_THE_TIME = {
+    "consumers/answering/told.py",  # since when a worker runs, how old messages are
+    "consumers/control/control.py",  # how old a cancel is, which another machine has said
     "consumers/log.py",
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened
+    "producers/dead/letters.py",  # when it was redriven
+    "producers/following/cancelling.py",  # when it was cancelled
+    "producers/following/commanding.py",
+    "producers/watching/watch.py",
     "topology/message/ids.py",  # which go on from the last one when the clock jumps back
 }
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}

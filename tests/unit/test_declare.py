@@ -15,7 +15,7 @@ from leveret.producers.examples import samples
 from leveret.topology import queues
 from leveret.topology.apply.table import rows, show
 from leveret.topology.link import default_broker
-from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.objects import control_streams, objects_of, shared_exchanges
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings
 from tests.unit.commands import leveret
@@ -78,7 +78,7 @@ def test_a_module_that_cannot_be_loaded_ends_with_status_1(capsys: pytest.Captur
 def test_rows_are_everything_that_is_declared() -> None:
     """Each exchange, queue and binding of the table is a row of its own, with the arguments it is declared with."""
     mail = WorkQueue("mail", retry_delays=(30,), fanout=True)
-    tables = [shared_exchanges(), objects_of(mail)]
+    tables = [shared_exchanges(), control_streams(), objects_of(mail)]
     made = list(rows([mail]))
 
     assert [row for row in made if "exchange" in row] == [
@@ -118,9 +118,13 @@ def test_it_declares_what_is_known_and_says_where(
     monkeypatch.setenv("AMQP_URL", "amqp://user:s3cret@host/team")
     monkeypatch.setattr(default_broker, "resolve", lambda configured: configured)
     monkeypatch.setattr(declare, "declare", note)
+    monkeypatch.setattr(declare, "declare_streams", lambda configured: note(configured, ()))
     status = leveret("declare")
     shown, said = capsys.readouterr()
 
-    assert (status, declared) == (0, [("amqp://user:s3cret@host/team", ["treasure", "words"])])
+    assert (status, declared) == (
+        0,
+        [("amqp://user:s3cret@host/team", ["treasure", "words"]), ("amqp://user:s3cret@host/team", [])],
+    )
     assert shown == f"{show(queues.known())}\n"
     assert said == f"{SAMPLES_ALONE}declared on amqp://user:***@host/team\n"

@@ -27,6 +27,7 @@ LAYERS = {
         "status",
         "workers",
         "sizing",
+        "control",
         "link",
         "access",
         "apply",
@@ -55,6 +56,7 @@ LAYERS = {
         "observing",
         "taking",
         "answering",
+        "control",
         "worker",
         "samples",
     ],
@@ -74,6 +76,7 @@ DOORS = {
 CLIENT_LIBRARIES = {
     "pika": {
         "consumers/answering/answering.py",
+        "consumers/control/stream.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
@@ -82,6 +85,7 @@ CLIENT_LIBRARIES = {
         "producers/dead/stranded.py",
         "producers/watching/asking.py",
         "producers/watching/watch.py",
+        "producers/following/commanding.py",
         "topology/link/asking.py",
         "topology/link/bodies.py",
         "topology/link/confirm_link.py",

@@ -7,7 +7,7 @@ retry plan is not: new tiers are declared, and messages in the old ones still co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import kombu
@@ -18,7 +18,7 @@ from leveret.topology import names, queues, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from leveret.topology.link.default_broker import resolve
-from leveret.topology.objects import Exchange, Queue, Table, objects_of, shared_exchanges
+from leveret.topology.objects import CONTROL, Exchange, Queue, Table, control_streams, objects_of, shared_exchanges
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, vhost_of
 
@@ -50,7 +50,20 @@ def declare(configured: Settings | None = None, work_queues: Iterable[queues.Wor
     `TopologyError` for anything else that goes wrong.
     """
     settings_used = configured or resolve(settings.load())
-    tables = [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
+    _declare(
+        settings_used, [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
+    )
+
+
+def declare_streams(configured: Settings) -> None:
+    """Declare what keeps cancels and pauses for workers that start later; raises as `declare` does.
+
+    Workers do without where it is missing, so that is apart from what they need.
+    """
+    _declare(configured, [Table((CONTROL,)), control_streams()])
+
+
+def _declare(settings_used: Settings, tables: Sequence[Table]) -> None:
     for tries_left in reversed(range(_TRIES)):
         try:
             with declaring(settings_used) as connection:

@@ -10,6 +10,7 @@ from leveret.topology.objects import (
     WORKERS_EXCHANGES,
     Exchange,
     Table,
+    control_streams,
     objects_of,
     shared_exchanges,
 )
@@ -59,7 +60,7 @@ def _shortened(keys: list[str]) -> list[str]:
 
 def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]:
     """Yield every exchange, queue and binding, with the arguments it is declared with."""
-    for table in (shared_exchanges(), *map(objects_of, work_queues)):
+    for table in (shared_exchanges(), control_streams(), *map(objects_of, work_queues)):
         for exchange in table.exchanges:
             yield {
                 "exchange": exchange.name,

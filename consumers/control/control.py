@@ -1,0 +1,103 @@
+"""What a worker knows of cancels and pauses: all that was said before it started, and what is said while it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from leveret.consumers.control.stream import StreamReader
+from leveret.consumers.log import event
+from leveret.consumers.settling.delivery import Delivery
+from leveret.topology.control import Command, is_older, read_cancel, read_pause
+from leveret.topology.objects import CANCELS_LIVE_SECONDS, control_streams
+
+MOST_CANCELS = 100_000
+"""Of those that are remembered; the oldest are forgotten first."""
+_MOST_PAUSES = 1000
+_READ_SECONDS = 5.0
+"""So long a worker waits until it knows all cancels and pauses, before it takes deliveries."""
+
+
+class Control:
+    """Reads the streams; `on_cancel` and `on_pause` are called when something is said that was not known.
+
+    `cancels` are by the id of the task, and `pauses` by the queue. A command that is known already when the worker
+    begins to take is told of by nothing but these.
+    """
+
+    def __init__(
+        self,
+        may_declare: bool,
+        on_cancel: Callable[[Collection[str]], None],
+        on_pause: Callable[[str, bool], None],
+    ) -> None:
+        self.cancels: dict[str, Command] = {}
+        self.pauses: dict[str, Command] = {}
+        self._on_cancel = on_cancel
+        self._on_pause = on_pause
+        streams = control_streams()
+        take = (self._take_cancel, self._take_pause)
+        self._readers = [
+            StreamReader(queue, binding, may_declare, taker)
+            for queue, binding, taker in zip(streams.queues, streams.bindings, take, strict=True)
+        ]
+        self._reading: list[asyncio.Task[None]] = []
+
+    async def read(self, connection: Any) -> None:
+        """Read both streams over this connection from now on; returns once all is known, or after a few seconds."""
+        self.stop()
+        loop = asyncio.get_running_loop()
+        ends = [asyncio.Event() for _ in self._readers]
+        self._reading = [
+            loop.create_task(reader.follow(connection, end)) for reader, end in zip(self._readers, ends, strict=True)
+        ]
+        try:
+            await asyncio.wait_for(asyncio.gather(*(end.wait() for end in ends)), _READ_SECONDS)
+        except TimeoutError:
+            event(
+                logging.WARNING,
+                f"not all cancels and pauses are known after {_READ_SECONDS:g} s; taking tasks, and reading on",
+            )
+
+    def stop(self) -> None:
+        """Read no more."""
+        for reading in self._reading:
+            reading.cancel()
+        self._reading = []
+
+    def is_cancelled(self, delivery: Delivery) -> bool:
+        """Whether a delivery was cancelled after it was submitted, or redriven; notes that in it."""
+        command = self.cancels.get(delivery.id)
+        if command is None or time.time() - command.at > CANCELS_LIVE_SECONDS:
+            return False
+        if not is_older(delivery.properties, command):
+            return False
+        delivery.cancel = command
+        return True
+
+    def _take_cancel(self, body: bytes) -> None:
+        ids, command = read_cancel(body)
+        now = time.time()
+        command = command._replace(at=min(command.at, now))  # a clock that is ahead cancels nothing of later
+        cancels = self.cancels
+        for task_id in ids:
+            cancels.pop(task_id, None)
+            cancels[task_id] = command
+        while cancels:
+            oldest = next(iter(cancels))
+            if len(cancels) <= MOST_CANCELS and now - cancels[oldest].at <= CANCELS_LIVE_SECONDS:
+                break
+            del cancels[oldest]
+        self._on_cancel(ids)
+
+    def _take_pause(self, body: bytes) -> None:
+        queue, is_paused, command = read_pause(body)
+        self.pauses.pop(queue, None)
+        if is_paused:
+            self.pauses[queue] = command
+            if len(self.pauses) > _MOST_PAUSES:
+                del self.pauses[next(iter(self.pauses))]
+        self._on_pause(queue, is_paused)
