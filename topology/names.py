@@ -34,6 +34,8 @@ CANCELLED_QUEUE = "tasks.cancelled"
 """The stream in which the cancels lie, for workers that start later."""
 PAUSED_QUEUE = "tasks.paused"
 """The stream in which it lies which queues are paused."""
+WORKER_PREFIX = "tasks.worker."
+"""What the queues begin with in which workers are asked."""
 REPLY_PREFIX = "tasks.reply."
 """What the queues begin with in which a producer waits for results, and their keys on the exchange of events."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,8 +18,8 @@ import pika
 from leveret.consumers.log import event
 from leveret.topology.errors import AccessRefused, LeveretError, TopologyError
 from leveret.topology.link.asking import Answer, Asking
-from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_direct_reply, read_object
-from leveret.topology.names import ASK_WORKERS_KEY, CONTROL_EXCHANGE
+from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_reply_key, read_object
+from leveret.topology.names import ASK_WORKERS_KEY, CONTROL_EXCHANGE, EVENTS_EXCHANGE, WORKER_PREFIX
 
 LARGEST_ANSWER_BYTES = 64 * 1024
 _ARGUMENTS = {"x-queue-type": "classic", "x-max-length": 100, "x-message-ttl": 5000}
@@ -81,9 +82,10 @@ class Answering:
         asking = Asking(channel, "the queue by which workers are asked")
 
         def declare(answer: Answer) -> None:
-            channel.queue_declare("", exclusive=True, auto_delete=True, arguments=_ARGUMENTS, callback=answer)
+            channel.queue_declare(queue, exclusive=True, auto_delete=True, arguments=_ARGUMENTS, callback=answer)
 
-        queue = (await asking.ask(declare)).method.queue
+        queue = f"{WORKER_PREFIX}{uuid.uuid4().hex}"
+        await asking.ask(declare)
         await asking.ask(lambda answer: channel.queue_bind(queue, CONTROL_EXCHANGE, ASK_WORKERS_KEY, callback=answer))
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_MOST_AT_ONCE, callback=answer))
         await asking.ask(lambda answer: channel.basic_consume(queue, self._on_question, callback=answer))
@@ -93,7 +95,7 @@ class Answering:
         if not channel.is_open:
             return
         try:
-            answer = self._answer_to(body) if is_direct_reply(properties.reply_to) else None
+            answer = self._answer_to(body) if is_reply_key(properties.reply_to) else None
         except Exception as error:  # noqa: BLE001 - the connection that consumes would end with it
             event(logging.ERROR, f"a question could not be answered: {type(error).__name__}: {error}")
             answer = None
@@ -101,7 +103,7 @@ class Answering:
             self.ignored += 1
         else:
             sent = pika.BasicProperties(content_type="application/json", correlation_id=properties.correlation_id)
-            channel.basic_publish("", properties.reply_to, answer, sent)
+            channel.basic_publish(EVENTS_EXCHANGE, properties.reply_to, answer, sent)
 
         def acknowledge() -> None:
             if channel.is_open:

@@ -12,11 +12,11 @@ import pika
 from leveret.topology import workers
 from leveret.topology.errors import UnreadableMessage
 from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.question import open_reply_queue
 from leveret.topology.message import new_id, read_json
 from leveret.topology.names import ASK_WORKERS_KEY, CONTROL_EXCHANGE
 from leveret.topology.workers import WorkerInfo
 
-_REPLY_TO = "amq.rabbitmq.reply-to"
 _SILENCE_SECONDS = 0.3
 """Who has not answered for so long after the others is not there, or cannot."""
 _LONGEST_SECONDS = 3.0
@@ -53,7 +53,7 @@ class Enquiry:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._channel: Any = None
-        self._current = ""
+        self._current = self._reply_key = ""
         self._answers = Answers()
         self._heard = asyncio.Event()
         self._is_nobody_there = False
@@ -64,9 +64,7 @@ class Enquiry:
         self._connection.judge_bodies(channel, lambda size: size <= _LARGEST_ANSWER_BYTES)
         channel.add_on_return_callback(self._on_returned)
         asking = Asking(channel, "the question to all workers")
-        await asking.ask(
-            lambda answer: channel.basic_consume(_REPLY_TO, self._on_answer, auto_ack=True, callback=answer)
-        )
+        self._reply_key = open_reply_queue(channel, self._on_answer)
         self._asking = asking
 
     async def ask(self, expected: asyncio.Future[int | None]) -> Answers:
@@ -76,7 +74,7 @@ class Enquiry:
         """
         self._answers, self._current, self._is_nobody_there = Answers(), new_id(), False
         properties = pika.BasicProperties(
-            reply_to=_REPLY_TO, correlation_id=self._current, content_type="application/json"
+            reply_to=self._reply_key, correlation_id=self._current, content_type="application/json"
         )
         self._channel.basic_publish(CONTROL_EXCHANGE, ASK_WORKERS_KEY, _INFO, properties, mandatory=True)
         # which the broker answers only after it has routed, or refused, what was published before it

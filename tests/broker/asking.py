@@ -9,7 +9,7 @@ import pika
 
 from tests.broker.support import Vhost, await_value
 
-REPLY_TO = "amq.rabbitmq.reply-to"
+REPLY_TO = "tasks.reply.a-client"
 
 
 def ask(vhost: Vhost, question: bytes, seconds: float = 0.5, reply_to: str = REPLY_TO, **more: Any) -> list[Any]:
@@ -17,6 +17,8 @@ def ask(vhost: Vhost, question: bytes, seconds: float = 0.5, reply_to: str = REP
     answers: list[Any] = []
     with vhost.connect() as connection:
         channel = connection.channel()
+        channel.queue_declare(REPLY_TO, exclusive=True)
+        channel.queue_bind(REPLY_TO, "tasks.events", REPLY_TO)
         channel.basic_consume(
             REPLY_TO,
             lambda _channel, _method, properties, body: answers.append((properties.correlation_id, json.loads(body))),

@@ -107,7 +107,9 @@ def test_garbage_is_ignored_and_counted(vhost: Vhost, worker: Worker, question: 
     assert infos(vhost)[0]["ignored_questions"] == 1
 
 
-@pytest.mark.parametrize("reply_to", ["jobs", "jobs.dlq", "", "amq.rabbitmq.reply-to.garbage", "x" * 255])
+@pytest.mark.parametrize(
+    "reply_to", ["jobs", "jobs.dlq", "", "amq.rabbitmq.reply-to.garbage", "tasks.reply.nobody", "x" * 255]
+)
 def test_an_answer_goes_to_nobody_but_who_asked(vhost: Vhost, worker: Worker, reply_to: str) -> None:
     """A queue cannot be filled by asking, and an address that nobody has harms no one."""
     for _ in range(3):

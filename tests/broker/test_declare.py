@@ -13,7 +13,7 @@ import pytest
 
 from leveret import AccessRefused, Route, TopologyMismatch, WorkQueue, declare
 from leveret.topology import names, queues
-from leveret.topology.objects import objects_of, shared_exchanges
+from leveret.topology.objects import control_streams, objects_of, shared_exchanges
 from leveret.topology.settings import CHECKOUT
 from tests.broker.jobs import jobs
 from tests.broker.other_jobs import others
@@ -38,7 +38,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> MakePlan:
 
 def wanted(*work_queues: WorkQueue) -> Objects:
     """Everything in the table of these queues."""
-    tables = [shared_exchanges(), *map(objects_of, work_queues)]
+    tables = [shared_exchanges(), control_streams(), *map(objects_of, work_queues)]
     return {
         "exchanges": {
             (e.name, e.type, True, e.internal, _frozen(e.arguments)) for table in tables for e in table.exchanges

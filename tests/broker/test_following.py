@@ -31,7 +31,7 @@ from leveret import (
 from leveret.producers import default
 from leveret.topology import events
 from leveret.topology.events import Kind
-from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
+from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE, REPLY_PREFIX
 from tests.broker import followed_jobs
 from tests.broker.followed_jobs import Receipt, followed, followed_async
 from tests.broker.support import Vhost, Worker, Workers, await_value, run
@@ -228,7 +228,7 @@ def test_nothing_of_it_without_following(worker: Worker, publisher: Publisher, v
     (failed,) = told(vhost, "heard")
     assert (failed.kind, failed.task) == (Kind.FAILED, "followed.reject")
     assert failed.events[0]["failure"] == {"type": "Reject", "fingerprint": failed.events[0]["failure"]["fingerprint"]}
-    assert not [name for name in vhost.queues() if name.startswith("tasks.")]
+    assert not [name for name in vhost.queues() if name.startswith(REPLY_PREFIX)]
 
 
 def test_the_record_hears_all_of_it(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:

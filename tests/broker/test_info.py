@@ -236,7 +236,7 @@ def answering(vhost: Vhost, *answers: bytes) -> Iterator[None]:
         def answer(_channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
             for body in answers:
                 sent = pika.BasicProperties(correlation_id=properties.correlation_id)
-                channel.basic_publish("", properties.reply_to, body, sent)
+                channel.basic_publish("tasks.events", properties.reply_to, body, sent)
 
         channel.basic_consume(queue, answer, auto_ack=True)
         opened.set()

@@ -1,4 +1,4 @@
-"""Questions to who serves, and the answers by direct reply-to."""
+"""Questions to who serves, and the answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from leveret.topology.link.question import (
     Questions,
     ask,
     ask_async,
-    is_direct_reply,
+    is_reply_key,
 )
 from leveret.topology.names import CONTROL_EXCHANGE
 from tests.broker.support import Vhost, await_value
@@ -43,7 +43,7 @@ def serving(vhost: Vhost, serve: Serve, key: str = RECORDERS.key) -> Iterator[li
         for answer in serve(json.loads(body)):
             text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             back = pika.BasicProperties(correlation_id=properties.correlation_id)
-            channel.basic_publish("", properties.reply_to, text, back)
+            channel.basic_publish("tasks.events", properties.reply_to, text, back)
 
     channel.basic_consume(name, on_question, auto_ack=True)
     ends = threading.Event()
@@ -63,13 +63,13 @@ def serving(vhost: Vhost, serve: Serve, key: str = RECORDERS.key) -> Iterator[li
 
 
 def test_a_question_is_answered(vhost: Vhost) -> None:
-    """The answer is a JSON object, and the address it went to is that of direct reply-to."""
+    """The answer is a JSON object, and the address it went to leads to who asked."""
     vhost.declare()
     with serving(vhost, lambda question: [{"version": 1, "said": question}]) as asked:
         (answer,) = ask(vhost.settings, RECORDERS, {"ask": "status", "ids": ["a"]})
 
     assert answer["said"] == {"version": 1, "ask": "status", "ids": ["a"]}
-    assert is_direct_reply(asked[0].reply_to)
+    assert is_reply_key(asked[0].reply_to)
 
 
 def test_many_answers_are_taken_until_none_comes_any_more(vhost: Vhost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from leveret import Route
 from leveret.topology.access.rights import ROLES
 from leveret.topology.access.users import url_of
+from leveret.topology.apply.declare import declare_streams
 from leveret.topology.names import dlq_name, failed_exchange, retry_queue
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, run
@@ -79,6 +81,29 @@ def test_each_role_does_its_work(users: dict[str, str], vhost: Vhost, workers: W
     assert all(password_of(url) not in worker.text + str(worker.events) for url in users.values())
 
 
+def test_following_takes_no_other_rights(users: dict[str, str], vhost: Vhost, workers: Workers) -> None:
+    """A producer waits for a result, cancels, and asks who is there; the worker answers all that with its own rights."""
+    vhost.declare(jobs)
+    declare_streams(vhost.settings)
+    worker = workers.start("--no-declare", AMQP_URL=users["worker"])
+
+    def command(role: str, verb: str, *options: str) -> str:
+        place = {"AMQP_URL": users[role], "MANAGEMENT_URL": "http://127.0.0.1:1/"}
+        ended = run("leveret", verb, *options, **place)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert command("producer", "submit", "jobs.write", "path=/dev/null", "--wait", "-a", JOBS) == "null\n"
+    command("producer", "cancel", "some-id")
+    (shown,) = json.loads(command("producer", "info", "--json", "-a", JOBS))["workers"]
+    command("topology", "pause", "jobs")
+    worker.await_event("paused")
+    command("topology", "resume", "jobs")
+
+    assert shown["pid"] == worker.process.pid
+    assert worker.find("this worker cannot be asked") == worker.find("what happens to tasks cannot be told") == []
+
+
 def publishing(exchange: str, key: str = "jobs") -> Act:
     return lambda channel: channel.basic_publish(exchange, key, b"{}")
 
@@ -120,11 +145,39 @@ SUBMITTING: dict[str, Act] = {
     "a retry tier": getting(retry_queue("jobs", 1, jobs.retry_delays[0])),
     "consuming the work queue": lambda channel: channel.basic_consume("jobs", lambda *_: None),
 }
+COMMANDING: dict[str, Act] = {
+    "pausing a queue": publishing("tasks.control", "pause"),
+    "hearing what others are told": lambda channel: listening(channel, "tasks.reply.#"),
+    "hearing what is cancelled": lambda channel: listening(channel, "cancel", "tasks.control"),
+}
+TELLING: dict[str, Act] = {
+    "saying that a task has succeeded": publishing("tasks.events", "task.succeeded.jobs.write"),
+    "hearing what happens to all tasks": lambda channel: listening(channel, "task.#"),
+}
 FORBIDDEN = {
     "topology": DECLARING,
-    "worker": {**DECLARING, **RUNNING},
-    "producer": {**DECLARING, **RUNNING, **SUBMITTING},
+    "worker": {
+        **DECLARING,
+        **RUNNING,
+        **COMMANDING,
+        "hearing of all tasks": TELLING["hearing what happens to all tasks"],
+    },
+    "producer": {**DECLARING, **RUNNING, **SUBMITTING, **COMMANDING, **TELLING},
+    "recorder": {
+        **{what: act for what, act in DECLARING.items() if not what.startswith("binding")},
+        **RUNNING,
+        **SUBMITTING,
+        "submitting": publishing("tasks.direct"),
+        "saying that a task has succeeded": TELLING["saying that a task has succeeded"],
+        "cancelling": publishing("tasks.control", "cancel"),
+    },
 }
+
+
+def listening(channel: Any, key: str, exchange: str = "tasks.events") -> None:
+    """Bind a queue of one's own, as who waits for results may have."""
+    channel.queue_declare("tasks.reply.0123", exclusive=True)
+    channel.queue_bind("tasks.reply.0123", exchange, key)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -140,6 +193,7 @@ def test_no_role_can_do_more(role: str, users: dict[str, str], vhost: Vhost) -> 
             channel.confirm_delivery()
             try:
                 act(channel)
+                channel.queue_declare("jobs", passive=True)  # what was published has been judged by now
                 answers[what] = "allowed"
             except ChannelClosedByBroker as error:
                 answers[what] = str(error.reply_code)
@@ -302,5 +356,6 @@ def test_dry_run_shows_the_rights(vhost: Vhost) -> None:
     shown = make(vhost, "--dry-run", AMQP_URL="amqp://no.such.host.invalid/")
 
     assert shown.returncode == 0
-    assert r"read       ^(jobs(\.retry\..+)?)$" in shown.stdout
+    assert r"read       ^(jobs(\.retry\..+)?|" in shown.stdout
+    assert r"write      ^task\.submitted\.  by key on tasks.events" in shown.stdout
     assert f"{vhost.name}-producer" in shown.stdout

@@ -57,6 +57,8 @@ def test_the_whole_life_of_a_failure_is_shown() -> None:
     assert shown.splitlines() == [
         "exchanges  tasks.direct (direct), tasks.topic (topic), tasks.fanout (fanout)",
         "           tasks.again (direct), tasks.dead (direct): not for producers",
+        "           tasks.events (topic), tasks.control (topic): what is told and asked",
+        "streams    tasks.cancelled, tasks.paused",
         "mail: at most 2 attempts",
         "  mail.failed (direct), for any other key mail.failed.first.after.30s (fanout)",
         "  mail                   ← tasks.direct mail, tasks.again mail@2, tasks.topic mail.#",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leveret.topology import queues
-from leveret.topology.access.rights import ROLES, Rights, rights_of, taken_away
+from leveret.topology.access.rights import ROLES, Rights, rights_of, taken_away, topic_rights_of
 from leveret.topology.names import dlq_name, failed_exchange, family_pattern, waiting_pattern
 from leveret.topology.objects import PRODUCERS_EXCHANGES, WORKERS_EXCHANGES, objects_of
 from leveret.topology.queues import WorkQueue
@@ -60,7 +60,47 @@ def test_only_who_runs_tasks_may_say_which_attempt_it_is() -> None:
     may_write = {role: [bool(re.search(rights_of(role, []).write, name)) for name in names] for role in ROLES}
 
     assert names == ["tasks.again", "tasks.dead"]
-    assert may_write == {"producer": [False, False], "worker": [True, True], "topology": [True, True]}
+    others = {"producer": [False, False], "recorder": [False, False]}
+    assert may_write == {**others, "worker": [True, True], "topology": [True, True]}
+
+
+def test_by_which_keys() -> None:
+    """Who submits cannot say that a task has ended, nor hear what others are told; who records cannot either."""
+
+    def may(role: str, kind: str, exchange: str, key: str) -> bool:
+        patterns = {rights.exchange: getattr(rights, kind) for rights in topic_rights_of(role)}
+        return bool(re.search(patterns.get(exchange, ""), key))
+
+    reply = "tasks.reply.0123456789abcdef"
+    events = {key: {role for role in ROLES if may(role, "write", "tasks.events", key)} for key in EVENTS}
+    heard = {key: {role for role in ROLES if may(role, "read", "tasks.events", key)} for key in (*HEARD, reply)}
+    asked = {key: {role for role in ROLES if may(role, "write", "tasks.control", key)} for key in CONTROL}
+
+    assert events == EVENTS
+    assert may("recorder", "write", "tasks.events", reply)
+    assert heard == {**HEARD, reply: {"producer", "worker", "topology"}}
+    assert asked == CONTROL
+    assert {role for role in ROLES if may(role, "read", "tasks.control", "ask.workers")} == {"worker", "topology"}
+
+
+EVENTS = {
+    "task.submitted.mail.send": {"producer", "worker", "topology"},
+    "task.succeeded.mail.send": {"worker", "topology"},
+    "task.submittedX": {"worker", "topology"},
+    "x.task.submitted.a": {"topology"},
+}
+HEARD = {
+    "task.#": {"topology", "recorder"},
+    "tasks.reply.#": {"topology"},
+    "#": {"topology"},
+}
+CONTROL = {
+    "cancel": {"producer", "worker", "topology"},
+    "pause": {"topology"},
+    "ask.record": {"producer", "worker", "topology"},
+    "ask.workers": {"producer", "worker", "topology"},
+    "ask": {"topology"},
+}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -78,6 +118,7 @@ def test_what_a_role_loses_is_told(role: str) -> None:
     before, fewer, more = (rights_of(role, queues) for queues in ([a, c], [c], [a, b, c]))
     lost = {
         "producer": {},
+        "recorder": {},
         "worker": {"read": before.read},
         "topology": {"configure": before.configure, "write": before.write, "read": before.read},
     }

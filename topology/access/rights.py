@@ -1,9 +1,12 @@
 """What a producer, a worker and the topology's owner may do on the broker: each its own work, and nothing else.
 
-producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`
+producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`; waits for results in queues of its own, tells
+           that it has submitted, cancels by id, and asks recorders and workers
 worker     takes from its queues, counts its retry tiers (for --until-empty), publishes what its tasks submit, what it
-           buries (`tasks.dead`) and what it gives an id on its way back (`tasks.again`)
-topology   declares everything, and redrives: it may read the DLQs
+           buries (`tasks.dead`) and what it gives an id on its way back (`tasks.again`); tells what happens to tasks,
+           hears what is cancelled, paused and asked, and does what a producer does
+topology   declares everything, redrives and pauses: it may read the DLQs
+recorder   takes what happens to tasks, and answers what it is asked of them
 
 A nack needs no right, so no worker may touch a dead-letter exchange. RabbitMQ knows no rights by routing key on a
 direct exchange: whoever may write to `tasks.direct` reaches every work queue of the virtual host, and a worker every
@@ -17,10 +20,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from leveret.topology import names
-from leveret.topology.objects import PRODUCERS_EXCHANGES, WORKERS_EXCHANGES
+from leveret.topology.objects import AROUND_EXCHANGES, PRODUCERS_EXCHANGES, WORKERS_EXCHANGES
 from leveret.topology.queues import WorkQueue
 
-PRODUCER, WORKER, TOPOLOGY = ROLES = ("producer", "worker", "topology")
+PRODUCER, WORKER, TOPOLOGY, RECORDER = ROLES = ("producer", "worker", "topology", "recorder")
+
+_REPLIES = re.escape(names.REPLY_PREFIX) + ".+"
+_REPLY_KEY = f"^{re.escape(names.REPLY_PREFIX)}[0-9a-f]+$"
+_NOTHING = "^$"
 
 
 class Rights(NamedTuple):
@@ -33,14 +40,47 @@ class Rights(NamedTuple):
 
 def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
     """Return what a role needs for these work queues, and for any retry plan they may get."""
-    producers = [re.escape(exchange.name) for exchange in PRODUCERS_EXCHANGES]
+    events, control = (re.escape(exchange.name) for exchange in AROUND_EXCHANGES)
+    producers = [*(re.escape(exchange.name) for exchange in PRODUCERS_EXCHANGES), events, control]
     if role == PRODUCER:
-        return Rights(_any_of(()), _any_of(producers), _any_of(()))
+        return Rights(_any_of([_REPLIES]), _any_of([*producers, _REPLIES]), _any_of([events, _REPLIES]))
+    if role == RECORDER:
+        own = [re.escape(name) for name in (names.RECORD_QUEUE, names.QUESTIONS_QUEUE)]
+        return Rights(_any_of(own), _any_of([*own, events]), _any_of([*own, events, control]))
     exchanges = [*producers, *(re.escape(exchange.name) for exchange in WORKERS_EXCHANGES)]
     if role == WORKER:
-        return Rights(_any_of(()), _any_of(exchanges), _any_of(names.waiting_pattern(queue.name) for queue in queues))
-    everything = _any_of([*exchanges, *(names.family_pattern(queue.name) for queue in queues)])
+        own = [_REPLIES, re.escape(names.WORKER_PREFIX) + ".+"]
+        streams = [re.escape(name) for name in (names.CANCELLED_QUEUE, names.PAUSED_QUEUE)]
+        takes = [names.waiting_pattern(queue.name) for queue in queues]
+        return Rights(_any_of(own), _any_of([*exchanges, *own]), _any_of([*takes, *own, *streams, events, control]))
+    around = r"tasks\.(reply|worker)\..+|tasks\.(record|questions|cancelled|paused)"
+    everything = _any_of([*exchanges, around, *(names.family_pattern(queue.name) for queue in queues)])
     return Rights(everything, everything, everything)
+
+
+class TopicRights(NamedTuple):
+    """RabbitMQ's topic permissions of a user on one exchange: regular expressions of routing and binding keys."""
+
+    exchange: str
+    write: str
+    read: str
+
+
+def topic_rights_of(role: str) -> list[TopicRights]:
+    """Return by which keys a role may publish and listen, where its rights on the exchange alone would be too much."""
+    events, control = (exchange.name for exchange in AROUND_EXCHANGES)
+    commands = _any_of(re.escape(key) for key in (names.CANCEL_KEY, names.ASK_RECORD_KEY, names.ASK_WORKERS_KEY))
+    told = f"^(task|{re.escape(names.REPLY_PREFIX.rstrip('.'))})\\."
+    by_role = {
+        PRODUCER: [(events, r"^task\.submitted\.", _REPLY_KEY), (control, commands, _NOTHING)],
+        WORKER: [(events, told, _REPLY_KEY), (control, commands, _any_of([re.escape(names.ASK_WORKERS_KEY)]))],
+        TOPOLOGY: [],
+        RECORDER: [
+            (events, _REPLY_KEY, r"^task\."),
+            (control, _NOTHING, _any_of([re.escape(names.ASK_RECORD_KEY)])),
+        ],
+    }
+    return [TopicRights(*rights) for rights in by_role[role]]
 
 
 def taken_away(former: Rights, now: Rights) -> dict[str, str]:

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from leveret.topology import queues
 from leveret.topology.access.management import Management
-from leveret.topology.access.rights import Rights, rights_of, taken_away
+from leveret.topology.access.rights import Rights, rights_of, taken_away, topic_rights_of
 from leveret.topology.errors import BrokerError
 
 
@@ -34,6 +34,10 @@ def give_rights(api: Management, vhost: str, name: str, role: str) -> list[str]:
     former = api.call("GET", "permissions", vhost, name) or {}
     ended = taken_away(Rights(*(former.get(kind, "") for kind in Rights._fields)), rights)
     api.call("PUT", "permissions", vhost, name, document=rights._asdict())
+    for topics in topic_rights_of(role):
+        if api.call("GET", "exchanges", vhost, topics.exchange) is None:  # the broker keeps no rights for what is not
+            api.call("PUT", "exchanges", vhost, topics.exchange, document={"type": "topic", "durable": True})
+        api.call("PUT", "topic-permissions", vhost, name, document=topics._asdict())
     return [
         f"{name} had the right to {kind} {pattern} in virtual host {vhost!r}, and loses what is not for the queues "
         "of the modules named now; name all of them with --tasks, or give others their users with --prefix"
@@ -58,4 +62,9 @@ def show(prefix: str, roles: Sequence[str]) -> str:
         rights = rights_of(role, queues.known())
         lines.append(f"{prefix}-{role}")
         lines.extend(f"  {name:<9}  {pattern}" for name, pattern in rights._asdict().items())
+        for topics in topic_rights_of(role):
+            lines.extend(
+                f"  {kind:<9}  {pattern}  by key on {topics.exchange}"
+                for kind, pattern in (("write", topics.write), ("read", topics.read))
+            )
     return "\n".join(lines)

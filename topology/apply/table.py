@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from leveret.topology import names, queues
 from leveret.topology.objects import (
+    AROUND_EXCHANGES,
     PRODUCERS_EXCHANGES,
     WORKERS_EXCHANGES,
     Exchange,
@@ -21,6 +22,8 @@ def show(work_queues: Sequence[queues.WorkQueue]) -> str:
     lines = [
         f"exchanges  {_typed(PRODUCERS_EXCHANGES)}",
         f"           {_typed(WORKERS_EXCHANGES)}: not for producers",
+        f"           {_typed(AROUND_EXCHANGES)}: what is told and asked",
+        f"streams    {', '.join(queue.name for queue in control_streams().queues)}",
     ]
     for work_queue in work_queues:
         table = objects_of(work_queue)

@@ -1,6 +1,8 @@
-"""Asking whoever serves: one question to the exchange of control, and the answers to it, by direct reply-to.
+"""Asking whoever serves: one question to the exchange of control, and the answers to it by the exchange of events.
 
-Nothing is declared for it, and nothing of it outlives the asker. Where nobody can be asked the broker says so at once.
+Who asks has a queue for the answers that goes with its connection. RabbitMQ's direct reply-to would need none, but who
+answers would need the right to write to the default exchange, and with it to every queue. Where nobody can be asked
+the broker says so at once.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pika
@@ -32,7 +34,6 @@ ANSWER_SECONDS = 2.0
 """How long an answer is waited for."""
 LARGEST_QUESTION_BYTES = 64 * 1024
 LARGEST_ANSWER_BYTES = 1024 * 1024
-_DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 Answer = dict[str, Any]
 
@@ -49,9 +50,21 @@ RECORDERS = Addressee(names.ASK_RECORD_KEY, "recorder", "start one: leveret reco
 WORKERS = Addressee(names.ASK_WORKERS_KEY, "worker", "start one: leveret run -a MODULE")
 
 
-def is_direct_reply(address: object) -> bool:
-    """Whether answers may be sent there: only who asks has such an address, and it names no queue of anybody else."""
-    return isinstance(address, str) and address.startswith(f"{_DIRECT_REPLY}.")
+def is_reply_key(address: object) -> bool:
+    """Whether answers may be sent there: by such a key the exchange of events leads to who waits, and nowhere else."""
+    return isinstance(address, str) and address.startswith(names.REPLY_PREFIX)
+
+
+def open_reply_queue(channel: Any, on_answer: Callable[[Any, Any, Any, bytes], None]) -> str:
+    """Have a queue for answers, as long as the connection lives; returns the key by which they come.
+
+    What is published on the channel after this is published when it is there. A refusal closes the channel.
+    """
+    key = f"{names.REPLY_PREFIX}{uuid.uuid4().hex}"
+    channel.queue_declare(key, exclusive=True, auto_delete=True)
+    channel.queue_bind(key, names.EVENTS_EXCHANGE, key)
+    channel.basic_consume(key, on_answer, auto_ack=True)
+    return key
 
 
 class Questions:
@@ -62,7 +75,7 @@ class Questions:
         self._role = role
         self._connection: FastConnection | None = None
         self._channel: Any = None
-        self._correlation_id = ""
+        self._correlation_id = self._reply_key = ""
         self._heard: asyncio.Queue[Answer | LeveretError | None] = asyncio.Queue()
         """Answers; a failure; None when the question came back, for no queue is bound."""
 
@@ -74,7 +87,7 @@ class Questions:
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
         try:  # the broker takes them in this order, so the question need not wait for the consumer
-            channel.basic_consume(_DIRECT_REPLY, self._on_answer, auto_ack=True)
+            self._reply_key = open_reply_queue(channel, self._on_answer)
         except pika_errors.AMQPError as error:  # it left between two steps
             raise explain(error, connection.url) from error
 
@@ -139,7 +152,7 @@ class Questions:
                 f"a question of {len(body):,} bytes is not asked: {LARGEST_QUESTION_BYTES:,} are the most; ask for less"
             )
         properties = pika.BasicProperties(
-            content_type=CONTENT_TYPE, reply_to=_DIRECT_REPLY, correlation_id=self._correlation_id
+            content_type=CONTENT_TYPE, reply_to=self._reply_key, correlation_id=self._correlation_id
         )
         assert self._connection is not None
         try:
@@ -163,8 +176,8 @@ class Questions:
             text = printable(getattr(reason, "reply_text", ""))
             self._heard.put_nowait(
                 AccessRefused(
-                    f"the broker refused the question: {text}; give this user the write right on "
-                    f"{names.CONTROL_EXCHANGE!r}"
+                    f"the broker refused the question: {text}; give this user the rights of a producer, as leveret "
+                    "users shows them"
                 )
             )
         else:
