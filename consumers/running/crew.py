@@ -154,6 +154,19 @@ class Crew(Generic[C]):
         """Take back what was handed out and has not begun."""
         return [delivery for child in self.children for delivery in child.take_back()]
 
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> tuple[list[Delivery], list[Delivery]]:
+        """Take back what is cancelled and has not begun, and have end what has; returns both."""
+        waiting: list[Delivery] = []
+        begun: list[Delivery] = []
+        for child in self.children:
+            if any(map(is_cancelled, child.held)):
+                taken = child.take_back()
+                unwanted = [delivery for delivery in taken if is_cancelled(delivery)]
+                waiting += unwanted
+                self._office.backlog.put_back(delivery for delivery in taken if delivery not in unwanted)
+                begun += child.cancel(is_cancelled)
+        return waiting, begun
+
     def disconnect(self) -> None:
         """Close what leads to its children."""
         for child in self.children:

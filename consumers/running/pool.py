@@ -185,9 +185,21 @@ class Pool:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
         return self._backlog.withdraw(lambda delivery: delivery.arrived < moment)
 
-    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take back and return what is cancelled and has not begun; what has is told to end."""
-        return self._backlog.withdraw(is_cancelled)
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> tuple[list[Delivery], list[Delivery]]:
+        """Take back what is cancelled and has not begun, and have end what has; returns both."""
+        waiting = self._backlog.withdraw(is_cancelled)
+        begun: list[Delivery] = []
+        for crew in self._crews.values():
+            taken, told = crew.cancel(is_cancelled)
+            begun += told
+            for delivery in taken:
+                self._backlog.ended(delivery)
+                if delivery.task:
+                    self._backlog.bring_back(delivery.task, 1)
+            waiting += taken
+        if waiting:
+            self._feed_all()
+        return waiting, begun
 
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""

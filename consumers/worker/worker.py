@@ -271,8 +271,13 @@ class Worker:
 
     def _on_cancel(self, ids: Collection[str]) -> None:
         """Settle what waits and was cancelled, and have what runs end."""
-        for delivery in self._pool.cancel(lambda one: one.id in ids and self._control.is_cancelled(one)):
+        wanted = frozenset(ids)
+        waiting, running = self._pool.cancel(lambda one: one.id in wanted and self._control.is_cancelled(one))
+        for delivery in waiting:
             self._settlement.cancel(delivery)
+        for delivery in running:
+            said = f"told to end while it runs: cancelled {delivery.cancel}"
+            event(logging.INFO, said, id=delivery.id, queue=delivery.queue.name)
 
     def _on_pause(self, queue: str, is_paused: bool) -> None:
         pass
