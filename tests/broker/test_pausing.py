@@ -10,7 +10,7 @@ import pytest
 from leveret import MessageError, Route, pause, resume
 from leveret.topology.names import PAUSED_QUEUE
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value, run, start_waiting_task
+from tests.broker.support import JOBS, Vhost, Worker, Workers, await_value, run, start_waiting_task
 
 
 @pytest.fixture
@@ -74,6 +74,8 @@ def test_a_worker_that_starts_later_knows(vhost: Vhost, workers: Workers, ran: P
     write(vhost, ran, "three")
 
     assert vhost.count("jobs") == 3
+    shown = run("leveret", "info", "jobs", "--json", "--tasks", JOBS, AMQP_URL=vhost.amqp_url)
+    assert '"reason": "before it started"' in shown.stdout
     go_on(vhost)
     for name in ("one", "two", "three"):
         worker.await_event("done", id=name)
