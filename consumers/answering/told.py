@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from leveret.consumers.answering.ends import Ends
 from leveret.consumers.answering.memory import held_bytes
@@ -17,19 +17,12 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.verdict import Verdict
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.topology import registry
+from leveret.topology.control import Command
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.queues import WorkQueue
 from leveret.topology.sizing import processes_for
 
 _MEMORY_SECONDS = 5.0
-
-
-class Paused(NamedTuple):
-    """Who has a queue paused, since when (seconds of the epoch), and why."""
-
-    by: str
-    at: float
-    reason: str
 
 
 class Told:
@@ -42,7 +35,7 @@ class Told:
         pool: Pool,
         prefetching: Prefetching,
         ends: Ends,
-        paused: Callable[[], Mapping[str, Paused]] = dict,
+        paused: Callable[[], Mapping[str, Command]] = dict,
     ) -> None:
         """`processes` are the fewest and the most there may be of each kind."""
         self._queues = queues

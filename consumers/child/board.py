@@ -7,6 +7,7 @@ rest is written the number is 0, for a child may be stopped amid a write, and a 
 
 Behind all slots each place has room for its progress: the number of the order it is about, done, total and a note, in
 one write between two equal counts, for several threads of a task may write. Memory that nobody writes costs nothing.
+There the parent writes, too, for each child the number of the order that is cancelled.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Board:
         self._places = places
         self._process = 0  # this one, once it has entered
         self._progress_at = count * places * _SIZE
-        self._memory = mmap.mmap(-1, self._progress_at + count * places * _PROGRESS.size)
+        self._cancels_at = self._progress_at + count * places * _PROGRESS.size
+        self._memory = mmap.mmap(-1, self._cancels_at + count * _NUMBER.size)
         self._writes = itertools.count(1)
 
     def write(self, index: int, number: int, started: float, deadline: float, task: str, place: int = 0) -> None:
@@ -102,8 +104,19 @@ class Board:
             return None
         return Progress(done, None if math.isnan(total) else total, note.rstrip(b"\0").decode(errors="replace"))
 
+    def cancel(self, index: int, number: int) -> None:
+        """Say that the child of this slot is to end this order."""
+        _NUMBER.pack_into(self._memory, self._cancels_at + index * _NUMBER.size, number)
+
+    def cancelled(self, index: int) -> int:
+        """Return the order that the child of this slot is to end, if it is the one that it began last; else 0."""
+        (number,) = _NUMBER.unpack_from(self._memory, self._cancels_at + index * _NUMBER.size)
+        (begun,) = _NUMBER.unpack_from(self._memory, index * self._places * _SIZE)
+        return int(number) if number == begun else 0
+
     def clear(self, index: int) -> None:
         """Make the slot ready for a child that is about to be forked."""
+        self.cancel(index, 0)
         self._set_process(index, 0)
 
     def enter(self, index: int) -> None:

@@ -27,9 +27,10 @@ from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failu
 from leveret.consumers.child.process import settle_in, start
 from leveret.consumers.child.protocol import Order, Report, pack_report, read_orders
 from leveret.consumers.child.returned import succeeded
+from leveret.consumers.child.signals import CANCELLING
 from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.tasks import attempt
-from leveret.consumers.tasks.errors import Reject, SoftTimeLimitExceeded
+from leveret.consumers.tasks.errors import Cancelled, Reject, SoftTimeLimitExceeded
 from leveret.consumers.tasks.reading import Misfit
 from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import registry
@@ -51,7 +52,9 @@ def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_
     """Run orders until the parent closes the connection."""
     settle_in()
     os.set_blocking(tokens, False)
-    executor = Executor(message_limit_bytes, functools.partial(board.write, index))
+    executor = Executor(
+        message_limit_bytes, functools.partial(board.write, index), functools.partial(board.cancelled, index)
+    )
     telling.tell_on(board, index, lambda one: (0, board.number_in(index)) if one is executor.attempt else None)
     start()
     board.enter(index)
@@ -112,9 +115,12 @@ def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
 
 
 class Executor:
-    """Runs orders one after the other; `begin` is told the number, start, deadline and task of each."""
+    """Runs orders one after the other; `begin` is told the number, start, deadline and task of each.
 
-    def __init__(self, limit_bytes: int, begin: Begin) -> None:
+    `cancelled` says the number of the order that was begun last if that is to end, else 0; it is asked at a signal.
+    """
+
+    def __init__(self, limit_bytes: int, begin: Begin, cancelled: Callable[[], int] = lambda: 0) -> None:
         self._limit_bytes = limit_bytes
         self._begin = begin
         self.attempt: attempt.Attempt | None = None
@@ -123,6 +129,10 @@ class Executor:
         self._runner = _runner()
         self._soft_limit_armed = False
         signal.signal(signal.SIGALRM, self._on_alarm)
+        self._cancelled = cancelled
+        self._told = 0  # the order that was told last to end
+        self._awaited: Coroutine[Any, Any, Any] | None = None
+        signal.signal(CANCELLING, self._on_cancel)
 
     def execute(self, order: Order) -> Outcome:
         """Run one order to its end, whatever that is."""
@@ -141,6 +151,8 @@ class Executor:
         try:
             returned = self._call(task, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
+            if self._told and self._told == self._cancelled():
+                return cancelled_in(task, error, started, _OWN_FRAMES)
             return failed(task, error, started, _OWN_FRAMES)
         if is_followed or task.follow:
             return succeeded(task, returned, started)
@@ -179,15 +191,41 @@ class Executor:
         if self._runner.get_loop().is_closed():
             self._runner = _runner()
         loop = self._runner.get_loop()
+        self._awaited = running
         try:
             return self._runner.run(running, context=contextvars.copy_context())  # by default it is the first attempt's
         finally:
+            self._awaited = None
             _clear(loop)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._soft_limit_armed:
             self._soft_limit_armed = False
             raise SoftTimeLimitExceeded("the task overran its soft time limit")
+
+    def _on_cancel(self, _number: int, frame: FrameType | None) -> None:
+        """Have the attempt end that is cancelled, if it is this one and its own code runs; else we are asked again."""
+        number = self._cancelled()
+        if not number or number == self._told:
+            return
+        if self._awaited is not None:
+            loop = self._runner.get_loop()
+            for one in asyncio.all_tasks(loop) if loop.is_running() else ():
+                if one.get_coro() is self._awaited:
+                    self._told = number
+                    loop.call_soon_threadsafe(one.cancel)
+        elif _is_in_task(frame):
+            self._told = number
+            raise Cancelled("the task was cancelled")
+
+
+def _is_in_task(frame: FrameType | None) -> bool:
+    """Whether a task's own code was interrupted: an exception there ends the attempt, and nothing of ours half-way."""
+    if frame is None or frame.f_code.co_filename == __file__:
+        return False
+    while frame and frame.f_code.co_filename != __file__:
+        frame = frame.f_back
+    return frame is not None and frame.f_code is Executor._call_function.__code__
 
 
 def _runner() -> asyncio.Runner:
@@ -240,6 +278,13 @@ def failed(task: AnyTask, error: BaseException, started: float, own_frames: int)
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"
         failure = failure._replace(message=cut(hint))
     return outcome_of(ending, task.name, started, failure)
+
+
+def cancelled_in(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
+    """Return the outcome of a cancelled task that raised this; what is not the cancel itself is told with it."""
+    is_cancel = isinstance(error, (Cancelled, asyncio.CancelledError))
+    failure = None if is_cancel else failure_of(error, own_frames)
+    return Outcome(Ending.CANCELLED, task.name, time.monotonic() - started, failure)
 
 
 def outcome_of(ending: Ending, task: str, started: float, failure: Failure) -> Outcome:

@@ -14,7 +14,7 @@ from typing import Any
 
 from leveret.consumers.child import running as attempts
 from leveret.consumers.child.copies import copies, end_copy
-from leveret.consumers.child.execute import Args, Kwargs, failed, refuse_generator, within
+from leveret.consumers.child.execute import Args, Kwargs, cancelled_in, failed, refuse_generator, within
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.running import OnFinish, Running, cancelled
@@ -41,6 +41,10 @@ class InLoop:
         """Tell an attempt to end."""
         handle.cancel()
 
+    def cancel(self, handle: Any) -> None:
+        """Tell an attempt to end that somebody has cancelled."""
+        handle.cancel()
+
     def end_softly(self, handle: Any) -> None:
         """Tell an attempt that its soft limit has passed."""
         raise NotImplementedError
@@ -63,6 +67,8 @@ class InLoop:
         except asyncio.CancelledError as error:
             return cancelled(running) if running.is_cancelled else failed(task, error, running.started, 1)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
+            if running.is_unwanted:
+                return cancelled_in(task, error, running.started, 1)
             return failed(task, error, running.started, 1 if task.soft_time_limit is None else 2)
         finally:
             if copies.is_copy:

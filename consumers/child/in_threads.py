@@ -13,11 +13,11 @@ import time
 from typing import Any
 
 from leveret.consumers.child.copies import copies, end_copy
-from leveret.consumers.child.execute import Args, Kwargs, failed, refuse_generator, within
+from leveret.consumers.child.execute import Args, Kwargs, cancelled_in, failed, refuse_generator, within
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.running import OnFinish, Running, cancelled
-from leveret.consumers.tasks.errors import SoftTimeLimitExceeded
+from leveret.consumers.tasks.errors import Cancelled, SoftTimeLimitExceeded
 
 
 class TimeLimitExceeded(BaseException):
@@ -59,6 +59,10 @@ class InThreads:
         """Raise in the thread; code that does not return from C sees it when it does."""
         self._raise(handle, TimeLimitExceeded)
 
+    def cancel(self, handle: Any) -> None:
+        """Raise what a cancel raises."""
+        self._raise(handle, Cancelled)
+
     def end_softly(self, handle: Any) -> None:
         """Raise what a soft limit raises."""
         self._raise(handle, SoftTimeLimitExceeded)
@@ -88,7 +92,7 @@ class InThreads:
                 with handle.lock:
                     handle.running = None
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(handle.ident), None)
-            except (TimeLimitExceeded, SoftTimeLimitExceeded) as error:
+            except (TimeLimitExceeded, SoftTimeLimitExceeded, Cancelled) as error:
                 if outcome is None:
                     outcome = self._failed(running, error)
             else:
@@ -114,6 +118,8 @@ class InThreads:
                 end_copy(sys.exception())
 
     def _failed(self, running: Running, error: BaseException) -> Outcome:
+        if running.is_unwanted and not isinstance(error, TimeLimitExceeded):
+            return cancelled_in(running.task, error, running.started, 1)
         if isinstance(error, TimeLimitExceeded):
             return cancelled(running)
         if isinstance(error, SoftTimeLimitExceeded) and not error.args:

@@ -10,7 +10,7 @@ import json
 import marshal
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
@@ -56,10 +56,15 @@ def pack_shared_orders(orders: list[tuple[int, OrderFields]]) -> bytes:
     return _framed(marshal.dumps(orders))
 
 
-def unpack_shared_orders(received: bytearray) -> list[list[tuple[int, Order]]]:
-    """Take the complete batches off the front of what was received."""
+def pack_cancels(numbers: Iterable[int]) -> bytes:
+    """Return, for a child that runs orders side by side, which of them are to end, as a frame."""
+    return _framed(marshal.dumps(tuple(numbers)))
+
+
+def unpack_shared_orders(received: bytearray) -> list[list[tuple[int, Order]] | tuple[int, ...]]:
+    """Take the complete batches, and numbers of what is to end, off the front of what was received."""
     return [
-        [(place, Order._make(fields)) for place, fields in marshal.loads(payload)]  # noqa: S302
+        said if type(said := marshal.loads(payload)) is tuple else [(place, Order._make(its)) for place, its in said]  # noqa: S302
         for payload in _frames_in(received)
     ]
 

@@ -22,6 +22,7 @@ class Running:
         "deadline",
         "is_cancelled",
         "is_followed",
+        "is_unwanted",
         "number",
         "place",
         "printed",
@@ -38,7 +39,8 @@ class Running:
         self.started = started
         self.deadline = started + task.time_limit
         self.soft_at = started + task.soft_time_limit if task.soft_time_limit else None
-        self.is_cancelled = False
+        self.is_cancelled = False  # told to end
+        self.is_unwanted = False  # for somebody has cancelled it
         self.is_followed = is_followed or task.follow
         self.subtasks: set[asyncio.Future[Any]] | None = None
         self.printed: output.OpenLines = {}
@@ -58,8 +60,10 @@ def enter(running: Running, its: attempt.Attempt) -> None:
 
 
 def cancelled(running: Running) -> Outcome:
-    """Return the outcome of an attempt that was cancelled: for its time limit, or by another task of the process."""
+    """Return the outcome of an attempt that was cancelled: by somebody, for its time limit, or by another task."""
     name, seconds = running.task.name, time.monotonic() - running.started
+    if running.is_unwanted:
+        return Outcome(Ending.CANCELLED, name, seconds)
     if not running.is_cancelled:
         failure = Failure(
             "CancelledError", "another task of its process has cancelled it", "", f"CancelledError@{name}"

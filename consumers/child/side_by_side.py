@@ -112,6 +112,9 @@ class _Program:
             return
         self._received += data
         for batch in unpack_shared_orders(self._received):
+            if isinstance(batch, tuple):
+                self._cancel(batch)
+                continue
             count = take_tokens(self._tokens, len(batch))
             for place, order in batch[:count]:
                 self._begin(place, order)
@@ -191,6 +194,17 @@ class _Program:
         except ConnectionError:  # the parent has left
             self._end()
 
+    def _cancel(self, numbers: tuple[int, ...]) -> None:
+        """Tell those to end that somebody has cancelled."""
+        for running, handle in list(self._running.items()):
+            if running.number in numbers and not running.is_unwanted:
+                running.is_unwanted = running.is_cancelled = True
+                self._note_cancelled(running)
+                self._runs.cancel(handle)
+
+    def _note_cancelled(self, running: Running) -> None:
+        self._board.write(self._index, running.number, running.started, CANCELLED, running.task.name, running.place)
+
     def _sweep_by(self, moment: float) -> None:
         if self._sweep_then:
             self._sweep_then.cancel()
@@ -212,9 +226,7 @@ class _Program:
                 continue
             if running.deadline <= now:
                 running.is_cancelled = True
-                self._board.write(
-                    self._index, running.number, running.started, CANCELLED, running.task.name, running.place
-                )
+                self._note_cancelled(running)
                 self._runs.end(handle)
             else:
                 limits.append(running.deadline)

@@ -15,6 +15,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TELLING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 """Those by which a worker is asked what it runs."""
 
+CANCELLING = signal.SIGURG
+"""By which a child is told to look what it is to end. Who does not listen to it is not ended by it."""
+
 
 def survive_telling() -> None:
     """Have the signals that ask a worker end nothing. Whoever has a handler of their own for one keeps it."""

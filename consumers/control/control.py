@@ -22,17 +22,16 @@ _READ_SECONDS = 5.0
 
 
 class Control:
-    """Reads the streams; `on_cancel` and `on_pause` are called when something is said that was not known.
+    """Reads the streams; `on_cancel` is told of ids that were cancelled, `on_pause` of queues, whether they are paused.
 
-    `cancels` are by the id of the task, and `pauses` by the queue. A command that is known already when the worker
-    begins to take is told of by nothing but these.
+    `cancels` are by the id of the task, and `pauses` by the name of the queue.
     """
 
     def __init__(
         self,
         may_declare: bool,
         on_cancel: Callable[[Collection[str]], None],
-        on_pause: Callable[[str, bool], None],
+        on_pause: Callable[[str, bool, Command], None],
     ) -> None:
         self.cancels: dict[str, Command] = {}
         self.pauses: dict[str, Command] = {}
@@ -45,6 +44,8 @@ class Control:
             for queue, binding, taker in zip(streams.queues, streams.bindings, take, strict=True)
         ]
         self._reading: list[asyncio.Task[None]] = []
+        self._news: set[str] = set()
+        self._tell_soon: asyncio.Handle | None = None
 
     async def read(self, connection: Any) -> None:
         """Read both streams over this connection from now on; returns once all is known, or after a few seconds."""
@@ -91,7 +92,14 @@ class Control:
             if len(cancels) <= MOST_CANCELS and now - cancels[oldest].at <= CANCELS_LIVE_SECONDS:
                 break
             del cancels[oldest]
-        self._on_cancel(ids)
+        self._news.update(ids)
+        if self._tell_soon is None:  # of all that come in one turn of the loop together
+            self._tell_soon = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._tell_soon = None
+        news, self._news = self._news, set()
+        self._on_cancel(news)
 
     def _take_pause(self, body: bytes) -> None:
         queue, is_paused, command = read_pause(body)
@@ -100,4 +108,4 @@ class Control:
             self.pauses[queue] = command
             if len(self.pauses) > _MOST_PAUSES:
                 del self.pauses[next(iter(self.pauses))]
-        self._on_pause(queue, is_paused)
+        self._on_pause(queue, is_paused, command)

@@ -86,6 +86,10 @@ class Child:
         """Take back what it has not begun, by taking the tokens for it."""
         return [self._held.pop(number) for number in self._numbers_not_begun()]
 
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Have it end what is cancelled of all that it has begun; returns that."""
+        raise NotImplementedError
+
     def disconnect(self) -> None:
         """Close everything that leads to it, by which it ends when it holds nothing."""
         if self._pipe:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
 from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
-from leveret.consumers.running.deaths import TIME_LIMIT, death_of, success_of
+from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT, end_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
 
+_TELL_AGAIN_SECONDS = 0.1
 _LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
 
 
@@ -29,12 +30,15 @@ class ChildHandle(Child):
         super().__init__(index, forkserver, board, lambda: on_readable(self))
         self._foretold: set[int] = set()  # ended by `finished_before`, and still to be reported
         self._is_busy = False
+        self._cancelled = 0  # what it was told to end, by number
+        self._cancelled_at = self._cancel_told = 0.0
         self._seen_begun = self._told_running = 0
         self._looked = self._unbegun_seconds = 0.0
 
     def start(self) -> None:
         """Have the process forked."""
         self._foretold.clear()
+        self._cancelled = 0
         self._is_busy = False
         super().start()
 
@@ -118,9 +122,35 @@ class ChildHandle(Child):
         return self._held[begun.number]
 
     def kill_if_overdue(self, begun: Begun) -> None:
-        """Kill it when the attempt it runs is past its time limit."""
+        """Kill it when the attempt it runs is past its time limit, or was cancelled and has not ended."""
+        if self._cancelled:
+            self._see_cancelled_off(begun)
         if begun.number in self._held and begun.deadline <= time.monotonic() and not self._killed_because:
             self._kill(TIME_LIMIT)
+
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Have it end what is cancelled of all that it has begun; returns that. It begins one after the other."""
+        cancelled = [number for number, delivery in self._held.items() if is_cancelled(delivery)]
+        if cancelled and cancelled[-1] != self._cancelled:
+            self._cancelled, self._cancelled_at = cancelled[-1], time.monotonic()
+            self._board.cancel(self.index, self._cancelled)
+            self._tell_of_cancel()
+        return [self._held[number] for number in cancelled]
+
+    def _tell_of_cancel(self) -> None:
+        self._cancel_told = time.monotonic()
+        self._forkserver.cancel(self.index)
+
+    def _see_cancelled_off(self, begun: Begun) -> None:
+        """Kill it where it still runs what it was told to end; tell it again, for it may not have been in its code."""
+        if self._cancelled not in self._held:
+            self._cancelled = 0
+        elif begun.number == self._cancelled and not self._killed_because:
+            now = time.monotonic()
+            if now - max(self._cancelled_at, begun.started) >= GRACE_SECONDS:
+                self._kill(CANCELLED_TASK)
+            elif now - self._cancel_told >= _TELL_AGAIN_SECONDS:
+                self._tell_of_cancel()
 
     def is_stuck(self, begun: Begun) -> bool:
         """Whether it has begun nothing of what it holds for too long, of the time in which this is asked regularly."""
@@ -148,7 +178,7 @@ class ChildHandle(Child):
         if ended:
             number, culprit = self._held.popitem()
             known = begun if number == begun.number else Begun(number, time.monotonic(), math.inf, 0, "")
-            ended[-1] = (culprit, death_of(known, self._killed_because, exit_status))
+            ended[-1] = (culprit, end_of(culprit, known, self._killed_because, exit_status))
         self._held.clear()
         self.disconnect()
         return ended, not_begun

@@ -42,6 +42,9 @@ class ChildPipe:
 
     def send(self, data: bytes) -> None:
         """Send it now, or as the child reads."""
+        if self._unsent:  # which goes first
+            self._unsent = memoryview(b"".join((self._unsent, data)))
+            return
         try:
             sent = self._socket.send(data)
         except BlockingIOError:

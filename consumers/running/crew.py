@@ -154,6 +154,21 @@ class Crew(Generic[C]):
         """Take back what was handed out and has not begun."""
         return [delivery for child in self.children for delivery in child.take_back()]
 
+    def withdraw(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take back and return what shall not run any more and has not begun."""
+        withdrawn: list[Delivery] = []
+        for child in self.children:
+            if any(map(unwanted, child.held)):
+                taken = child.take_back()
+                gone = {delivery for delivery in taken if unwanted(delivery)}
+                withdrawn += gone
+                self._office.backlog.put_back(delivery for delivery in taken if delivery not in gone)
+        return withdrawn
+
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Have end what is cancelled and has begun; returns that."""
+        return [delivery for child in self.children for delivery in child.cancel(is_cancelled)]
+
     def disconnect(self) -> None:
         """Close what leads to its children."""
         for child in self.children:

@@ -7,15 +7,26 @@ import time
 
 from leveret.consumers.child.board import Begun
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
-from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.delivery import Delivery, cancel_of
 
 TIME_LIMIT = "time limit"
 """Why a child was killed whose task overran its time limit."""
+CANCELLED_TASK = "its task was cancelled and went on"
+"""Why a child was killed whose task did not end when it was told to."""
+GRACE_SECONDS = 2.0
+"""How long an attempt that was told to end may take to do so, before its process is killed."""
 
 
 def success_of(delivery: Delivery) -> Outcome:
     """Return the outcome of what a child finished before it began another, and did not report."""
     return Outcome(Ending.RETURNED, delivery.task_name(), 0.0)
+
+
+def end_of(delivery: Delivery, begun: Begun, reason: str, exit_status: int) -> Outcome:
+    """Return the outcome of what a child was running when it died: cancelled if it was told to end for that."""
+    if cancel_of(delivery):
+        return Outcome(Ending.CANCELLED, begun.task or delivery.task_name(), time.monotonic() - begun.started)
+    return death_of(begun, reason, exit_status)
 
 
 def death_of(begun: Begun, reason: str, exit_status: int) -> Outcome:

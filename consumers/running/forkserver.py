@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from leveret.consumers.child.process import die_with_parent
+from leveret.consumers.child.signals import CANCELLING
 from leveret.consumers.running import untouched
 from leveret.topology.errors import LeveretError
 from leveret.topology.printable import printable_lines
@@ -36,6 +37,7 @@ class _Verb(enum.IntEnum):
     FORK = 0
     KILL = 1
     EXITED = 2
+    CANCEL = 3
 
 
 class ForkserverDied(LeveretError):
@@ -77,6 +79,11 @@ class Forkserver:
         """Kill the child of this slot, with its process group, if it still lives."""
         with contextlib.suppress(BrokenPipeError):  # the server has died, and its children with it
             self._socket.sendall(_RECORD.pack(_Verb.KILL, index, 0))
+
+    def cancel(self, index: int) -> None:
+        """Have the child of this slot look at the board, where it stands what it is to end."""
+        with contextlib.suppress(BrokenPipeError):  # the server has died, and its children with it
+            self._socket.sendall(_RECORD.pack(_Verb.CANCEL, index, 0))
 
     def events(self) -> list[Event]:
         """Return the news so far. Raises `ForkserverDied`."""
@@ -167,9 +174,13 @@ class _Server:
         verb, index, _ = _RECORD.unpack(data)
         if verb == _Verb.FORK:
             self._fork(index, *descriptors)
-        else:
-            for pid in [pid for pid, its in self._children.items() if its == index]:
+            return
+        for pid in [pid for pid, its in self._children.items() if its == index]:
+            if verb == _Verb.KILL:
                 _kill(pid)
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, CANCELLING)
 
     def _fork(self, index: int, descriptor: int, tokens: int) -> None:
         pid = untouched.fork()

@@ -185,9 +185,22 @@ class Pool:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
         return self._backlog.withdraw(lambda delivery: delivery.arrived < moment)
 
-    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Take back and return what is cancelled and has not begun; what has is told to end."""
-        return self._backlog.withdraw(is_cancelled)
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> tuple[list[Delivery], list[Delivery]]:
+        """Take back what is cancelled and has not begun, and have end what has; returns both."""
+        waiting = self.withdraw(is_cancelled)
+        return waiting, [delivery for crew in self._crews.values() for delivery in crew.cancel(is_cancelled)]
+
+    def withdraw(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take back what shall not run any more and has not begun, also from children that hold it."""
+        taken = [delivery for crew in self._crews.values() for delivery in crew.withdraw(unwanted)]
+        for delivery in taken:
+            self._backlog.ended(delivery)
+            if delivery.task:
+                self._backlog.bring_back(delivery.task, 1)
+        withdrawn = [*self._backlog.withdraw(unwanted), *taken]
+        if withdrawn:
+            self._feed_all()
+        return withdrawn
 
     def withdraw_waiting(self) -> list[Delivery]:
         """Take back what no child has begun."""

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
-from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
+from leveret.consumers.child.protocol import OrderFields, pack_cancels, pack_shared_orders, unpack_shared_reports
 from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
-from leveret.consumers.running.deaths import TIME_LIMIT
+from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
 
-GRACE_SECONDS = 2.0
-"""How long an attempt that was cancelled at its time limit may take to end, before its process is killed."""
 _STALLED_SECONDS = 0.05  # what a child has not begun by then another may begin sooner
 _LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
 
@@ -46,6 +44,7 @@ class SharedChild(Child):
         self._unseen: deque[int] = deque()  # numbers that were not on the board at the last look
         self._last_at_look = 0
         self._begun: dict[int, Begun] = {}
+        self._unwanted: dict[int, float] = {}  # what it was told to end, for it is cancelled, and when
         self._deadlines: list[tuple[float, int]] = []
         self._untold: deque[int] = deque()  # begun, and not told of as running for long
         self._taken_back: dict[int, Delivery] = {}  # and to be reported as skipped, before it is given more
@@ -131,6 +130,8 @@ class SharedChild(Child):
             if begun.deadline == CANCELLED:  # its own had passed before anybody looked; its grace begins now
                 begun = begun._replace(deadline=time.monotonic())
             self._begun[number] = begun
+            if number in self._unwanted:
+                begun = begun._replace(deadline=max(self._unwanted[number], begun.started))
             heappush(self._deadlines, (begun.deadline, number))
             self._untold.append(number)
             seen.append((self._held[number], begun))
@@ -170,8 +171,20 @@ class SharedChild(Child):
             heappop(self._deadlines)
         if not self._deadlines or self.was_killed or self._deadlines[0][0] + GRACE_SECONDS > now:
             return False
-        self._kill(TIME_LIMIT)
+        self._kill(CANCELLED_TASK if self._deadlines[0][1] in self._unwanted else TIME_LIMIT)
         return True
+
+    def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Have it end what is cancelled of all that it has begun; returns that."""
+        cancelled = [number for number, delivery in self._held.items() if is_cancelled(delivery)]
+        if told := [number for number in cancelled if number not in self._unwanted]:
+            assert self._pipe is not None
+            self._pipe.send(pack_cancels(told))
+            for number in told:
+                self._unwanted[number] = now = time.monotonic()
+                if number in self._begun:
+                    heappush(self._deadlines, (now, number))
+        return [self._held[number] for number in cancelled]
 
     def kill_if_stuck(self) -> bool:
         """Kill it when it runs nothing and begins nothing of what it is given; returns whether that is so."""
@@ -191,7 +204,8 @@ class SharedChild(Child):
         others the last to begin stands first.
         """
         not_begun = self.take_back()
-        overdue = self._deadlines[0][1] if self._killed_because == TIME_LIMIT and self._deadlines else 0
+        is_overdue = self._killed_because in (TIME_LIMIT, CANCELLED_TASK)
+        overdue = self._deadlines[0][1] if is_overdue and self._deadlines else 0
         begun: list[tuple[Delivery, Begun]] = []
         is_known = False
         now = time.monotonic()
@@ -216,6 +230,7 @@ class SharedChild(Child):
         delivery = self._held.pop(number)
         self._free_places.append(self._place_of.pop(number))
         self._begun.pop(number, None)
+        self._unwanted.pop(number, None)
         if delivery.task:
             self.running_of[delivery.task] -= 1
         return delivery

@@ -8,11 +8,11 @@ from __future__ import annotations
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.running.backlog import BATCH_BYTES
 from leveret.consumers.running.crew import LONG_SECONDS, Crew, Office
-from leveret.consumers.running.deaths import death_of
+from leveret.consumers.running.deaths import end_of
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
 from leveret.consumers.running.shared_child import SharedChild
-from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.delivery import Delivery, cancel_of
 
 _LARGEST_BATCH = 128
 
@@ -148,7 +148,10 @@ class SharedCrew(Crew[SharedChild]):
         if is_known or len(begun) == 1:
             culprit, last = begun.pop(0)
             self._office.backlog.remember(culprit)
-            self._end(child, culprit, death_of(last, child.killed_because, exit_status))
+            self._end(child, culprit, end_of(culprit, last, child.killed_because, exit_status))
+        for cancelled, last in [one for one in begun if cancel_of(one[0])]:
+            self._end(child, cancelled, end_of(cancelled, last, "", exit_status))
+        begun = [one for one in begun if not cancel_of(one[0])]
         if begun:
             how = f"exit status {exit_status}" + (f", {child.killed_because}" if child.killed_because else "")
             self._office.on_died_among(begun, is_known, how)

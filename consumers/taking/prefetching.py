@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from leveret.consumers.log import event
 from leveret.consumers.running.lanes import Lane, Lanes
@@ -48,7 +48,9 @@ class Prefetching:
         lanes: Lanes,
         prefetch: int | None,
         consumer_timeout_seconds: float,
+        is_paused: Callable[[str], bool] = lambda _queue: False,
     ) -> None:
+        self._is_paused = is_paused
         self.consumer: Consumer | None = None
         self._pool = pool
         self._queues = queues
@@ -83,6 +85,23 @@ class Prefetching:
         self.consumer = None
         for timer in filter(None, (self._late_check, self._fill_soon, self._room_soon, self._widen_soon)):
             timer.cancel()
+
+    def heed_pause(self, queue: WorkQueue) -> None:
+        """Take nothing of a queue that is paused, and hand back what has not begun; take again when it is not."""
+        consumer = self.consumer
+        if consumer is None:
+            return
+        if not self._is_paused(queue.name):
+            if not consumer.prefetch_of(queue):
+                self._narrow.setdefault(queue, self.first_prefetch[queue.name])
+                self._fill_later()
+            return
+
+        def hand_back_rest() -> None:
+            self.hand_back(self._pool.withdraw(lambda delivery: delivery.queue is queue))
+
+        if not consumer.take_only(queue, lambda: 0, hand_back_rest):
+            asyncio.get_running_loop().call_later(_OUTCOMES_COME_SECONDS, self.heed_pause, queue)
 
     def hand_back(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries back into their queues."""
@@ -142,6 +161,8 @@ class Prefetching:
         if self._outcomes % _OUTCOMES_BETWEEN_TUNING or self._fixed is not None or self.consumer is None:
             return
         queue, size = sample.queue, float(len(sample.body))
+        if self._is_paused(queue.name):
+            return
         mean = self._body_bytes.get(queue.name, size)
         self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
         current = self.consumer.prefetch_of(queue)
@@ -163,7 +184,7 @@ class Prefetching:
         """Of a queue whose tasks are of several kinds, hold more as more of them run side by side."""
         self._widen_soon = asyncio.get_running_loop().call_later(_WIDEN_SECONDS, self._widen)
         for queue, share in self._shares.items():
-            if share.is_mixed and self.consumer and queue not in self._narrow:
+            if share.is_mixed and self.consumer and queue not in self._narrow and not self._is_paused(queue.name):
                 self._change(queue, share.widened(self._pool))
 
     def _hand_back_late(self) -> None:
@@ -210,6 +231,9 @@ class Prefetching:
                 self._fill_later()
 
     def _room_for(self, queue: WorkQueue) -> int:
+        if self._is_paused(queue.name):
+            del self._narrow[queue]
+            return 0
         room = self._pool.room_for(queue.name)
         few = self._shares[queue].few
         if room >= few or self._narrow[queue] > few:

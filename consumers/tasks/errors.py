@@ -13,5 +13,13 @@ class SoftTimeLimitExceeded(Exception):
     """Raised inside a task that overran its soft time limit, so that it can clean up before it is killed."""
 
 
+class Cancelled(BaseException):
+    """Raised inside a task that somebody has cancelled, so that it can clean up; 2 seconds later its process is killed.
+
+    It is no `Exception`, so that what catches those lets it through. A task that is `async def` gets asyncio's
+    `CancelledError` instead.
+    """
+
+
 class OutsideTask(LeveretError):
     """What only a running task has was asked for outside of one."""

@@ -38,6 +38,7 @@ from leveret.consumers.taking.prefetching import Prefetching
 from leveret.consumers.taking.subscription import Takers
 from leveret.consumers.worker import signals
 from leveret.consumers.worker.plan import Plan
+from leveret.topology.control import Command
 from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
 from leveret.topology.link.connection import Pauses
 from leveret.topology.link.outbox import Outbox
@@ -84,11 +85,18 @@ class Worker:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._prefetching = Prefetching(
-            self._pool, plan.queues, lanes, plan.prefetch, settings.consumer_timeout_seconds
+            self._pool,
+            plan.queues,
+            lanes,
+            plan.prefetch,
+            settings.consumer_timeout_seconds,
+            self._control.pauses.__contains__,
         )
         least = plan.least_processes or plan.processes
         self._elastic = Elastic(self._pool, plan.queues, lanes, least) if least < plan.processes else None
-        self._told = Told(plan.queues, (least, plan.processes), self._pool, self._prefetching, ends)
+        self._told = Told(
+            plan.queues, (least, plan.processes), self._pool, self._prefetching, ends, lambda: self._control.pauses
+        )
         self._answering = Answering(host_and_pid(), self._told.tell)
 
     async def run(self) -> int:
@@ -170,6 +178,10 @@ class Worker:
                 self._answering.serve(consumer.open_channel)
                 if self._elastic:
                     self._elastic.consumer = consumer
+                for queue in self._plan.queues:  # also what was said while this one was opened
+                    if first and (command := self._control.pauses.get(queue.name)):
+                        event(logging.INFO, f"paused {command}", queue=queue.name)
+                    self._prefetching.heed_pause(queue)
                 self._pauses.on_open()
                 return consumer
             await self._wait(self._pauses.next_seconds(), *ends)
@@ -271,11 +283,19 @@ class Worker:
 
     def _on_cancel(self, ids: Collection[str]) -> None:
         """Settle what waits and was cancelled, and have what runs end."""
-        for delivery in self._pool.cancel(lambda one: one.id in ids and self._control.is_cancelled(one)):
+        waiting, running = self._pool.cancel(lambda one: one.id in ids and self._control.is_cancelled(one))
+        for delivery in waiting:
             self._settlement.cancel(delivery)
+        for delivery in running:
+            said = f"told to end while it runs: cancelled {delivery.cancel}"
+            event(logging.INFO, said, id=delivery.id, queue=delivery.queue.name)
 
-    def _on_pause(self, queue: str, is_paused: bool) -> None:
-        pass
+    def _on_pause(self, name: str, is_paused: bool, command: Command) -> None:
+        """Take nothing more from a queue, or take again."""
+        for queue in self._plan.queues:
+            if queue.name == name and self._prefetching.consumer:
+                event(logging.INFO, f"{'paused' if is_paused else 'resumed'} {command}", queue=name)
+                self._prefetching.heed_pause(queue)
 
     def _queue_names(self) -> str:
         return ",".join(queue.name for queue in self._plan.queues)

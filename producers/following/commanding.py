@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import time
 
 import pika
 
 from leveret.topology import settings
+from leveret.topology.access.management import Management
 from leveret.topology.errors import AccessRefused, LeveretError, NotRouted, TopologyError
 from leveret.topology.link import default_broker
+from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.connection import close, connect
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, new_id
 from leveret.topology.names import CONTROL_EXCHANGE, Route
-from leveret.topology.settings import Settings
+from leveret.topology.settings import Settings, mask, vhost_of
+
+_HINT_SECONDS = 2.0
 
 
 def send(key: str, bodies: list[bytes], configured: Settings | None) -> None:
@@ -39,6 +45,35 @@ def send(key: str, bodies: list[bytes], configured: Settings | None) -> None:
     for failure in failures:
         if failure:
             raise failure
+
+
+def check_queue(queue: str, configured: Settings | None = None) -> None:
+    """Raise `TopologyError` unless the broker has a queue of this name; it says which is nearest, if that is known."""
+    used = default_broker.resolve(configured or settings.load())
+    try:
+        asyncio.run(_find(used, queue))
+    except TopologyError as error:
+        near = difflib.get_close_matches(queue, _queues(used), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TopologyError(f"there is no queue {queue!r} on the broker at {mask(used.amqp_url)}{hint}") from error
+
+
+def _queues(configured: Settings) -> list[str]:
+    """Return the names of all queues, where the management API tells them."""
+    try:
+        found = Management(configured, _HINT_SECONDS).call("GET", "queues", vhost_of(configured.first_amqp_url))
+    except LeveretError:  # then the error does without a hint
+        return []
+    return [str(one["name"]) for one in found or ()]
+
+
+async def _find(configured: Settings, queue: str) -> None:
+    connection = await connect(configured, "leveret pause", lambda *_: None)
+    try:
+        asking = Asking(channel := await open_channel(connection), f"queue {queue!r}")
+        await asking.ask(lambda answer: channel.queue_declare(queue, passive=True, callback=answer))
+    finally:
+        await close(connection)
 
 
 async def _publish(configured: Settings, key: str, bodies: list[bytes]) -> list[LeveretError | None]:

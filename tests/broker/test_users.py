@@ -82,7 +82,7 @@ def test_each_role_does_its_work(users: dict[str, str], vhost: Vhost, workers: W
 
 
 def test_following_takes_no_other_rights(users: dict[str, str], vhost: Vhost, workers: Workers) -> None:
-    """A producer waits for a result, cancels, and asks who is there; the worker answers all that with its own rights."""
+    """A producer waits for a result, cancels, and asks who is there; the worker answers with its own rights."""
     vhost.declare(jobs)
     declare_streams(vhost.settings)
     worker = workers.start("--no-declare", AMQP_URL=users["worker"])
@@ -152,6 +152,8 @@ COMMANDING: dict[str, Act] = {
 }
 TELLING: dict[str, Act] = {
     "saying that a task has succeeded": publishing("tasks.events", "task.succeeded.jobs.write"),
+}
+HEARING: dict[str, Act] = {
     "hearing what happens to all tasks": lambda channel: listening(channel, "task.#"),
 }
 FORBIDDEN = {
@@ -162,13 +164,13 @@ FORBIDDEN = {
         **COMMANDING,
         "hearing of all tasks": TELLING["hearing what happens to all tasks"],
     },
-    "producer": {**DECLARING, **RUNNING, **SUBMITTING, **COMMANDING, **TELLING},
+    "producer": {**DECLARING, **RUNNING, **SUBMITTING, **COMMANDING, **TELLING, **HEARING},
     "recorder": {
         **{what: act for what, act in DECLARING.items() if not what.startswith("binding")},
         **RUNNING,
         **SUBMITTING,
         "submitting": publishing("tasks.direct"),
-        "saying that a task has succeeded": TELLING["saying that a task has succeeded"],
+        **TELLING,
         "cancelling": publishing("tasks.control", "cancel"),
     },
 }

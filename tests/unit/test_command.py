@@ -247,6 +247,6 @@ def test_completion_knows_verbs_and_options() -> None:
         return [line.partition(",")[2] for line in said.splitlines()]
 
     assert completed("leveret ", 1) == list(VERBS)
-    assert completed("leveret re", 1) == ["redrive"]
+    assert completed("leveret re", 1) == ["resume", "redrive"]
     assert "--until-empty" in completed("leveret run --", 2)
     assert completed("leveret submit --exchange ", 3) == ["direct", "topic", "fanout"]

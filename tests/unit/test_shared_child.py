@@ -15,7 +15,8 @@ from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import pack_shared_report, unpack_shared_orders
 from leveret.consumers.running import shared_child
-from leveret.consumers.running.shared_child import GRACE_SECONDS, SharedChild
+from leveret.consumers.running.deaths import GRACE_SECONDS
+from leveret.consumers.running.shared_child import SharedChild
 from leveret.consumers.settling.delivery import Delivery
 from tests.unit.children import delivery_of
 
@@ -45,7 +46,9 @@ class Other:
         """Take as many tokens and say on the board what they are for; returns the numbers."""
         os.read(self.tokens, count)
         numbers = []
-        for place, order in unpack_shared_orders(bytearray(self.socket.recv(65536)))[0][:count]:
+        (orders,) = unpack_shared_orders(bytearray(self.socket.recv(65536)))
+        assert isinstance(orders, list)
+        for place, order in orders[:count]:
             self.board.write(0, order.number, self.now, self.now + 10, "mail.send", place)
             numbers.append(order.number)
         return numbers
