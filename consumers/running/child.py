@@ -17,6 +17,7 @@ from leveret.consumers.settling.delivery import Delivery
 BEGIN_SECONDS = 10.0
 """A child that begins nothing of what it was given for so long cannot any more: even a thrashing machine is faster."""
 _NEWBORN_SECONDS = 5.0
+_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
 
 Ended = list[tuple[Delivery, Outcome]]
 
@@ -38,6 +39,7 @@ class Child:
         self._received = bytearray()
         self._born = 0.0
         self._has_reported = False
+        self._looked = self._unbegun_seconds = 0.0
 
     @property
     def is_started(self) -> bool:
@@ -71,7 +73,7 @@ class Child:
 
     def start(self) -> None:
         """Have the process forked."""
-        self._pipe = pipe = ChildPipe(self._on_readable, self._note_reading)
+        self._pipe = pipe = ChildPipe(self._on_readable, self._note_progress)
         self._killed_because = ""
         self._received.clear()
         self._born, self._has_reported, self.ended_count = time.monotonic(), False, 0
@@ -100,8 +102,19 @@ class Child:
         tokens = self._pipe.take_tokens(len(self._held)) if self._pipe else 0
         return list(self._held)[len(self._held) - tokens :]
 
-    def _note_reading(self) -> None:
-        """Note that it still reads what it is sent."""
+    def _note_progress(self) -> None:
+        """Note that it still reads what it is sent, or has told of an order: so it comes to the others."""
+        self._unbegun_seconds = 0.0
+
+    def _begins_nothing(self, is_waiting: bool) -> bool:
+        """Whether it has made no progress and run nothing for too long, of the time in which this is asked regularly.
+
+        `is_waiting` says that it runs nothing of what it holds.
+        """
+        now = time.monotonic()
+        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
+        self._unbegun_seconds = self._unbegun_seconds + step if is_waiting else 0.0
+        return self._unbegun_seconds > BEGIN_SECONDS and not self._killed_because
 
     def _kill_for_garbage(self, error: ValueError) -> None:
         assert self._pipe is not None

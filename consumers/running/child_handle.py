@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
-from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
+from leveret.consumers.running.child import Child, Ended
 from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT, end_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
 
 _TELL_AGAIN_SECONDS = 0.1
-_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
 
 
 class ChildHandle(Child):
@@ -33,7 +32,6 @@ class ChildHandle(Child):
         self._cancelled = 0  # what it was told to end, by number
         self._cancelled_at = self._cancel_told = 0.0
         self._seen_begun = self._told_running = 0
-        self._looked = self._unbegun_seconds = 0.0
 
     def start(self) -> None:
         """Have the process forked."""
@@ -63,7 +61,8 @@ class ChildHandle(Child):
         is_free = False
         try:
             for report in unpack_reports(self._received):
-                self._has_reported, self._unbegun_seconds = True, 0.0
+                self._has_reported = True
+                self._note_progress()
                 if not self._is_busy:
                     raise ValueError("it had nothing to do")
                 for number, outcome in enumerate(report.outcomes, start=report.first):
@@ -154,10 +153,7 @@ class ChildHandle(Child):
 
     def is_stuck(self, begun: Begun) -> bool:
         """Whether it has begun nothing of what it holds for too long, of the time in which this is asked regularly."""
-        now = time.monotonic()
-        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
-        self._unbegun_seconds = 0.0 if begun.number in self._held else self._unbegun_seconds + step
-        return self._unbegun_seconds > BEGIN_SECONDS and not self._killed_because
+        return self._begins_nothing(begun.number not in self._held)
 
     def kill_stuck(self) -> list[Delivery]:
         """Take back what it has not begun; kill it, unless it has just taken the token for the rest after all."""
@@ -182,6 +178,3 @@ class ChildHandle(Child):
         self._held.clear()
         self.disconnect()
         return ended, not_begun
-
-    def _note_reading(self) -> None:
-        self._unbegun_seconds = 0.0

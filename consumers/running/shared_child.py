@@ -14,13 +14,12 @@ from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.protocol import OrderFields, pack_cancels, pack_shared_orders, unpack_shared_reports
-from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
+from leveret.consumers.running.child import Child, Ended
 from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.settling.delivery import Delivery
 
 _STALLED_SECONDS = 0.05  # what a child has not begun by then another may begin sooner
-_LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
 
 
 class SharedChild(Child):
@@ -48,7 +47,7 @@ class SharedChild(Child):
         self._deadlines: list[tuple[float, int]] = []
         self._untold: deque[int] = deque()  # begun, and not told of as running for long
         self._taken_back: dict[int, Delivery] = {}  # and to be reported as skipped, before it is given more
-        self._sent = self._looked = self._unbegun_seconds = 0.0
+        self._sent = 0.0
         self.running_of: Counter[str] = Counter()
         """How many it holds of each task that was looked up."""
 
@@ -91,6 +90,9 @@ class SharedChild(Child):
         try:
             for report in unpack_shared_reports(self._received):
                 self._has_reported = True
+                self._note_progress()
+                if not (report.outcomes or report.skipped or report.misplaced):
+                    raise ValueError("a report of nothing")
                 for number, outcome in report.outcomes:
                     ended.append((self._release(number), outcome))
                     self.ended_count += 1
@@ -188,11 +190,7 @@ class SharedChild(Child):
 
     def kill_if_stuck(self) -> bool:
         """Kill it when it runs nothing and begins nothing of what it is given; returns whether that is so."""
-        now = time.monotonic()
-        step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
-        is_waiting = (bool(self._unseen) or bool(self._taken_back)) and not self._begun
-        self._unbegun_seconds = self._unbegun_seconds + step if is_waiting else 0.0
-        if self._unbegun_seconds <= BEGIN_SECONDS or self.was_killed:
+        if not self._begins_nothing((bool(self._unseen) or bool(self._taken_back)) and not self._begun):
             return False
         self._kill("it began nothing of what it was given")
         return True

@@ -14,7 +14,7 @@ from leveret import LeveretError, Publisher
 from leveret.topology.local import finding, node
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
-from tests.broker.support import Restart, Vhost, Workers
+from tests.broker.support import Restart, Vhost, Workers, warm
 from tests.shared import FOLDER, alone, beside_others, starting_a_node
 
 
@@ -28,6 +28,14 @@ def found_broker(pytestconfig: pytest.Config) -> finding.Broker:
         if "CI" in os.environ:
             raise
         pytest.skip(f"no RabbitMQ: {error}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def end_of_warm() -> Iterator[None]:
+    """Ends what started commands, if any test had it."""
+    yield
+    if warm.cache_info().currsize:
+        warm().close()
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,7 @@ from leveret.topology.access.rights import ROLES
 from leveret.topology.names import Route
 from leveret.topology.settings import CHECKOUT
 from tests.broker import doc_pages
-from tests.broker.doc_warm import Warm
-from tests.broker.support import Vhost
+from tests.broker.support import Vhost, warm
 
 ALLOWED = {"docker", "systemctl", "journalctl", "make", ".venv/bin/python"}
 """What is looked at instead of run: it starts services, or these very tests."""
@@ -42,8 +41,8 @@ _ASSIGNMENT = re.compile(r"\w+=.*")
 class Shell:
     """A folder with `my_app.py` of the README and the sample texts, where lines are run as a reader would."""
 
-    def __init__(self, vhost: Vhost, folder: Path, warm: Warm) -> None:
-        self.vhost, self.folder, self._warm = vhost, folder, warm
+    def __init__(self, vhost: Vhost, folder: Path) -> None:
+        self.vhost, self.folder = vhost, folder
         self._workers = contextlib.ExitStack()
         self.write("my_app.py", doc_pages.block("README.md", "my_app.py").text)
         shutil.copytree(CHECKOUT / "data", folder / "data")
@@ -63,7 +62,7 @@ class Shell:
         """Run a line to its end, and see that it is content."""
         words = shlex.split(line, comments=True)
         is_plain = words[0] in ("leveret", "python") and "-m" not in words and not _SHELL_SIGNS & {*line}
-        ended = self._warm.run(words, self.folder, self.environment) if is_plain else self._in_bash(line)
+        ended = warm().run(words, self.folder, self.environment) if is_plain else self._in_bash(line)
 
         assert ended.returncode == 0, (line, ended.stdout, ended.stderr)
         return ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from leveret import Route, Settings, WorkQueue, declare
 from leveret.topology.local.finding import Broker
 from leveret.topology.objects import objects_of
 from leveret.topology.settings import CHECKOUT
+from tests.broker.warm import Warm
 
 JOBS = "tests.broker.jobs"
 """The task module most tests run."""
@@ -329,17 +331,15 @@ class Workers:
 
 
 def run(module: str, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the project to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        cwd=CHECKOUT,
-        timeout=_PATIENCE_SECONDS,
-        check=False,
-    )
+    """Run a command of the project to its end; not for who tests how it starts."""
+    told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
+    return warm().run(["python", "-m", module, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
+
+
+@functools.cache
+def warm() -> Warm:
+    """What starts commands for this process; it ends with the session."""
+    return Warm()
 
 
 def run_program(code: str, vhost: Vhost, **environment: str) -> str:

@@ -28,7 +28,6 @@ from leveret.topology.settings import CHECKOUT, Settings, load
 from tests.broker import doc_pages
 from tests.broker.doc_pages import Block, blocks, links, pages, prose_of, section, text_of
 from tests.broker.doc_shell import DOORS, Shell, check_options, command_of, run_line
-from tests.broker.doc_warm import Warm
 from tests.broker.support import Vhost
 
 LANGUAGES = {"python", "sh", "text", "toml", "json", "ini"}
@@ -37,16 +36,9 @@ OTHERS = r"(?<![\w.])/work\b|pypi|pythonhosted|conda\.|docker\.io|npmjs"
 SCHEMA = json.loads((CHECKOUT / "topology/message/task-message.schema.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    made = Warm()
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def shell(vhost: Vhost, tmp_path: Path, warm: Warm) -> Iterator[Shell]:
-    made = Shell(vhost, tmp_path, warm)
+def shell(vhost: Vhost, tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(vhost, tmp_path)
     yield made
     made.close()
 
@@ -64,11 +56,9 @@ def python_blocks() -> list[Block]:
 
 
 @pytest.mark.parametrize("example", python_blocks(), ids=str)
-def test_python(
-    example: Block, shared_vhost: Vhost, tmp_path: Path, warm: Warm, request: pytest.FixtureRequest
-) -> None:
+def test_python(example: Block, shared_vhost: Vhost, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """An example is a program, or a module, that runs beside `my_app.py`."""
-    shell = Shell(shared_vhost, tmp_path, warm)
+    shell = Shell(shared_vhost, tmp_path)
     request.addfinalizer(shell.close)
     shell.give(example.says("given"))
     name = example.file or "example.py"

@@ -72,10 +72,15 @@ def _run(options: argparse.Namespace, rows: Sequence[Row], seed: int) -> list[Re
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return those that run side by side, those that need a node for themselves, and those that need a cluster."""
+    """Return those that run side by side, those that need a node for themselves, and those that need a cluster.
+
+    The second take longest, for they run one after the other; so they are dealt to two nodes.
+    """
+    alone = [row for row in rows if row.is_alone and not row.is_clustered]
     groups = [
         [row for row in rows if not row.is_alone],
-        [row for row in rows if row.is_alone and not row.is_clustered],
+        alone[::2],
+        alone[1::2],
         [row for row in rows if row.is_clustered],  # the last, for a command's cluster takes the numbers that follow
     ]
     return [group for group in groups if group]

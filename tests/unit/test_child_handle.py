@@ -12,7 +12,7 @@ import pytest
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending
-from leveret.consumers.running import child_handle
+from leveret.consumers.running import child, child_handle
 from leveret.consumers.running.child import BEGIN_SECONDS
 from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.deaths import death_of
@@ -39,7 +39,8 @@ def test_every_way_to_die_is_told(exit_status: int, told: str) -> None:
 def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was stopped together with its children does not kill them for it."""
     now = 100.0
-    monkeypatch.setattr(child_handle, "time", SimpleNamespace(monotonic=lambda: now))
+    for module in (child, child_handle):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
 
     async def look() -> None:
         nonlocal now

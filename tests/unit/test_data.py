@@ -14,9 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import combinations
 from pathlib import Path
 
-import nltk
 import pytest
-from nltk.corpus.reader import WordListCorpusReader
 
 from leveret.command import fetch as command
 from leveret.data import fetch
@@ -131,6 +129,9 @@ def test_no_two_shipped_texts_have_the_same_table() -> None:
 
 def test_nltk_finds_the_shipped_stop_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """nltk reads the list from the data folder, with no other place to look for it."""
+    import nltk  # and with it numpy, which only the process that runs this test pays for
+    from nltk.corpus.reader import WordListCorpusReader
+
     monkeypatch.setattr(nltk.data, "path", [str(FOLDER / "nltk_data")])
     reader = WordListCorpusReader(nltk.data.find("corpora/stopwords"), ["english"])
 

@@ -6,7 +6,9 @@ import pytest
 
 from leveret.topology.errors import NodeError
 from tests.faults import nodes
+from tests.faults.__main__ import _groups
 from tests.faults.nodes import CommandNodes, at_vhost
+from tests.faults.rows import ROWS
 
 _COMMAND = """#!/bin/sh
 echo "$@" >>"$0.told"
@@ -66,3 +68,14 @@ def test_ctl(command: Path) -> None:
 def test_at_vhost() -> None:
     """A node's URL for a virtual host whose name has a slash."""
     assert at_vhost("amqp://guest:guest@h:5672/", "a/b") == "amqp://guest:guest@h:5672/a%2Fb"
+
+
+def test_every_row_runs_once_and_those_for_themselves_on_two_nodes() -> None:
+    """They take longest; and a cluster's nodes take the numbers that follow, so it stands last."""
+    groups = _groups(ROWS)
+    alone = [len(group) for group in groups if group[0].is_alone and not group[0].is_clustered]
+
+    assert sorted(row.number for group in groups for row in group) == sorted(row.number for row in ROWS)
+    assert len(alone) == 2
+    assert max(alone) - min(alone) <= 1
+    assert all(row.is_clustered for row in groups[-1])

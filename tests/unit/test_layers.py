@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -126,14 +126,17 @@ def module_of(source: str) -> str:
     return name if name.startswith("leveret") else f"leveret.{name}"
 
 
-def imported(source: str) -> Iterator[str]:
+@functools.cache
+def imported(source: str) -> tuple[str, ...]:
     """What a file imports, wherever in the file, as full names."""
+    found: list[str] = []
     for node in ast.walk(ast.parse((CHECKOUT / source).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
 def part(name: str, package: str) -> str:

@@ -14,7 +14,8 @@ import pytest
 from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import pack_shared_report, unpack_shared_orders
-from leveret.consumers.running import shared_child
+from leveret.consumers.running import child, shared_child
+from leveret.consumers.running.child import BEGIN_SECONDS
 from leveret.consumers.running.deaths import GRACE_SECONDS
 from leveret.consumers.running.shared_child import SharedChild
 from leveret.consumers.settling.delivery import Delivery
@@ -30,7 +31,8 @@ class Other:
         self.now = 1000.0
         self.kills = 0
         self.board = Board(1, 3)
-        monkeypatch.setattr(shared_child, "time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in (child, shared_child):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.socket: socket.socket
         self.tokens = 0
 
@@ -217,5 +219,53 @@ def test_limits_of_what_has_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch)
 
         assert len(child._deadlines) < 12
         assert names([delivery for delivery, _ in child.begun]) == ["first"]
+
+    play(monkeypatch, scene)
+
+
+def test_who_ends_all_between_two_looks_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never seen to run anything, though it always holds something; its reports say that it does."""
+
+    def scene(child: SharedChild, other: Other) -> None:
+        child.send(deliveries("first"))
+        for _ in range(round(BEGIN_SECONDS / 0.05) + 5):
+            (number,) = other.begin(1)
+            child.send(deliveries("next"))
+            other.socket.sendall(pack_shared_report([(number, DONE)], [], []))
+            child.receive()
+            other.now += 0.05
+            assert child.look() == []
+            assert not child.kill_if_stuck()
+
+    play(monkeypatch, scene)
+
+
+def test_who_begins_nothing_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was stopped together with it does not kill it for that."""
+
+    def scene(child: SharedChild, other: Other) -> None:
+        child.send(deliveries("a"))
+        other.now += 3600
+        assert not child.kill_if_stuck()
+        told = 0
+        for _ in range(round(BEGIN_SECONDS / 0.05)):
+            other.now += 0.05
+            child.look()
+            told += child.kill_if_stuck()
+
+        assert (told, other.kills) == (1, 1)
+
+    play(monkeypatch, scene)
+
+
+def test_a_report_of_nothing_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that has gone wild does not pass for one that works."""
+
+    def scene(child: SharedChild, other: Other) -> None:
+        child.send(deliveries("a"))
+        other.socket.sendall(pack_shared_report([], [], []))
+
+        assert child.receive() == ([], [])
+        assert child.killed_because == "it wrote garbage to its parent (a report of nothing)"
 
     play(monkeypatch, scene)
