@@ -55,8 +55,8 @@ def attempts(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]
         return rows.read_attempts(connection, ids)
 
 
-def find_all(store: Store, wanted: Wanted) -> tuple[list[Status], Place | None]:
-    """Return the tasks of a list, those that changed last first, and where it goes on if there may be more.
+def find_all(store: Store, wanted: Wanted) -> tuple[list[tuple[Status, Place]], Place | None]:
+    """Return the tasks of a list with their places, what changed last first, and where it goes on if there may be more.
 
     Raises `QuestionRefused` when looking for them takes too long.
     """
@@ -72,14 +72,14 @@ def find_all(store: Store, wanted: Wanted) -> tuple[list[Status], Place | None]:
         conditions += " AND queue = :queue"
         values["queue"] = wanted.queue
     statement = text(f"{conditions} ORDER BY changed DESC, id DESC LIMIT :most")
-    found: list[tuple[Place, Status]] = []
+    found: list[tuple[Status, Place]] = []
     with _in_time(store) as connection:
         for state in wanted.states:  # each by the index
             for row in connection.execute(statement, {**values, "state": str(state)}):
-                found.append((Place(row.changed, row.id), rows.status_of(row)))
-    found.sort(key=lambda one: one[0], reverse=True)
+                found.append((rows.status_of(row), Place(row.changed, row.id)))
+    found.sort(key=lambda one: one[1], reverse=True)
     found = found[: wanted.most]
-    return [status for _, status in found], found[-1][0] if len(found) == wanted.most else None
+    return found, found[-1][1] if len(found) == wanted.most else None
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ CLIENT_LIBRARIES = {
         "consumers/tasks/reading.py",
         "consumers/tasks/result.py",
         "topology/workers.py",
-    "msgspec": {"consumers/tasks/arguments.py", "consumers/tasks/reading.py", "consumers/tasks/result.py"},
+    },
     "sqlalchemy": {
         "consumers/recorder/address.py",
         "consumers/recorder/looking.py",
