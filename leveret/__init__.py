@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
+    from leveret.producers.following.record import (
+        recorded,
+        result_of,
+        result_of_async,
+        statuses,
+        statuses_async,
+    )
     from leveret.producers.publisher import Publisher
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
         PublishError,
         QuestionError,
         QuestionRefused,
+        RecordError,
+        RecordUnavailable,
         ResultError,
         ResultMissed,
         ResultTimeout,
@@ -74,6 +83,8 @@ __all__ = [
     "Publisher",
     "QuestionError",
     "QuestionRefused",
+    "RecordError",
+    "RecordUnavailable",
     "Reject",
     "ResultError",
     "ResultMissed",
@@ -105,7 +116,12 @@ __all__ = [
     "pause",
     "progress",
     "publish",
+    "recorded",
+    "result_of",
+    "result_of_async",
     "resume",
+    "statuses",
+    "statuses_async",
     "submit",
     "submit_async",
     "submit_many",
@@ -122,6 +138,7 @@ _HOMES = {
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
+    "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
     "topology.apply.declare": ("declare",),
     "topology.message.envelope": ("TaskMessage",),

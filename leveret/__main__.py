@@ -13,7 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     ended = signal.getsignal(signal.SIGINT)
     if ended is signal.default_int_handler:  # in no process that had it ignored
         signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
-    if arguments[:1] == ["run"]:  # by default a container's first process would not hear of it
+    if arguments[:1] in (["run"], ["recorder"]):  # by default a container's first process would not hear of it
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from leveret.command import main as command
 

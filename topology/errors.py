@@ -22,6 +22,8 @@ LeveretError
 ├── QuestionError          what workers or a recorder were asked has no answer
 │   ├── NobodyAnswers          there is nobody to ask, or nobody answers in time
 │   └── QuestionRefused        it was answered by a refusal, or is too large to be asked
+├── RecordError            the record of tasks cannot be opened
+│   └── RecordUnavailable      it cannot be used for now; tried again, nothing is lost
 └── ResultError            there is no result to be had of a followed task
     ├── TaskFailed             its last attempt has failed
     ├── TaskCancelled          somebody has cancelled it
@@ -135,6 +137,14 @@ class NobodyAnswers(QuestionError):
 
 class QuestionRefused(QuestionError):
     """A question was answered by a refusal, or is too large to be asked."""
+
+
+class RecordError(LeveretError):
+    """The record of tasks cannot be opened: where RECORD_URL leads, or what is there, is not usable."""
+
+
+class RecordUnavailable(RecordError):
+    """The record cannot be used for now, as when its disk is full or its server restarts."""
 
 
 class ResultError(LeveretError):

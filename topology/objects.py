@@ -82,6 +82,34 @@ CANCELS_LIVE_SECONDS = 7 * 24 * 3600
 _CANCELS_BYTES, _PAUSES_BYTES = 16_000_000, 2_000_000
 _SEGMENT_BYTES = 500_000
 """A stream forgets whole segments only, and only when it begins another one."""
+RECORD_MOST_MESSAGES = 500_000
+"""What waits for a recorder. Then what is oldest is dropped, for the work never stops for the record."""
+_RECORD_MOST_BYTES = 512 * 1024 * 1024
+RECORD = Table(
+    AROUND_EXCHANGES,
+    (
+        Queue(
+            names.RECORD_QUEUE,
+            {
+                "x-queue-type": "quorum",
+                "x-single-active-consumer": True,
+                "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
+                "x-overflow": "drop-head",
+                "x-max-length": RECORD_MOST_MESSAGES,
+                "x-max-length-bytes": _RECORD_MOST_BYTES,
+            },
+        ),
+        Queue(
+            names.QUESTIONS_QUEUE,
+            {"x-queue-type": "classic", "x-message-ttl": 10_000, "x-max-length": 1_000, "x-max-length-bytes": 2**24},
+        ),
+    ),
+    (
+        Binding(names.RECORD_QUEUE, names.EVENTS_EXCHANGE, "task.#"),
+        Binding(names.QUESTIONS_QUEUE, names.CONTROL_EXCHANGE, names.ASK_RECORD_KEY),
+    ),
+)
+"""What recorders take from."""
 
 
 def shared_exchanges() -> Table:

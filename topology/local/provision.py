@@ -51,15 +51,20 @@ def start_docker(say: Say) -> bool:
 
 
 def install_server(say: Say) -> bool:
-    """Install rabbitmq-server, without starting its service; False where this is not Debian, Ubuntu or not root.
+    """Install rabbitmq-server; see `install`."""
+    return install("rabbitmq-server", say)
+
+
+def install(package: str, say: Say) -> bool:
+    """Install a package, without starting its service; False where this is not Debian, Ubuntu or not root.
 
     Raises `BrokerUnreachable` when apt-get fails.
     """
     if os.geteuid() != 0 or not _DEBIAN.exists() or not shutil.which("apt-get"):
         return False
-    say("installing rabbitmq-server with apt-get …")
+    say(f"installing {package} with apt-get …")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "rabbitmq-server"]
+    command = ["apt-get", "install", "-y", "--no-install-recommends", package]
     with _services_kept_from_starting():
         update = _run(["apt-get", "update"], env=environment)
         install = _run(command, env=environment)

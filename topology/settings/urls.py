@@ -113,6 +113,27 @@ def check_management_url(url: str) -> None:
         )
 
 
+def check_record_url(url: str) -> None:
+    """Raise `SettingsError` unless this is a file of SQLite, or a database of PostgreSQL."""
+    example = "write it as sqlite:///path, or postgresql://user:password@host/database"
+    if url.startswith("sqlite:"):
+        path = url.removeprefix("sqlite:///")
+        if path in ("", url, ":memory:") or "?" in path:
+            raise SettingsError(f"RECORD_URL {mask(url)!r} names no file; {example}")
+        return
+    if not url.startswith(("postgresql://", "postgresql+psycopg://")):
+        raise SettingsError(f"RECORD_URL {mask(url)!r} is of no kind that is known; {example}")
+    check_encoded("RECORD_URL", url)
+    try:
+        place = urlsplit(url)
+        unquote(url, errors="strict")
+        names_one = place.port != 0 and len(place.path) > 1
+    except ValueError:
+        names_one = False
+    if not names_one:
+        raise SettingsError(f"RECORD_URL {mask(url)!r} names no database; {example}")
+
+
 def _can_be_host(name: str | None) -> bool:
     """Whether a name can be looked up: no part of it is empty or longer than 63 characters."""
     try:

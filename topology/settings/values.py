@@ -7,8 +7,15 @@ from pathlib import Path
 
 from leveret.topology.errors import SettingsError
 from leveret.topology.settings.tls import TlsFiles
-from leveret.topology.settings.urls import NEXT_URL, check_amqp_url, check_management_url, mask
+from leveret.topology.settings.urls import (
+    NEXT_URL,
+    check_amqp_url,
+    check_management_url,
+    check_record_url,
+    mask,
+)
 
+RECORDED = ("followed", "all", "off")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -43,6 +50,16 @@ class Settings:
     consumer_timeout_seconds: float = 1800.0
     """The broker's `consumer_timeout`, which no client can ask for: what is not acknowledged by then it takes back."""
 
+    record: str = "followed"
+    """What goes into the record of tasks: what is `followed`, `all`, or nothing with `off`."""
+    record_url: str = ""
+    """Where a recorder keeps it: `sqlite:///path`, or `postgresql://user:password@host/database`. Empty: the file
+    record/tasks.sqlite3 in `output_dir`."""
+    record_success_seconds: float = 86_400.0
+    """How long it keeps what has succeeded or was cancelled, results included."""
+    record_failure_seconds: float = 604_800.0
+    """How long it keeps what has failed, and what has not been heard of again."""
+
     tasks: tuple[str, ...] = ()
     """The modules that define tasks and queues, where a command names no others. The variable is LEVERET_TASKS, with
     commas between them."""
@@ -57,12 +74,18 @@ class Settings:
             )
         if self.management_url:
             check_management_url(self.management_url)
+        if self.record_url:
+            check_record_url(self.record_url)
+        if self.record not in RECORDED:
+            raise SettingsError(f"setting record is {self.record!r}; it must be one of {', '.join(RECORDED)}")
         for name, low, high in (
             ("message_limit_bytes", 1, 128 * 1024 * 1024),
             ("publish_timeout_seconds", 0.001, 86_400),
             ("shutdown_timeout_seconds", 0, 86_400),
             ("heartbeat_seconds", 1, 3_600),
             ("consumer_timeout_seconds", 1, 31_536_000),
+            ("record_success_seconds", 1, 315_360_000),
+            ("record_failure_seconds", 1, 315_360_000),
         ):
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f"setting {name} is {getattr(self, name)}; it must be from {low} to {high}")

@@ -1,0 +1,142 @@
+"""Questions to the record and the answers to them: a closed list, of bounded size, by parameters only."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from leveret.consumers.recorder import looking
+from leveret.consumers.recorder.looking import Place, Wanted
+from leveret.consumers.recorder.store import Store
+from leveret.topology.errors import LeveretError, MessageError, QuestionRefused
+from leveret.topology.link.bodies import LEFT_OUT
+from leveret.topology.link.question import LARGEST_ANSWER_BYTES, LARGEST_QUESTION_BYTES, VERSION, read_object
+from leveret.topology.message import check_id
+from leveret.topology.names import LONGEST_NAME_BYTES
+from leveret.topology.record import MOST_IDS, MOST_LISTED, RESULT_PIECE_CHARACTERS, write_status
+from leveret.topology.status import State, Status
+
+_ROOM_BYTES = LARGEST_ANSWER_BYTES - 8 * 1024
+"""For statuses; the rest is for what stands around them."""
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+Question = Mapping[str, Any]
+
+
+def answer(store: Store, body: bytes) -> bytes:
+    """Return the answer to a question, which is a refusal with the reason where it is none that can be answered."""
+    try:
+        if body is LEFT_OUT:
+            raise QuestionRefused(f"a question over {LARGEST_QUESTION_BYTES:,} bytes is not answered; ask for less")
+        question = read_object(body)
+        if question is None:
+            raise QuestionRefused(f"a question is a JSON object with version {VERSION}, and this is none")
+        ask = question.get("ask")
+        if not isinstance(ask, str) or ask not in _ANSWERS:
+            raise QuestionRefused(f"the record is asked for {', '.join(_ANSWERS)}, and nothing else")
+        said = _ANSWERS[ask](store, question)
+    except LeveretError as error:
+        said = {"error": str(error)}
+    return _encode({"version": VERSION, **said}).encode()
+
+
+def _answer_status(store: Store, question: Question) -> dict[str, Any]:
+    ids = question.get("ids")
+    if not isinstance(ids, list) or not 1 <= len(ids) <= MOST_IDS:
+        raise QuestionRefused(f"a question for statuses has from 1 to {MOST_IDS} ids")
+    found = looking.find(store, [_checked(task_id) for task_id in ids])
+    wants_attempts = question.get("attempts") is True
+    attempts = looking.attempts(store, ids) if wants_attempts else {}
+    said = [{**document, "attempts": attempts.get(document["id"], [])} if wants_attempts else document
+            for document in map(write_status, found)]  # fmt: skip
+    return {"statuses": _what_fits(said)}
+
+
+def _answer_result(store: Store, question: Question) -> dict[str, Any]:
+    offset = question.get("offset", 0)
+    if type(offset) is not int or offset < 0:
+        raise QuestionRefused("the offset of a result is a number of characters")
+    (status,) = looking.find(store, [_checked(question.get("id"))])
+    result = status.result
+    said: dict[str, Any] = {"status": write_status(status), "result": None, "next": None}
+    if result is not None:
+        end = offset + RESULT_PIECE_CHARACTERS
+        said |= {"result": result[offset:end], "next": end if end < len(result) else None}
+    return said
+
+
+def _answer_list(store: Store, question: Question) -> dict[str, Any]:
+    states, since, most = question.get("states", []), question.get("since", 0), question.get("most", 100)
+    try:
+        wanted_states = [State(one) for one in states]
+    except (TypeError, ValueError) as error:
+        raise QuestionRefused("the states of a list are names of states") from error
+    if type(since) not in (int, float) or not math.isfinite(since):
+        raise QuestionRefused("the time of a list is a number of seconds")
+    if type(most) is not int or not 1 <= most <= MOST_LISTED:
+        raise QuestionRefused(f"a list has from 1 to {MOST_LISTED} tasks")
+    wanted = Wanted(
+        list(dict.fromkeys(wanted_states)) or list(State),
+        _text(question, "task"),
+        _text(question, "queue"),
+        float(since),
+        _place(question.get("after")),
+        most,
+    )
+    found, place = looking.find_all(store, wanted)
+    said = _what_fits(_short(status) for status, _ in found)
+    if len(said) < len(found):
+        place = found[len(said) - 1][1]
+    return {"statuses": said, "next": place}
+
+
+_ANSWERS: dict[str, Callable[[Store, Question], dict[str, Any]]] = {
+    "status": _answer_status,
+    "result": _answer_result,
+    "list": _answer_list,
+}
+
+
+def _what_fits(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return as many as an answer holds, and at least one, whose texts are bounded."""
+    said: list[dict[str, Any]] = []
+    size = 0
+    for document in documents:
+        size += len(_encode(document)) + 1
+        if said and size > _ROOM_BYTES:
+            break
+        said.append(document)
+    return said
+
+
+def _short(status: Status) -> dict[str, Any]:
+    """Return a status as a list has it: where something failed is for who asks about the task."""
+    document = write_status(status)
+    if "failure" in document:
+        document["failure"] = {name: said for name, said in document["failure"].items() if name != "traceback"}
+    return document
+
+
+def _checked(task_id: Any) -> str:
+    try:
+        return check_id(task_id)
+    except MessageError as error:
+        raise QuestionRefused(str(error)) from error
+
+
+def _text(question: Question, name: str) -> str:
+    value = question.get(name, "")
+    if not isinstance(value, str) or len(value) > LONGEST_NAME_BYTES or not value.isprintable():
+        raise QuestionRefused(f"the {name} of a list is printable text of at most {LONGEST_NAME_BYTES} characters")
+    return value
+
+
+def _place(after: object) -> Place | None:
+    match after:
+        case None:
+            return None
+        case [float() | int() as changed, str(task_id)] if math.isfinite(changed) and not isinstance(changed, bool):
+            return Place(float(changed), _checked(task_id))
+    raise QuestionRefused("a list goes on after a time and an id")

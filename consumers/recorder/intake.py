@@ -1,0 +1,185 @@
+"""The recorder's connection: what it consists of, and what comes by it.
+
+The queue of events has one active consumer: another recorder waits beside it, and gets what is not acknowledged when
+this one ends. Both queues are bounded, and what is oldest goes first: the work never stops for the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pika
+from pika import exceptions as pika_errors
+
+from leveret.consumers.log import event
+from leveret.topology import names
+from leveret.topology.errors import BrokerUnreachable, LeveretError
+from leveret.topology.events import LARGEST_BODY_BYTES
+from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.bodies import LEFT_OUT
+from leveret.topology.link.connection import close, connect
+from leveret.topology.link.explaining import explain, explain_channel
+from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_reply_key
+from leveret.topology.message import CONTENT_TYPE
+from leveret.topology.objects import RECORD
+from leveret.topology.settings import Settings
+
+MOST_MESSAGES = 128
+"""In one transaction."""
+_PREFETCH = 2 * MOST_MESSAGES  # the next batch comes while one is written
+_QUESTIONS_PREFETCH = 50
+_MOST_HELD_BYTES = 64 * 1024 * 1024
+
+
+class Batch(NamedTuple):
+    """Messages of events that were delivered, and the last of their tags."""
+
+    bodies: list[bytes]
+    last_tag: int
+
+
+class Asked(NamedTuple):
+    """A question that somebody waits for an answer to."""
+
+    tag: int
+    body: bytes
+    reply_to: str
+    correlation_id: str | None
+
+
+class Intake:
+    """Takes events and questions until `lost`. Open it before anything else."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: FastConnection | None = None
+        self._channel: Any = None
+        self._questions_channel: Any = None
+        self._delivered: deque[tuple[int, bytes]] = deque()
+        self._has_delivered = asyncio.Event()
+        self._held_bytes = 0
+        self._is_too_large = False
+        self._put_back: list[int] = []
+        self.questions: asyncio.Queue[Asked] = asyncio.Queue()
+        self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
+        self.waiting = 0
+        """How many messages waited in the queue of events when this was opened."""
+
+    async def open(self) -> None:
+        """Connect, declare and consume.
+
+        Raises `BrokerUnreachable`, `AccessRefused`, or `TopologyError` for a queue that is there with other arguments.
+        """
+        self._connection = connection = await connect(self._settings, "leveret recorder", self._on_connection_closed)
+        try:
+            self._channel = await self._open_channel("the record's queue", _PREFETCH)
+            connection.judge_bodies(self._channel, self._may_keep)
+            await self._declare(self._channel)
+            await self._consume(self._channel, names.RECORD_QUEUE, self._on_events)
+            self._questions_channel = await self._open_channel("the record's questions", _QUESTIONS_PREFETCH)
+            connection.judge_bodies(self._questions_channel, lambda size: size <= LARGEST_QUESTION_BYTES)
+            await self._consume(self._questions_channel, names.QUESTIONS_QUEUE, self._on_question)
+        except pika_errors.AMQPError as error:  # the broker left between two steps
+            await self.close()
+            raise explain(error, connection.url) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Leave; what is not acknowledged goes to another recorder, or to the next one."""
+        if self._connection:
+            await close(self._connection)
+
+    async def next_batch(self) -> Batch:
+        """Wait until there is something, and return it; it stays unacknowledged."""
+        while not self._delivered:
+            self._has_delivered.clear()
+            await self._has_delivered.wait()
+        bodies: list[bytes] = []
+        last_tag = 0
+        while self._delivered and len(bodies) < MOST_MESSAGES:
+            last_tag, body = self._delivered.popleft()
+            bodies.append(body)
+        return Batch(bodies, last_tag)
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Acknowledge what was written."""
+        self._held_bytes -= sum(map(len, batch.bodies))
+        if self._channel.is_open:
+            for tag in self._put_back:  # before the others, which would acknowledge it
+                self._channel.basic_nack(tag, requeue=True)
+            self._channel.basic_ack(batch.last_tag, multiple=True)
+        self._put_back.clear()
+
+    def answer(self, asked: Asked, body: bytes) -> None:
+        """Send an answer; who asked may have left. Only then another question comes in its place."""
+        if self._questions_channel.is_open:
+            properties = pika.BasicProperties(content_type=CONTENT_TYPE, correlation_id=asked.correlation_id)
+            self._questions_channel.basic_publish(names.EVENTS_EXCHANGE, asked.reply_to, body, properties)
+            self._questions_channel.basic_ack(asked.tag)
+
+    async def _open_channel(self, what: str, prefetch: int) -> Any:
+        channel = await open_channel(self._connection)
+        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(what, reason))
+        channel.add_on_cancel_callback(lambda _frame: self._end(BrokerUnreachable(f"{what} was deleted or moved")))
+        await Asking(channel, what, self._end).ask(
+            lambda done: channel.basic_qos(prefetch_count=prefetch, callback=done)
+        )
+        return channel
+
+    async def _declare(self, channel: Any) -> None:
+        asking = Asking(channel, "what the record consists of", self._end)
+        for exchange in RECORD.exchanges:
+            await asking.ask(
+                lambda done, e=exchange: channel.exchange_declare(e.name, e.type, durable=True, callback=done)  # type: ignore[misc]
+            )
+        for queue in RECORD.queues:
+            answer = await asking.ask(
+                lambda done, q=queue: channel.queue_declare(q.name, durable=True, arguments=q.arguments, callback=done)  # type: ignore[misc]
+            )
+            if queue.name == names.RECORD_QUEUE:
+                self.waiting = answer.method.message_count
+        for binding in RECORD.bindings:
+            await asking.ask(lambda done, b=binding: channel.queue_bind(*b, callback=done))  # type: ignore[misc]
+
+    async def _consume(self, channel: Any, queue: str, on_message: Callable[..., None]) -> None:
+        asking = Asking(channel, f"queue {queue!r}", self._end)
+        await asking.ask(lambda done: channel.basic_consume(queue, on_message, callback=done))
+
+    def _may_keep(self, size: int) -> bool:
+        self._is_too_large = size > LARGEST_BODY_BYTES
+        return not self._is_too_large and self._held_bytes + size <= _MOST_HELD_BYTES
+
+    def _on_events(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        if body is LEFT_OUT and not self._is_too_large:  # no room: it comes again once there is some
+            self._put_back.append(method.delivery_tag)
+            return
+        self._held_bytes += len(body)
+        self._delivered.append((method.delivery_tag, body))
+        self._has_delivered.set()
+
+    def _on_question(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        tag, reply_to = method.delivery_tag, properties.reply_to
+        if is_reply_key(reply_to):
+            self.questions.put_nowait(Asked(tag, body, reply_to, properties.correlation_id))
+        else:  # or whoever asks could have answers put into anybody's queue
+            event(logging.WARNING, "a question is not answered: it names no key for answers")
+            channel.basic_ack(tag)
+
+    def _on_channel_closed(self, what: str, reason: BaseException) -> None:
+        if not isinstance(reason, pika_errors.ChannelClosedByClient):
+            assert self._connection is not None
+            self._end(explain_channel(reason, what, self._connection.url))
+
+    def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
+        self._end(explain(reason, connection.url))
+
+    def _end(self, reason: LeveretError) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)

@@ -1,0 +1,174 @@
+"""The recorder: takes events, writes them, acknowledges them; and answers questions meanwhile.
+
+Its story: open the record, connect, and write batch after batch, each in one transaction before it is acknowledged.
+When the connection is lost: connect again. When the record is full or away: try again. When told to stop: leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from leveret.consumers.log import event
+from leveret.consumers.recorder.answers import answer
+from leveret.consumers.recorder.intake import MOST_MESSAGES, Batch, Intake
+from leveret.consumers.recorder.store import Store, Written
+from leveret.consumers.worker import signals
+from leveret.topology.errors import LeveretError, RecordUnavailable
+from leveret.topology.link.connection import Pauses, backoff_seconds
+from leveret.topology.link.parameters import host_and_pid
+from leveret.topology.objects import RECORD_MOST_MESSAGES
+from leveret.topology.settings import Settings, mask
+
+_EXPIRE_EACH_SECONDS = 10.0
+_EXPIRE_AT_ONCE = 1_000
+_LONGEST_PAUSE_SECONDS = 10.0
+_WARN_EACH_SECONDS = 60.0
+
+
+class Recorder:
+    """Runs until it is told to stop."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._stop = asyncio.Event()
+        self._written = 0
+        self._refused = _Count("events were not believed: a task that has ended does not go on, nor changes its name")
+        self._unreadable = _Count("messages of events could not be read")
+
+    async def run(self) -> int:
+        """Record; returns the exit status. Raises what the first connection raises; a lost broker is waited for."""
+        loop = asyncio.get_running_loop()
+        for number in signals.stopping():
+            loop.add_signal_handler(number, self._stop.set)
+        stopped = loop.create_task(self._stop.wait())
+        pauses, first, said = Pauses(), True, ""
+        try:
+            while not stopped.done():
+                await _first_of(stopped, seconds=pauses.next_seconds())
+                intake = Intake(self._settings)
+                opening = loop.create_task(intake.open())
+                await _first_of(stopped, opening)
+                try:
+                    if not opening.done():
+                        opening.cancel()
+                        await asyncio.gather(opening, return_exceptions=True)
+                        break
+                    opening.result()
+                    pauses.on_open()
+                    self._say_ready(intake)
+                    first, said = False, ""
+                    await self._work(intake, stopped)
+                    if intake.lost.done() and not stopped.done():
+                        event(logging.WARNING, f"lost the broker: {intake.lost.result()}")
+                except LeveretError as error:
+                    if first:
+                        raise
+                    if str(error) != said:
+                        said = str(error)
+                        event(logging.WARNING, f"{error}; trying again until it works")
+                finally:
+                    await intake.close()
+        finally:
+            stopped.cancel()
+        event(logging.INFO, "stopped", recorded=self._written)
+        return 0
+
+    async def _work(self, intake: Intake, stopped: asyncio.Task[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        works = [loop.create_task(one) for one in (self._record(intake), self._answer(intake), self._expire())]
+        try:
+            await _first_of(stopped, intake.lost, *works)
+            for one in works:
+                if one.done():
+                    one.result()
+        finally:
+            for one in works:
+                one.cancel()  # a batch that is being written is written, and comes again
+            await asyncio.gather(*works, return_exceptions=True)
+
+    async def _record(self, intake: Intake) -> None:
+        while True:
+            batch = await intake.next_batch()
+            written = await self._write(batch)
+            intake.acknowledge(batch)
+            self._written += written.events
+            self._refused.add(written.refused)
+            self._unreadable.add(len(written.unreadable), written.unreadable[0] if written.unreadable else "")
+            event(logging.DEBUG, "recorded", messages=len(batch.bodies), events=written.events)
+
+    async def _write(self, batch: Batch) -> Written:
+        """Write a batch, again and again while the record cannot be used; that is said once."""
+        tries, began = 0, time.monotonic()
+        while True:
+            try:
+                written = await asyncio.to_thread(self._store.write, batch.bodies)
+            except RecordUnavailable as error:
+                if not tries:
+                    event(logging.ERROR, f"{error}; nothing is lost, trying again until it works")
+                await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, backoff_seconds(tries) * max(1, tries - 3)))
+                tries += 1
+            else:
+                if tries:
+                    event(logging.INFO, f"the record can be used again after {time.monotonic() - began:.1f} s")
+                return written
+
+    async def _answer(self, intake: Intake) -> None:
+        while True:
+            asked = await intake.questions.get()
+            intake.answer(asked, await asyncio.to_thread(answer, self._store, asked.body))
+
+    async def _expire(self) -> None:
+        """Delete what has been kept long enough, a little at a time."""
+        while True:
+            deleted = _EXPIRE_AT_ONCE
+            with contextlib.suppress(RecordUnavailable):  # writing says so
+                while deleted == _EXPIRE_AT_ONCE:
+                    deleted = await asyncio.to_thread(self._store.expire, _EXPIRE_AT_ONCE)
+                    await asyncio.sleep(0.05)  # for others to write between
+            await asyncio.sleep(_EXPIRE_EACH_SECONDS)
+
+    def _say_ready(self, intake: Intake) -> None:
+        event(logging.INFO, "recording", broker=mask(self._settings.amqp_url), into=self._store.where,
+              recorder=host_and_pid(), waiting=intake.waiting)  # fmt: skip
+        if intake.waiting > RECORD_MOST_MESSAGES - MOST_MESSAGES:
+            event(
+                logging.WARNING,
+                f"{intake.waiting:,} messages of events wait, which is all that may: older ones may have been dropped",
+            )
+
+
+class _Count:
+    """Something that should not be, said when it happens first and then once a minute at most."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._count = 0
+        self._said_at = float("-inf")
+
+    def add(self, count: int, example: str = "") -> None:
+        self._count += count
+        if count and time.monotonic() - self._said_at >= _WARN_EACH_SECONDS:
+            self._said_at = time.monotonic()
+            event(logging.WARNING, f"{self._count} {self._what}" + (f"; the last: {example}" if example else ""))
+
+
+async def _first_of(*what: asyncio.Future[Any], seconds: float | None = None) -> None:
+    await asyncio.wait(what, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+
+def record(settings: Settings) -> int:
+    """Run a recorder to its end; returns its exit status. Raises `RecordError`, or what connecting raises."""
+    store = Store(settings)
+    try:
+        return asyncio.run(_run(settings, store))
+    finally:
+        store.close()
+
+
+async def _run(settings: Settings, store: Store) -> int:
+    return await Recorder(settings, store).run()
