@@ -36,7 +36,8 @@ VERBS = {
     "treasure": "Hide a treasure in one of many files, and have it found.",
     "completion": "Print what makes a shell complete this command.",
 }
-"""In the order in which they are listed. Each is the `verb` of the module of its name."""
+"""In the order in which they are listed. Each is the `verb` of the module of its name, or of that in `_MODULES`."""
+_MODULES = {"list": "listing"}  # a module `list` would hide Python's own in this package
 
 
 class Tree(click.Group):
@@ -50,7 +51,7 @@ class Tree(click.Group):
         """Load a verb."""
         if cmd_name not in VERBS:
             return None
-        verb: click.Command = importlib.import_module(f"leveret.command.{cmd_name}").verb
+        verb: click.Command = importlib.import_module(f"leveret.command.{_MODULES.get(cmd_name, cmd_name)}").verb
         return verb
 
     def resolve_command(

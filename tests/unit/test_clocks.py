@@ -14,9 +14,12 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened
+    "consumers/recorder/store.py",  # how old what is kept is
+    "leveret/command/shown_status.py",
     "producers/dead/letters.py",  # when it was redriven
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
+    "producers/following/record.py",  # since when
     "producers/watching/watch.py",
     "topology/message/ids.py",  # which go on from the last one when the clock jumps back
 }

@@ -16,7 +16,19 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = {"Publisher", "Submitted", "as_completed", "declare", "gather", "gather_async"}
+HEAVY = {
+    "Publisher",
+    "Submitted",
+    "as_completed",
+    "declare",
+    "gather",
+    "gather_async",
+    "recorded",
+    "result_of",
+    "result_of_async",
+    "statuses",
+    "statuses_async",
+}
 """What takes a client of RabbitMQ, or an event loop, to load."""
 CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"}
 FOLDERS = ("topology.", "producers.", "consumers.", "data.")
