@@ -29,9 +29,11 @@ _PAUSE_SECONDS = 60.0
 class Telling:
     """Publishes events that nobody waits for."""
 
-    def __init__(self, outbox: Outbox, worker: str) -> None:
+    def __init__(self, outbox: Outbox, worker: str, tells_of_others: bool = True) -> None:
+        """`tells_of_others` says whether failures are told that nobody follows."""
         self._outbox = outbox
         self._worker = worker
+        self._tells_of_others = tells_of_others
         self._refused_until = 0.0
         self._has_said = False
 
@@ -43,7 +45,7 @@ class Telling:
                     told = event_of(delivery, outcome, Kind.RETRYING)
                     told["next_at"] = told["at"] + delivery.queue.retry_delays[delivery.attempt - 1]
                     self._send(Kind.RETRYING, outcome.task, delivery.reply_to, told)
-            elif verdict is Verdict.BURY and not delivery.reply_to:
+            elif verdict is Verdict.BURY and not delivery.reply_to and self._tells_of_others:
                 told = event_of(delivery, outcome, Kind.FAILED)
                 if outcome.failure:
                     told["failure"] = {"type": outcome.failure.type, "fingerprint": outcome.failure.fingerprint}

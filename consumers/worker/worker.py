@@ -29,6 +29,7 @@ from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.running.lanes import Lanes
 from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
+from leveret.consumers.settling.recording import gates_of
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.settlement import Settlement
 from leveret.consumers.taking.consumer import Consumer
@@ -61,13 +62,15 @@ class Worker:
         self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
         self._outbox = Outbox(settings, "leveret worker, publishing")
         ends = Ends()
+        is_recorded = settings.record != "off"
+        telling = Telling(self._outbox, host_and_pid(), tells_of_others=is_recorded)
         self._settlement = Settlement(
             self._outbox,
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe, ends.observe),
-            followed_tasks(),
+            (self._learn, log_settled, telling.observe, ends.observe),
+            followed_tasks() if is_recorded else (),
             self._control.cancels,
             self._control.is_cancelled,
         )
@@ -76,7 +79,7 @@ class Worker:
             board,
             lanes,
             self._settlement.settle,
-            (self._settlement.admit,),
+            (*gates_of(settings.record), self._settlement.admit),
             Watchers(log_started, log_running, is_logged(logging.DEBUG)),
             plan.recycling,
             plan.least_processes,

@@ -11,8 +11,18 @@ from typing import Any, Generic, TypeVar
 
 from leveret.producers.following.entry import Entry, Listener
 from leveret.topology import registry
-from leveret.topology.errors import NotFollowed, ResultError, ResultMissed, ResultTimeout, TaskCancelled, TaskFailed
+from leveret.topology.errors import (
+    BrokerError,
+    NobodyAnswers,
+    NotFollowed,
+    ResultError,
+    ResultMissed,
+    ResultTimeout,
+    TaskCancelled,
+    TaskFailed,
+)
 from leveret.topology.events import CLOSING, Event, Kind
+from leveret.topology.link import daemon_thread
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status
@@ -55,8 +65,30 @@ class Submitted(str, Generic[R]):
         return str.__str__(self)
 
     def status(self) -> Status:
-        """Return what is known of the task: by what this process was told, else UNKNOWN."""
-        return self._entry.status if self._entry else Status(self.id, task=self.task)
+        """Return what this process was told of the task; where it is told nothing, what the record knows.
+
+        Raises `NobodyAnswers` where that has to be asked and no recorder runs, `BrokerUnreachable` and the like.
+        """
+        if self._entry and not self._entry.missed_because:
+            return self._entry.status
+        from leveret.producers.following.record import statuses  # which imports this module
+
+        (status,) = statuses(self.id, configured=self._settings)
+        return status
+
+    async def status_async(self) -> Status:
+        """Do as `status` does, awaitable on any loop."""
+        return await daemon_thread.start(self.status)
+
+    def cancel(self, reason: str = "") -> None:
+        """Cancel the task, see `leveret.cancel`; what has ended by then stays as it is."""
+        from leveret.producers.following.cancelling import cancel
+
+        cancel(self.id, reason=reason, configured=self._settings)
+
+    async def cancel_async(self, reason: str = "") -> None:
+        """Do as `cancel` does, awaitable on any loop."""
+        await daemon_thread.start(self.cancel, reason)
 
     def result(self, timeout: float | None = None) -> R:
         """Wait until the task has ended, at most `timeout` seconds, and return what it returned.
@@ -67,7 +99,7 @@ class Submitted(str, Generic[R]):
         entry = self._followed()
         if not entry.wait(timeout):
             raise self._late(timeout)
-        return self._end(entry)
+        return self._recorded(entry) if entry.missed_because else self._end(entry)
 
     async def result_async(self, timeout: float | None = None) -> R:
         """Do as `result` does, awaitable on any loop."""
@@ -79,6 +111,8 @@ class Submitted(str, Generic[R]):
                         await changed()
         if not entry.is_over:
             raise self._late(timeout)
+        if entry.missed_because:
+            return await daemon_thread.start(self._recorded, entry)
         return self._end(entry)
 
     def events(self, timeout: float | None = None) -> Iterator[tuple[Kind, Event]]:
@@ -148,8 +182,18 @@ class Submitted(str, Generic[R]):
         return self._entry
 
     def _late(self, timeout: float | None) -> ResultTimeout:
-        state = self.status().state
+        state = self._followed().status.state
         return ResultTimeout(f"task {self.task!r} has not ended within {timeout:g} s; it is {state}", self.id)
+
+    def _recorded(self, entry: Entry) -> R:
+        """Return the result as the record has it, of what this process was not told."""
+        from leveret.producers.following.record import result_of
+
+        try:
+            result: R = result_of(self.id, configured=self._settings)
+        except (NobodyAnswers, BrokerError, ResultMissed, ResultTimeout) as error:
+            raise self._missed(entry) from error
+        return result
 
     def _missed(self, entry: Entry) -> ResultMissed:
         return ResultMissed(

@@ -15,6 +15,7 @@ import pytest
 
 from leveret import (
     AccessRefused,
+    NobodyAnswers,
     NotFollowed,
     Publisher,
     ResultMissed,
@@ -23,6 +24,7 @@ from leveret import (
     State,
     Status,
     Submitted,
+    TaskCancelled,
     TaskFailed,
     TaskMessage,
     as_completed,
@@ -209,7 +211,8 @@ def test_who_is_not_followed_says_so(worker: Worker, publisher: Publisher) -> No
 
     with pytest.raises(NotFollowed, match=r"options\(follow=True\)"):
         sent.result(1)
-    assert sent.status().state is State.UNKNOWN
+    with pytest.raises(NobodyAnswers, match="leveret recorder"):
+        sent.status()
     handle = followed_jobs.add.options(follow=True).submit(1, 2)
     for copied in (pickle.loads(pickle.dumps(handle)), copy.deepcopy(handle)):
         assert (type(copied), copied, copied.task) == (Submitted, handle, "followed.add")
@@ -244,6 +247,32 @@ def test_the_record_hears_all_of_it(worker: Worker, publisher: Publisher, vhost:
     assert always.result(60) == "x"
     with pytest.raises(NotFollowed):
         recorded.result(1)
+
+
+@pytest.mark.parametrize("record", ["all", "off"])
+def test_what_is_recorded_is_a_setting(publisher: Publisher, vhost: Vhost, workers: Workers, record: str) -> None:
+    """Everything, or nothing that is not waited for."""
+    worker = start(workers, RECORD=record)
+    listening(vhost, "heard", "task.succeeded.#", "task.failed.#")
+    unfollowed = [followed_jobs.add.submit(1, 2), followed_jobs.add.options(follow="record").submit(1, 2)]
+    for sent in unfollowed:
+        worker.await_event("done", id=sent.id)
+    worker.await_event("bury", id=followed_jobs.reject.submit().id)
+    assert followed_jobs.add.options(follow=True).submit(1, 2).result(60) == 3
+    await_value(lambda: vhost.count("heard") >= {"all": 4, "off": 1}[record], "the events")
+
+    assert sum(len(one.events) for one in told(vhost, "heard")) == {"all": 4, "off": 1}[record]
+
+
+def test_a_handle_cancels(publisher: Publisher, workers: Workers) -> None:
+    """What waits does not run, and who waits for it is told."""
+    sent = followed_jobs.add.options(follow=True).submit(1, 2)
+    sent.cancel("no need")
+    start(workers)
+
+    with pytest.raises(TaskCancelled, match="no need"):
+        sent.result(60)
+    assert sent.status().state is State.CANCELLED
 
 
 def test_the_queue_goes_with_the_publisher(worker: Worker, vhost: Vhost) -> None:
