@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,8 +13,12 @@ import pika
 import pytest
 
 from leveret import MessageError, Route, cancel, cancel_async, recorded
+from leveret.consumers.control import stream
+from leveret.consumers.control.control import Control
 from leveret.topology.control import Command, write_cancels
 from leveret.topology.events import Kind
+from leveret.topology.link.asking import open_channel
+from leveret.topology.link.connection import close, connect
 from leveret.topology.message import new_id
 from leveret.topology.names import CANCELLED_QUEUE, CONTROL_EXCHANGE, EVENTS_EXCHANGE, dlq_name
 from leveret.topology.objects import control_streams
@@ -188,6 +193,57 @@ def test_a_worker_that_may_not_declare_reads_what_is_there(vhost: Vhost, workers
     assert runs(ran) == ["one"]
     assert worker.find("tasks.cancelled cannot be read")
     assert CANCELLED_QUEUE not in vhost.queues()
+
+
+def test_a_refused_stream_is_looked_at_again_and_nothing_piles_up(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look closes what it has opened; when the right is given, all is read."""
+    stop(vhost, "one")
+    opened: list[Any] = []
+
+    async def open_and_note(connection: Any) -> Any:
+        opened.append(connection)
+        return await open_channel(connection)
+
+    monkeypatch.setattr(stream, "open_channel", open_and_note)
+    monkeypatch.setattr(stream, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "_LONGEST_PAUSE_SECONDS", 0.01)
+
+    async def play(url: str) -> None:
+        control = Control(False, lambda _ids: None, lambda *_: None)
+        connection = await connect(dataclasses.replace(vhost.settings, amqp_url=url), "a test", lambda *_: None)
+        await control.read(connection)
+        assert control.cancels == {}
+        async with asyncio.timeout(60):
+            while len(opened) < 50:
+                await asyncio.sleep(0.01)
+            assert len(connection._channels) <= 4
+            vhost.give_limited_user(read=".*")
+            while not control.cancels:
+                await asyncio.sleep(0.01)
+        control.stop()
+        await close(connection)
+
+    with vhost.limited_user(write=".*", read="^nothing$") as url:
+        asyncio.run(play(url))
+
+
+def test_a_stream_that_was_made_anew_is_read_from_its_start(vhost: Vhost, workers: Workers, ran: Path) -> None:
+    """A worker that has read hundreds of an older one misses nothing."""
+    vhost.declare(jobs)
+    for _ in range(30):
+        stop(vhost, "before")
+    worker = workers.start()
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(CANCELLED_QUEUE)
+    stop(vhost, "one")
+    worker.await_event("tasks.cancelled cannot be read")
+    write(vhost, ran, "before")
+    worker.await_event("cancelled", id="before")
+    vhost.publish_task(Route.direct("jobs"), "jobs.wait_for", "one", path=str(ran), started=str(ran) + ".started")
+    worker.await_event("cancelled", id="one", task="jobs.wait_for")
+    assert worker.stop() == 0
 
 
 def test_the_stream_forgets_whole_segments(vhost: Vhost) -> None:
