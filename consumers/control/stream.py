@@ -24,7 +24,8 @@ _PREFETCH = 1000
 _ACK_EACH = 250
 _EMPTY_AFTER_SECONDS = 0.05
 """So long a stream that says it is empty may take to bring a first message after all."""
-_PAUSE_SECONDS = 15.0
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 300.0
+"""Before looking again: each refusal stands in the broker's log."""
 _COMPLAINT_SECONDS = 60.0
 
 
@@ -44,6 +45,7 @@ class StreamReader:
 
     async def follow(self, connection: Any, caught_up: asyncio.Event) -> None:
         """Read as long as the connection is open; `caught_up` is set once all was read that was there, or cannot be."""
+        pause_seconds = _PAUSE_SECONDS
         while connection.is_open:
             try:
                 await self._read(connection, caught_up)
@@ -53,11 +55,23 @@ class StreamReader:
                 self._tell(error if isinstance(error, LeveretError) else explain(error, connection.url))
             finally:
                 caught_up.set()
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * pause_seconds)
 
     async def _read(self, connection: Any, caught_up: asyncio.Event) -> None:
-        name = self._queue.name
         channel, asking, count = await self._find(connection)
+        try:
+            await self._look_for_end(connection, has_messages=count > 0)
+            if self._newest + 1 < self._next:  # it was deleted and made anew
+                self._next = 0
+            await self._consume(channel, asking, caught_up)
+        finally:
+            if channel.is_open:
+                channel.close()
+
+    async def _consume(self, channel: Any, asking: Asking, caught_up: asyncio.Event) -> None:
+        """Read on from where it was left; raises why that has ended."""
+        name = self._queue.name
         closed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
         def on_close(_channel: Any, reason: BaseException) -> None:
@@ -67,7 +81,6 @@ class StreamReader:
         channel.add_on_close_callback(on_close)
         channel.add_on_cancel_callback(lambda _frame: channel.close())
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
-        await self._look_for_end(connection, has_messages=count > 0)
         reached = asyncio.Event()
 
         def on_message(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -93,12 +106,13 @@ class StreamReader:
         caught_up.set()
         self._said = ""
         reason = await closed
-        raise explain_channel(reason, f"stream {name!r}", connection.url)
+        raise explain_channel(reason, f"stream {name!r}", channel.connection.url)
 
     async def _look_for_end(self, connection: Any, has_messages: bool) -> None:
         """Learn the offset of the newest message, over another channel: a cancelled consumer would reject, which no
         stream can take.
         """
+        self._newest = -1
         channel = await open_channel(connection)
         asking = Asking(channel, f"stream {self._queue.name!r}")
         came = asyncio.Event()

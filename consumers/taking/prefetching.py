@@ -232,7 +232,7 @@ class Prefetching:
 
     def _room_for(self, queue: WorkQueue) -> int:
         if self._is_paused(queue.name):
-            del self._narrow[queue]
+            self._narrow.pop(queue, None)
             return 0
         room = self._pool.room_for(queue.name)
         few = self._shares[queue].few

@@ -176,8 +176,7 @@ class Vhost:
         in_path = quote(user, safe="")
         self.api("PUT", f"users/{in_path}", {"password": "secret", "tags": ""})
         try:
-            nothing = {"configure": "^$", "write": "^$", "read": "^$"}
-            self.api("PUT", f"permissions/{self._path}/{in_path}", {**nothing, **rights})
+            self.give_limited_user(**rights)
             yield self.url_of(user, "secret")
         finally:
             self.api("DELETE", f"users/{in_path}")
@@ -185,6 +184,12 @@ class Vhost:
     def settings_for(self, url: str) -> Settings:
         """Return the settings of somebody who connects by another URL."""
         return dataclasses.replace(self.settings, amqp_url=url)
+
+    def give_limited_user(self, **rights: str) -> None:
+        """Give that user these rights, and no others."""
+        nothing = {"configure": "^$", "write": "^$", "read": "^$"}
+        user = quote(f"{self.name}-limited", safe="")
+        self.api("PUT", f"permissions/{self._path}/{user}", {**nothing, **rights})
 
     def take_one(self, queue: str) -> Dead:
         """Wait for a message in a queue, and take it."""
@@ -334,6 +339,12 @@ def run(module: str, *arguments: str, stdin: str | None = None, **environment: s
     """Run a command of the project to its end; not for who tests how it starts."""
     told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
     return warm().run(["python", "-m", module, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
+
+
+def leveret(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb to its end; not for who tests how it starts."""
+    told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
+    return warm().run(["leveret", *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
 
 
 @functools.cache

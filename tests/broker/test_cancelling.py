@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -11,13 +12,19 @@ from typing import Any
 import pika
 import pytest
 
-from leveret import MessageError, Route, cancel, cancel_async
+from leveret import MessageError, Route, cancel, cancel_async, recorded
+from leveret.consumers.control import stream
+from leveret.consumers.control.control import Control
 from leveret.topology.control import Command, write_cancels
+from leveret.topology.events import Kind
+from leveret.topology.link.asking import open_channel
+from leveret.topology.link.connection import close, connect
 from leveret.topology.message import new_id
 from leveret.topology.names import CANCELLED_QUEUE, CONTROL_EXCHANGE, EVENTS_EXCHANGE, dlq_name
 from leveret.topology.objects import control_streams
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Workers, await_value, run, start_waiting_task
+from tests.broker.recording import Recorders, tell
+from tests.broker.support import Vhost, Workers, await_value, leveret, run, start_waiting_task
 
 
 @pytest.fixture
@@ -188,6 +195,57 @@ def test_a_worker_that_may_not_declare_reads_what_is_there(vhost: Vhost, workers
     assert CANCELLED_QUEUE not in vhost.queues()
 
 
+def test_a_refused_stream_is_looked_at_again_and_nothing_piles_up(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look closes what it has opened; when the right is given, all is read."""
+    stop(vhost, "one")
+    opened: list[Any] = []
+
+    async def open_and_note(connection: Any) -> Any:
+        opened.append(connection)
+        return await open_channel(connection)
+
+    monkeypatch.setattr(stream, "open_channel", open_and_note)
+    monkeypatch.setattr(stream, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "_LONGEST_PAUSE_SECONDS", 0.01)
+
+    async def play(url: str) -> None:
+        control = Control(False, lambda _ids: None, lambda *_: None)
+        connection = await connect(dataclasses.replace(vhost.settings, amqp_url=url), "a test", lambda *_: None)
+        await control.read(connection)
+        assert control.cancels == {}
+        async with asyncio.timeout(60):
+            while len(opened) < 50:
+                await asyncio.sleep(0.01)
+            assert len(connection._channels) <= 4
+            vhost.give_limited_user(read=".*")
+            while not control.cancels:
+                await asyncio.sleep(0.01)
+        control.stop()
+        await close(connection)
+
+    with vhost.limited_user(write=".*", read="^nothing$") as url:
+        asyncio.run(play(url))
+
+
+def test_a_stream_that_was_made_anew_is_read_from_its_start(vhost: Vhost, workers: Workers, ran: Path) -> None:
+    """A worker that has read hundreds of an older one misses nothing."""
+    vhost.declare(jobs)
+    for _ in range(30):
+        stop(vhost, "before")
+    worker = workers.start()
+    with vhost.connect() as connection:
+        connection.channel().queue_delete(CANCELLED_QUEUE)
+    stop(vhost, "one")
+    worker.await_event("tasks.cancelled cannot be read")
+    write(vhost, ran, "before")
+    worker.await_event("cancelled", id="before")
+    vhost.publish_task(Route.direct("jobs"), "jobs.wait_for", "one", path=str(ran), started=str(ran) + ".started")
+    worker.await_event("cancelled", id="one", task="jobs.wait_for")
+    assert worker.stop() == 0
+
+
 def test_the_stream_forgets_whole_segments(vhost: Vhost) -> None:
     """By its size: what was said first is gone when much more was said."""
     (cancels, _) = control_streams().queues
@@ -236,21 +294,26 @@ def test_the_verb(vhost: Vhost, workers: Workers, ran: Path) -> None:
     """It takes ids as arguments and from stdin, declares what it needs, and says what it did."""
     vhost.declare(jobs)
     write(vhost, ran, "one", "two", "three")
-    ended = run("leveret", "cancel", "one", "-", stdin="two\n\none\n", AMQP_URL=vhost.amqp_url)
+    ended = leveret("cancel", "one", "-", stdin="two\n\none\n", AMQP_URL=vhost.amqp_url)
 
     assert (ended.returncode, ended.stdout) == (0, "one\ntwo\n")
     assert ended.stderr.startswith("cancel sent for 2 task(s)")
     workers.drain()
     assert runs(ran) == ["three"]
-    as_json = run("leveret", "cancel", "one", "--json", "-q", AMQP_URL=vhost.amqp_url)
+    as_json = leveret("cancel", "one", "--json", "-q", AMQP_URL=vhost.amqp_url)
     assert (json.loads(as_json.stdout), as_json.stderr) == ({"id": "one", "cancel": "sent"}, "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        ([], 2, "missing argument"),
-        (["-"], 2, "stdin has no ids"),
+        ([], 2, "name tasks by id, or a list of the record by --task or --state"),
+        (["one", "--task", "jobs.*"], 2, "name tasks by id, or a list of the record by --task or --state"),
+        (["--task", ""], 2, "it is empty"),
+        (["--state", "failed"], 2, "no task is cancelled in state 'failed'; there are: submitted, delayed"),
+        (["--task", "jobs.*", "--yes"], 1, "leveret recorder"),
+        (["-"], 2, "no id is named"),
+        ([","], 2, "no id is named"),
         (["a\x1b[2Jb"], 1, "leveret cancel: 'a\\x1b[2Jb' cannot be a task id: 1 to 255 bytes of printable text"),
         (["x" * 256], 1, "cannot be a task id"),
         (["one", "--reason", "x" * 1001], 1, "the reason has 1,001 bytes, over the limit of 1,000; shorten it"),
@@ -258,7 +321,7 @@ def test_the_verb(vhost: Vhost, workers: Workers, ran: Path) -> None:
 )
 def test_wrong_ids_are_refused(vhost: Vhost, arguments: list[str], status: int, said: str) -> None:
     """In one line, before anything is sent."""
-    ended = run("leveret", "cancel", *arguments, stdin="", AMQP_URL=vhost.amqp_url)
+    ended = leveret("cancel", *arguments, stdin="", AMQP_URL=vhost.amqp_url)
 
     assert (ended.returncode, ended.stdout) == (status, "")
     assert said in ended.stderr
@@ -266,14 +329,34 @@ def test_wrong_ids_are_refused(vhost: Vhost, arguments: list[str], status: int, 
     assert CANCELLED_QUEUE not in vhost.queues()
 
 
+def test_a_list_of_the_record(vhost: Vhost, tmp_path: Path) -> None:
+    """What has not ended, of these names and states; without a terminal only with --yes."""
+    recorders = Recorders(vhost, tmp_path)
+    recorders.start()
+    try:
+        tell(vhost, Kind.SUBMITTED, ["one", "two"])
+        tell(vhost, Kind.SUCCEEDED, ["ended"], result="5", seconds=0.1)
+        await_value(lambda: len(list(recorded(configured=vhost.settings))) == 3, "the record of three")
+        refused = leveret("cancel", "--task", "*", AMQP_URL=vhost.amqp_url, stdin="")
+        ended = leveret("cancel", "--task", "*", "--yes", AMQP_URL=vhost.amqp_url)
+        none = leveret("cancel", "--task", "nothing.*", "--yes", AMQP_URL=vhost.amqp_url)
+    finally:
+        recorders.kill_all()
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "2 task(s) would be cancelled; say --yes" in refused.stderr
+    assert (ended.returncode, sorted(ended.stdout.splitlines())) == (0, ["one", "two"])
+    assert (none.returncode, none.stderr) == (1, "no task was cancelled\n")
+
+
 def test_without_the_right_to_declare_or_publish(vhost: Vhost) -> None:
     """It says whom to ask, and what for."""
     vhost.declare(jobs)
     with vhost.limited_user(write="^tasks.*") as url:
-        undeclared = run("leveret", "cancel", "one", AMQP_URL=url)
+        undeclared = leveret("cancel", "one", AMQP_URL=url)
     stop(vhost, "one")
     with vhost.limited_user(write="^tasks.direct$") as url:
-        refused = run("leveret", "cancel", "one", AMQP_URL=url)
+        refused = leveret("cancel", "one", AMQP_URL=url)
 
     assert (undeclared.returncode, refused.returncode) == (1, 1)
     assert "leveret declare" in undeclared.stderr

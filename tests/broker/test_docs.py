@@ -270,7 +270,13 @@ def test_error_tree() -> None:
 
 def test_every_name_is_explained() -> None:
     """What a program can import stands on a page for who writes or runs tasks."""
-    pages_for_users = ("docs/tasks.md", "docs/submitting.md", "docs/following.md", "docs/operating.md")
+    pages_for_users = (
+        "docs/tasks.md",
+        "docs/submitting.md",
+        "docs/following.md",
+        "docs/cancelling.md",
+        "docs/operating.md",
+    )
     named = " ".join(text_of(page) for page in pages_for_users)
 
     assert [name for name in leveret.__all__ if not re.search(rf"\b{name}\b", named)] == []

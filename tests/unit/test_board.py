@@ -134,3 +134,20 @@ def test_half_of_a_progress_is_not_read() -> None:
     read = {progress for progress in seen if progress}
     assert len(read) > 100
     assert {Progress(done, done + 0.5, f"{done:.0f}" * 8) for done, *_ in read} == read
+
+
+def test_a_cancel_is_for_the_order_that_runs() -> None:
+    """Of the same child, and of no child that is forked into its slot later."""
+    board = Board(2, 3)
+    board.write(0, 7, 1.0, 2.0, "mail.send")
+    board.write(1, 7, 1.0, 2.0, "mail.send")
+    board.write_progress(1, 7, Progress(1.0, 2.0, "a note"), 2)
+    board.cancel(0, 7)
+
+    assert [board.cancelled(index) for index in (0, 1)] == [7, 0]
+    board.write(0, 8, 1.0, 2.0, "mail.send")
+    assert board.cancelled(0) == 0
+    board.cancel(1, 7)
+    board.clear(1)
+    board.write(1, 7, 1.0, 2.0, "mail.send")
+    assert board.cancelled(1) == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     attacks,
+    cancelling,
     cluster,
     confirms,
     limits,
@@ -36,6 +37,7 @@ ROWS: Sequence[Row] = sorted(
             cluster,
             attacks,
             side_by_side,
+            cancelling,
         )
         for row in part.ROWS
     ),
