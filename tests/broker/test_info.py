@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ def _parent(child: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
     return parent_of(parent_of(child))
+
+
+def test_a_paused_queue_says_by_whom_and_why(vhost: Vhost, workers: Workers) -> None:
+    """As long as it is."""
+    vhost.declare(jobs)
+    workers.start("--processes", "1")
+    said = {"version": 1, "at": time.time(), "by": "ops@desk", "reason": "the shop is closed"}
+    vhost.publish(Route("tasks.control", "pause"), json.dumps({"pause": "jobs", **said}).encode())
+
+    found = await_look(vhost, lambda found: found["queues"][0]["paused"])
+
+    assert [(one["kind"], one["text"]) for one in found["warnings"]] == [
+        ("paused", "paused by ops@desk: the shop is closed")
+    ]
+    vhost.publish(Route("tasks.control", "pause"), json.dumps({"resume": "jobs", **said}).encode())
+    await_look(vhost, lambda found: not found["queues"][0]["paused"])
 
 
 def test_what_waits_is_counted_where_it_is(vhost: Vhost, workers: Workers) -> None:
