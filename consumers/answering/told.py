@@ -14,7 +14,6 @@ from leveret.consumers.answering.memory import held_bytes
 from leveret.consumers.child.board import Begun
 from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
-from leveret.consumers.settling.verdict import Verdict
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.topology import registry
 from leveret.topology.control import Command
@@ -100,9 +99,9 @@ class Told:
                     "prefetch": self._prefetching.held_at_most(queue),
                     "waiting": waiting_of[name],
                     "running": running_of[name],
-                    "finished": ended[name, Verdict.DONE],
-                    "failed": ended[name, Verdict.BURY],
-                    "retried": ended[name, Verdict.RETRY],
+                    "finished": ended.finished.get(name, 0),
+                    "failed": ended.failed.get(name, 0),
+                    "retried": ended.retried.get(name, 0),
                     "oldest_seconds": oldest.get(name),
                     "seconds_each": self._pool.pace_of(name),
                     "places": self._pool.places_of(name),
