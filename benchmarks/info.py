@@ -135,6 +135,7 @@ def _told(name: str, number: int) -> dict[str, Any]:
             "seconds": 0.5,
             "limit": 1500.0,
             "pid": child,
+            "progress": None,
         }
         for child in range(_CHILDREN)
     ]

@@ -90,6 +90,27 @@ def _parent(child: int) -> int:
     return parent_of(parent_of(child))
 
 
+def test_how_far_a_task_has_come_is_told(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """By its own word, as long as it runs."""
+    vhost.declare(jobs)
+    workers.start_with(
+        "import leveret\n"
+        "@leveret.task('own.steps', queue=jobs)\n"
+        "def steps(path: str, started: str) -> None:\n"
+        "    leveret.progress(3, 4, 'pages')\n"
+        "    wait_for(path, started)\n",
+        "--processes",
+        "1",
+    )
+    go = tmp_path / "go"
+    vhost.publish_task(Route.direct("jobs"), "own.steps", "steps", path=str(go), started=str(tmp_path / "started"))
+
+    found = await_look(vhost, lambda found: found["running"] and found["running"][0]["progress"])
+
+    assert found["running"][0]["progress"] == {"done": 3.0, "total": 4.0, "note": "pages"}
+    go.touch()
+
+
 def test_a_paused_queue_says_by_whom_and_why(vhost: Vhost, workers: Workers) -> None:
     """As long as it is."""
     vhost.declare(jobs)
@@ -175,10 +196,16 @@ def test_who_has_no_rights_sees_no_workers_and_is_told_so(vhost: Vhost, workers:
 
 
 def test_a_user_who_may_ask_sees_all(vhost: Vhost, workers: Workers) -> None:
-    """It takes the right to write to the exchange of control, and to read what it counts."""
+    """It takes a queue of its own for the answers, the right to ask, and to read what it counts."""
     vhost.declare(jobs)
     worker = workers.start("--processes", "1")
-    with vhost.limited_user(read=r"^jobs(\..*)?$", write=r"^tasks\.control$") as url:
+    own = r"tasks\.reply\..+"
+    rights = {
+        "configure": f"^{own}$",
+        "write": rf"^({own}|tasks\.control)$",
+        "read": rf"^({own}|tasks\.events|jobs(\..*)?)$",
+    }
+    with vhost.limited_user(**rights) as url:
         found = look(vhost, AMQP_URL=url)
 
     assert [one["pid"] for one in found["workers"]] == [worker.process.pid]
@@ -186,12 +213,12 @@ def test_a_user_who_may_ask_sees_all(vhost: Vhost, workers: Workers) -> None:
 
 
 def test_a_worker_with_few_rights_can_be_asked(vhost: Vhost, workers: Workers) -> None:
-    """What it takes: its own queue that the broker names, to bind it, and to answer."""
+    """What it takes: its own queue, to bind it, and to answer."""
     vhost.declare(jobs)
     rights = {
-        "configure": r"^amq\.gen-.*$",
-        "write": r"^(tasks\.(direct|topic|fanout|again|dead)|amq\.gen-.*|amq\.default)$",
-        "read": r"^(jobs(\.retry\..*)?|tasks\.control|amq\.gen-.*)$",
+        "configure": r"^tasks\.worker\..+$",
+        "write": r"^tasks\.(direct|topic|fanout|again|dead|events|worker\..+)$",
+        "read": r"^(jobs(\.retry\..*)?|tasks\.(control|worker\..+))$",
     }
     with vhost.limited_user(**rights) as url:
         worker = workers.start("--no-declare", AMQP_URL=url)
