@@ -95,7 +95,7 @@ def test_how_far_a_task_has_come_is_told(vhost: Vhost, workers: Workers, tmp_pat
     vhost.declare(jobs)
     workers.start_with(
         "import leveret\n"
-        "@leveret.task('own.steps', queue=jobs)\n"
+        "@leveret.task('jobs.steps', queue=jobs)\n"
         "def steps(path: str, started: str) -> None:\n"
         "    leveret.progress(3, 4, 'pages')\n"
         "    wait_for(path, started)\n",
@@ -103,7 +103,7 @@ def test_how_far_a_task_has_come_is_told(vhost: Vhost, workers: Workers, tmp_pat
         "1",
     )
     go = tmp_path / "go"
-    vhost.publish_task(Route.direct("jobs"), "own.steps", "steps", path=str(go), started=str(tmp_path / "started"))
+    vhost.publish_task(Route.direct("jobs"), "jobs.steps", "steps", path=str(go), started=str(tmp_path / "started"))
 
     found = await_look(vhost, lambda found: found["running"] and found["running"][0]["progress"])
 
