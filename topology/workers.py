@@ -12,7 +12,16 @@ from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, retry_queue
 _Name = Annotated[str, msgspec.Meta(max_length=255)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Amount = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a task has come, by its own word."""
+
+    done: _Amount
+    total: _Amount | None
+    note: _Text
 
 
 class RunningTask(msgspec.Struct, frozen=True):
@@ -26,6 +35,7 @@ class RunningTask(msgspec.Struct, frozen=True):
     seconds: _Seconds
     limit: _Seconds | None
     pid: _Count
+    progress: Progress | None
 
 
 class ChildProcess(msgspec.Struct, frozen=True):

@@ -90,6 +90,7 @@ class Answering:
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_MOST_AT_ONCE, callback=answer))
         await asking.ask(lambda answer: channel.basic_consume(queue, self._on_question, callback=answer))
         await closed.wait()
+        await asking.ask(lambda _answer: None)  # raises what it was closed for, as a right that answering takes
 
     def _on_question(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if not channel.is_open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -12,8 +13,15 @@ from leveret.consumers.settling.verdict import Verdict
 WINDOW_SECONDS = 60.0
 _SLOT_SECONDS = 5.0
 _SLOTS = int(WINDOW_SECONDS / _SLOT_SECONDS)
+_DONE, _RETRY, _BURY = Verdict.DONE, Verdict.RETRY, Verdict.BURY
 
-_Counts = Counter[tuple[str, Verdict | None]]
+
+class Counts(NamedTuple):
+    """How many of each queue have succeeded, are tried again, and have failed for good."""
+
+    finished: dict[str, int]
+    retried: dict[str, int]
+    failed: dict[str, int]
 
 
 class Ends:
@@ -21,22 +29,33 @@ class Ends:
 
     def __init__(self) -> None:
         self._since = time.monotonic()
-        self._slots: deque[tuple[int, _Counts]] = deque()
+        self._slots: deque[tuple[int, Counts]] = deque()
 
     def observe(self, settled: Sequence[Settled]) -> None:
         """Count what was settled."""
         slot = self._slot_now()
         if not self._slots or self._slots[-1][0] != slot:
-            self._slots.append((slot, Counter()))
+            self._slots.append((slot, Counts({}, {}, {})))
             self._forget(slot)
-        counts = self._slots[-1][1]
-        for delivery, _, verdict in settled:
-            counts[delivery.queue.name, verdict] += 1
+        finished, retried, failed = self._slots[-1][1]
+        for delivery, _, verdict in settled:  # of every message: plain dictionaries count twice as fast as a Counter
+            name = delivery.queue.name
+            if verdict is _DONE:
+                finished[name] = finished.get(name, 0) + 1
+            elif verdict is _RETRY:
+                retried[name] = retried.get(name, 0) + 1
+            elif verdict is _BURY:
+                failed[name] = failed.get(name, 0) + 1
 
-    def counts(self) -> _Counts:
-        """Return how many have ended of late, by queue and verdict."""
+    def counts(self) -> Counts:
+        """Return how many have ended of late."""
         self._forget(self._slot_now())
-        return sum((counts for _, counts in self._slots), Counter())
+        finished, retried, failed = Counter[str](), Counter[str](), Counter[str]()
+        for _, counts in self._slots:
+            finished.update(counts.finished)
+            retried.update(counts.retried)
+            failed.update(counts.failed)
+        return Counts(finished, retried, failed)
 
     @property
     def seconds(self) -> float:

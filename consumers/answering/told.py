@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections import Counter
@@ -11,10 +12,9 @@ from typing import Any
 
 from leveret.consumers.answering.ends import Ends
 from leveret.consumers.answering.memory import held_bytes
-from leveret.consumers.child.board import Begun
+from leveret.consumers.child.board import Begun, Progress
 from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
-from leveret.consumers.settling.verdict import Verdict
 from leveret.consumers.taking.prefetching import Prefetching
 from leveret.topology import registry
 from leveret.topology.control import Command
@@ -35,7 +35,8 @@ class Told:
         pool: Pool,
         prefetching: Prefetching,
         ends: Ends,
-        paused: Callable[[], Mapping[str, Command]] = dict,
+        paused: Callable[[], Mapping[str, Command]],
+        progress_of: Callable[[Begun], Progress | None],
     ) -> None:
         """`processes` are the fewest and the most there may be of each kind."""
         self._queues = queues
@@ -44,6 +45,7 @@ class Told:
         self._prefetching = prefetching
         self._ends = ends
         self._paused = paused
+        self._progress_of = progress_of
         self._since = time.time()
         self._memory: int | None = None
         self._memory_read = float("-inf")
@@ -79,7 +81,7 @@ class Told:
             "queues": queues[: most or 20],
             "queue_count": len(self._queues),
             "children": [{"pid": pid, "kind": kind, "running": count} for pid, kind, count in children[:most]],
-            "running": [_tell_running(delivery, begun) for delivery, begun in shown],
+            "running": [self._tell_running(delivery, begun) for delivery, begun in shown],
             "running_count": len(running),
         }
 
@@ -100,9 +102,9 @@ class Told:
                     "prefetch": self._prefetching.held_at_most(queue),
                     "waiting": waiting_of[name],
                     "running": running_of[name],
-                    "finished": ended[name, Verdict.DONE],
-                    "failed": ended[name, Verdict.BURY],
-                    "retried": ended[name, Verdict.RETRY],
+                    "finished": ended.finished.get(name, 0),
+                    "failed": ended.failed.get(name, 0),
+                    "retried": ended.retried.get(name, 0),
                     "oldest_seconds": oldest.get(name),
                     "seconds_each": self._pool.pace_of(name),
                     "places": self._pool.places_of(name),
@@ -111,26 +113,29 @@ class Told:
             )
         return told
 
+    def _tell_running(self, delivery: Delivery, begun: Begun) -> dict[str, Any]:
+        task = registry.get(begun.task)
+        progress = self._progress_of(begun)
+        if progress and not all(map(math.isfinite, (progress.done, progress.total or 0.0))):
+            progress = None
+        return {
+            "id": delivery.id,
+            "task": begun.task,
+            "queue": delivery.queue.name,
+            "attempt": delivery.attempt,
+            "of": delivery.queue.attempts,
+            "seconds": max(0.0, time.monotonic() - begun.started),
+            "limit": task.time_limit if task else None,
+            "pid": max(0, begun.pid),
+            "progress": progress and progress._asdict(),
+        }
+
     def _held_bytes(self, children: Iterable[int]) -> int | None:
         now = time.monotonic()
         if now - self._memory_read > _MEMORY_SECONDS:
             self._memory_read = now
             self._memory = held_bytes([os.getpid(), self._pool.forkserver_process, *children])
         return self._memory
-
-
-def _tell_running(delivery: Delivery, begun: Begun) -> dict[str, Any]:
-    task = registry.get(begun.task)
-    return {
-        "id": delivery.id,
-        "task": begun.task,
-        "queue": delivery.queue.name,
-        "attempt": delivery.attempt,
-        "of": delivery.queue.attempts,
-        "seconds": max(0.0, time.monotonic() - begun.started),
-        "limit": task.time_limit if task else None,
-        "pid": begun.pid,
-    }
 
 
 def _oldest(waiting: Iterable[Delivery], running: Iterable[tuple[Delivery, Begun]]) -> dict[str, float]:

@@ -98,7 +98,13 @@ class Worker:
         least = plan.least_processes or plan.processes
         self._elastic = Elastic(self._pool, plan.queues, lanes, least) if least < plan.processes else None
         self._told = Told(
-            plan.queues, (least, plan.processes), self._pool, self._prefetching, ends, lambda: self._control.pauses
+            plan.queues,
+            (least, plan.processes),
+            self._pool,
+            self._prefetching,
+            ends,
+            lambda: self._control.pauses,
+            board.read_progress,
         )
         self._answering = Answering(host_and_pid(), self._told.tell)
 

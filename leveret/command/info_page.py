@@ -10,7 +10,7 @@ from typing import Any
 from leveret.command.table import Column, spell, table
 from leveret.producers.watching.look import Look, QueueLook, Running
 from leveret.topology.printable import printable
-from leveret.topology.workers import WorkerInfo, as_json
+from leveret.topology.workers import Progress, WorkerInfo, as_json
 
 _MOST_RUNNING = 20
 _WIDE = 96
@@ -33,10 +33,12 @@ _RUNNING = (
     Column("RUNNING", may_cut=True),
     Column("FOR", right=True),
     Column("LIMIT", right=True),
+    Column("DONE", right=True),
     Column("WORKER", may_cut=True),
     Column("PID", right=True),
     Column("ID", may_cut=True),
 )
+_DONE, _PID = 4, 6
 
 
 def page(look: Look, width: int) -> list[str]:
@@ -112,10 +114,12 @@ def _worker_row(info: WorkerInfo, now: float) -> Sequence[str]:
 def _running_table(look: Look, width: int) -> list[str]:
     shown = look.running[:_MOST_RUNNING]
     rows = [_running_row(one) for one in shown]
-    columns: Sequence[Column] = _RUNNING
+    left_out = set() if any(row[_DONE] for row in rows) else {_DONE}
     if width < _WIDE:  # the whole id is worth more than the process
-        columns = (*_RUNNING[:5], _RUNNING[6])
-        rows = [[*row[:5], row[6]] for row in rows]
+        left_out.add(_PID)
+    kept = [at for at in range(len(_RUNNING)) if at not in left_out]
+    rows = [[row[at] for at in kept] for row in rows]
+    columns = [_RUNNING[at] for at in kept]
     more = look.running_count - len(shown)
     return table(columns, rows, width) + ([f"  and {more} more"] if more > 0 else [])
 
@@ -127,10 +131,17 @@ def _running_row(one: Running) -> Sequence[str]:
         task.task,
         spell(task.seconds),
         spell(task.limit),
+        _done(task.progress),
         one.worker,
         str(task.pid),
         task.id,
     )
+
+
+def _done(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    return f"{progress.done:.6g}" if not progress.total else f"{min(max(progress.done / progress.total, 0), 1):.0%}"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pika
 
-from leveret.producers.watching.asking import Answers, Enquiry
 from leveret.producers.watching.counts import Counts, ready_messages
 from leveret.producers.watching.look import (
     Look,
@@ -22,14 +21,19 @@ from leveret.producers.watching.look import (
     what_runs,
 )
 from leveret.producers.watching.rates import Rate, Rates
-from leveret.topology.errors import AccessRefused, TopologyError
+from leveret.topology.errors import AccessRefused, NobodyAnswers, TopologyError, UnreadableMessage
 from leveret.topology.link.connection import close, connect, server_version
 from leveret.topology.link.explaining import explain
+from leveret.topology.link.question import WORKERS, Questions
 from leveret.topology.message import check_name
 from leveret.topology.names import dlq_name
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, mask
-from leveret.topology.workers import QueueAtWorker, WorkerInfo
+from leveret.topology.workers import QueueAtWorker, WorkerInfo, read
+
+_SILENCE_SECONDS = 0.3
+"""Who has not answered for so long after the others is not there, or cannot."""
+_ANSWER_SECONDS = 1.0
 
 Plans = dict[str, Sequence[float] | None]
 """The retry delays of each queue, where they are known."""
@@ -50,15 +54,18 @@ class Watch:
         self._only = only
         self._rates = Rates(configured)
         self._connection: Any = None
-        self._enquiry: Enquiry | None = None
+        self._questions: Questions | None = None
         self._cannot_ask = ""
+        self._counting: asyncio.Task[int | None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises `BrokerUnreachable` or `AccessRefused`."""
         self._connection = await connect(self._configured, "leveret info", lambda *_: None)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        if self._questions:
+            await self._questions.close()
         if self._connection:
             await close(self._connection)
 
@@ -74,16 +81,14 @@ class Watch:
             raise explain(error, self._connection.url) from error
 
     async def _look(self) -> Look:
-        bound = asyncio.get_running_loop().create_task(asyncio.to_thread(self._rates.workers_bound))
-        answers = await self._ask(bound)
-        await bound
-        plans = self._plans(answers.workers)
+        told, unreadable = await self._ask()
+        plans = self._plans(told)
         counts = await ready_messages(self._connection, _queues_of(plans))
         if self._only:
             plans = self._chosen(plans, counts)
         rates = await asyncio.to_thread(self._rates.of, plans)
-        queues = [_queue(name, plans[name], counts, rates, answers.workers) for name in sorted(plans)]
-        workers = [info for info in answers.workers if not self._only or any(at.name in plans for at in info.queues)]
+        queues = [_queue(name, plans[name], counts, rates, told) for name in sorted(plans)]
+        workers = [info for info in told if not self._only or any(at.name in plans for at in info.queues)]
         running = [one for one in what_runs(workers) if not self._only or one.task.queue in plans]
         return Look(
             at=time.time(),
@@ -93,22 +98,49 @@ class Watch:
             queues=queues,
             running=running,
             running_count=sum(queue.running for queue in queues),
-            warnings=warnings_of(queues, running, Counter(answers.unreadable)),
+            warnings=warnings_of(queues, running, unreadable),
             notes=list(self._notes(plans, counts)),
         )
 
-    async def _ask(self, bound: asyncio.Future[int | None]) -> Answers:
-        """Ask the workers, unless this account may not: the queues can be seen all the same."""
+    async def _ask(self) -> tuple[list[WorkerInfo], Counter[str]]:
+        """Return what workers tell, and what was wrong with answers of no worker.
+
+        Without the right to ask there is nothing, and the queues can be seen all the same.
+        """
+        told: list[WorkerInfo] = []
+        unreadable: Counter[str] = Counter()
         if self._cannot_ask:
-            return Answers()
+            return told, unreadable
         try:
-            if self._enquiry is None:
-                self._enquiry = Enquiry(self._connection)
-                await self._enquiry.open()
-            return await self._enquiry.ask(bound)
-        except (AccessRefused, TopologyError) as error:
+            count = await self._count_bound()
+            if self._questions is None:
+                self._questions = Questions(self._configured, "leveret info, asking")
+                await self._questions.open()
+            answers = await self._questions.ask(
+                WORKERS, {"ask": "info"}, count, _ANSWER_SECONDS, silence_seconds=_SILENCE_SECONDS
+            )
+        except NobodyAnswers:  # for lack of the exchange perhaps, and then nothing more can be asked on that link
+            if self._questions:
+                await self._questions.close()
+            self._questions = None
+            return told, unreadable
+        except AccessRefused as error:
             self._cannot_ask = str(error)
-            return Answers()
+            return told, unreadable
+        for answer in answers:
+            try:
+                told.append(read(answer))
+            except UnreadableMessage as error:
+                unreadable[str(error)] += 1
+        return told, unreadable
+
+    async def _count_bound(self) -> int | None:
+        """Return how many will be asked, unless that takes longer than to wait for silence."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.get_running_loop().create_task(asyncio.to_thread(self._rates.workers_bound))
+        done, _ = await asyncio.wait([self._counting], timeout=_SILENCE_SECONDS)
+        count = self._counting.result() if done else None
+        return max(count, 1) if count is not None else None
 
     def _plans(self, workers: Iterable[WorkerInfo]) -> Plans:
         plans: Plans = dict.fromkeys(self._only)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import pika
 
 from tests.broker.support import Vhost, await_value
 
-REPLY_TO = "tasks.reply.a-client"
 
+def ask(vhost: Vhost, question: bytes, seconds: float = 0.5, reply_to: str | None = None, **more: Any) -> list[Any]:
+    """Ask all workers, and return what came back in this time, each with its correlation id.
 
-def ask(vhost: Vhost, question: bytes, seconds: float = 0.5, reply_to: str = REPLY_TO, **more: Any) -> list[Any]:
-    """Ask all workers, and return what came back in this time, each with its correlation id."""
+    The answers are to come by a key of their own, or by another that somebody might give.
+    """
     answers: list[Any] = []
+    own = f"tasks.reply.{uuid.uuid4().hex}"
     with vhost.connect() as connection:
         channel = connection.channel()
-        channel.queue_declare(REPLY_TO, exclusive=True)
-        channel.queue_bind(REPLY_TO, "tasks.events", REPLY_TO)
+        channel.queue_declare(own, exclusive=True)
+        channel.queue_bind(own, "tasks.events", own)
         channel.basic_consume(
-            REPLY_TO,
+            own,
             lambda _channel, _method, properties, body: answers.append((properties.correlation_id, json.loads(body))),
             auto_ack=True,
         )
-        properties = pika.BasicProperties(reply_to=reply_to, **more)
+        properties = pika.BasicProperties(reply_to=own if reply_to is None else reply_to, **more)
         channel.basic_publish("tasks.control", "ask.workers", question, properties)
         connection.process_data_events(seconds)
         while answers and connection.process_data_events(0.1):

@@ -31,6 +31,8 @@ ALLOWED = {"docker", "systemctl", "journalctl", "make", ".venv/bin/python"}
 """What is looked at instead of run: it starts services, or these very tests."""
 NOT_RUN = {"fetch": "asks other servers", "node": "starts and stops the broker of all tests", "demo": "is slow"}
 """Verbs whose options are checked, and that is all."""
+ENDLESS = {"--watch"}
+"""What keeps a verb until Ctrl-C: its options are checked, and that is all."""
 DOORS = {"consumers.run": "run", **{f"producers.{verb}": verb for verb in ("submit", "redrive")}}
 DOORS |= {f"topology.{verb}": verb for verb in ("declare", "users", "node")} | {"data.fetch": "fetch"}
 _PATIENCE_SECONDS = 60
@@ -193,7 +195,7 @@ def run_line(shell: Shell, line: str) -> None:
                 pass
         elif verb == "users":
             _make_users(shell, line)
-        elif verb not in NOT_RUN:
+        elif verb not in NOT_RUN and not ENDLESS & {*arguments}:
             shell.run(line)
     elif first in ALLOWED:
         check_allowed(line)

@@ -338,7 +338,8 @@ class Workers:
 def run(module: str, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the project to its end; not for who tests how it starts."""
     told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
-    return warm().run(["python", "-m", module, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
+    command = ["leveret"] if module == "leveret" else ["python", "-m", module]
+    return warm().run([*command, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
 
 
 def leveret(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -138,6 +138,31 @@ def test_a_worker_without_the_rights_works_and_says_so_once(vhost: Vhost, worker
         assert len(worker.find("this worker cannot be asked")) == 1
 
 
+def test_a_worker_that_may_be_asked_and_not_answer_says_so_once(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """With the first question, and it is asked no more."""
+    vhost.declare(jobs)
+    rights = {
+        "configure": r"^tasks\.worker\..+$",
+        "write": r"^tasks\.(direct|topic|fanout|again|dead|worker\..+)$",
+        "read": r"^(jobs(\.retry\..*)?|tasks\.(control|worker\..+))$",
+    }
+    with vhost.limited_user(**rights) as url:
+        worker = workers.start("--no-declare", AMQP_URL=url)
+
+        def refused() -> bool:
+            assert ask(vhost, INFO, seconds=0.1) == []
+            return bool(worker.find("this worker cannot be asked"))
+
+        await_value(refused, "the warning")
+        for _ in range(3):
+            assert ask(vhost, INFO, seconds=0.1) == []
+        vhost.publish_task(Route.direct("jobs"), "jobs.write", "work", path=str(tmp_path / "file"))
+        worker.await_event("done", id="work")
+
+        assert len(worker.find("this worker cannot be asked")) == 1
+        assert worker.find("lost the broker") == []
+
+
 def test_a_worker_answers_again_after_it_lost_the_broker(vhost: Vhost, worker: Worker) -> None:
     """Its queue went with the connection, and the next one brings another."""
     assert len(infos(vhost)) == 1

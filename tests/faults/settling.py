@@ -24,7 +24,6 @@ _DEAD_LETTERS_SECONDS = 240.0
 """The broker repeats a dead-lettering that was not confirmed after 180 s."""
 _FRESH_SECONDS = {True: 2.5, False: 7.0}
 """How old the queues' reports may be: on nodes that were told to hurry, and on others."""
-_KEPT = {queue.name for queue in control_streams().queues}
 STUCK = "dead letters that are stuck"
 
 
@@ -131,10 +130,9 @@ def held(stage: Stage) -> dict[str, dict[str, int]]:
             raise
         # RabbitMQ 3.10 answers 500 while a node of its cluster is about to be back
         return {f"unknown, {error}": {"ready": -1, "unacknowledged": -1, STUCK: 0}}
+    kept = {stream.name for stream in control_streams().queues}  # they hold no tasks, and what they do on purpose
     holding = {}
-    for queue in queues:
-        if queue["name"] in _KEPT:  # a stream holds what was said, and nobody takes it out
-            continue
+    for queue in (queue for queue in queues if queue["name"] not in kept):
         total, ready, unacknowledged = (
             queue.get(kind, -1) for kind in ("messages", "messages_ready", "messages_unacknowledged")
         )

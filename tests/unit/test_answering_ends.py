@@ -43,7 +43,7 @@ def test_each_queue_and_verdict_has_its_count(clock: Clock) -> None:
     clock.now += 20
     ends.observe([settled("mail", Verdict.DONE)])
 
-    assert ends.counts() == {("mail", Verdict.DONE): 2, ("mail", Verdict.BURY): 1, ("pdf", Verdict.DONE): 1}
+    assert ends.counts() == ({"mail": 2, "pdf": 1}, {}, {"mail": 1})
     assert ends.seconds == 20
 
 
@@ -55,8 +55,8 @@ def test_what_is_older_than_a_minute_is_forgotten(clock: Clock) -> None:
     ends.observe([settled("mail", Verdict.RETRY)])
     clock.now += 25
 
-    assert ends.counts() == {("mail", Verdict.RETRY): 1}
+    assert ends.counts() == ({}, {"mail": 1}, {})
     assert 55 <= ends.seconds <= 60
     clock.now += 60
 
-    assert ends.counts() == {}
+    assert ends.counts() == ({}, {}, {})

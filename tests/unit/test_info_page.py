@@ -58,6 +58,24 @@ def test_a_running_task_is_shown_with_its_whole_id() -> None:
     assert any(line.endswith(task_id) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        ({"done": 3.0, "total": 4.0, "note": ""}, "75%"),
+        ({"done": 9.0, "total": 4.0, "note": ""}, "100%"),
+        ({"done": 1234.0, "total": None, "note": ""}, "1234"),
+        ({"done": 1e300, "total": 0.0, "note": ""}, "1e+300"),
+    ],
+)
+def test_how_far_a_task_has_come_is_shown(progress: dict[str, Any], shown: str) -> None:
+    """As a part of the whole, where that is known."""
+    look = look_at(told(running=[running_told(progress=progress), running_told()]), counts=counted(shop=0))
+    with_it, without = page(look, 80)[-2:]
+
+    assert f" {shown} web-3" in with_it
+    assert f" {' ' * len(shown)} web-3" in without
+
+
 def test_nothing_raw_of_others_is_shown() -> None:
     """Control characters in whatever a forged answer says are escaped."""
     evil = "\x1b[31m\n\u202e"

@@ -86,7 +86,6 @@ CLIENT_LIBRARIES = {
         "producers/dead/letters.py",
         "producers/dead/redrive.py",
         "producers/dead/stranded.py",
-        "producers/watching/asking.py",
         "producers/watching/watch.py",
         "producers/following/commanding.py",
         "topology/link/asking.py",

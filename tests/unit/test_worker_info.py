@@ -61,13 +61,16 @@ def running_told(**changed: Any) -> dict[str, Any]:
         "seconds": 0.3,
         "limit": 1500.0,
         "pid": 815,
+        "progress": None,
         **changed,
     }
 
 
 def test_what_is_told_is_read() -> None:
     """Every field, and what a newer worker tells besides is left out."""
-    assert workers.as_json(workers.read({**told(), "weather": "fine"})) == told()
+    full = told(running=[running_told(progress={"done": 3.0, "total": 4.0, "note": "pages"})])
+
+    assert workers.as_json(workers.read({**full, "weather": "fine"})) == full
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,7 @@ def test_what_is_told_is_read() -> None:
         told(queues=[queue_told(paused={"by": "me"})]),
         told(queues=[queue_told()] * 101),
         told(running=[running_told(limit=-1)]),
+        told(running=[running_told(progress={"done": "half"})]),
         told(running=[running_told(id=None)]),
     ],
 )

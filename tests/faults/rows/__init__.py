@@ -10,6 +10,7 @@ from tests.faults.rows import (
     cancelling,
     cluster,
     confirms,
+    elastic,
     limits,
     link,
     messages,
@@ -38,6 +39,7 @@ ROWS: Sequence[Row] = sorted(
             attacks,
             side_by_side,
             cancelling,
+            elastic,
         )
         for row in part.ROWS
     ),
