@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from leveret.consumers.child.board import Progress
@@ -27,11 +27,13 @@ from leveret.producers.calls import reached_queues
 from leveret.testing.attempts import Attempts
 from leveret.testing.messages import Dead, Message, Ran
 from leveret.topology import registry
+from leveret.topology.control import Command, is_older, read_cancel
 from leveret.topology.errors import LeveretError, TaskFailed
 from leveret.topology.events import Event, Kind
 from leveret.topology.link import publish_errors
 from leveret.topology.link.outbox import OnPublished, Outgoing
 from leveret.topology.names import (
+    CANCEL_KEY,
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
@@ -72,6 +74,7 @@ class Inline:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._line: list[tuple[float, int, Message]] = []  # a heap
+        self._cancels: dict[str, Command] = {}
         self._told: dict[attempts_of_process.Attempt, Progress] = {}
         self._former_teller = progress_of_process.tell_by(self._note_progress)
 
@@ -117,6 +120,14 @@ class Inline:
         else:
             on_published(publish_errors.not_routed(task_id, route))
 
+    def command(self, key: str, bodies: Sequence[bytes]) -> None:
+        """Take in what is said to all workers. Raises `LeveretError` for a pause: no other worker is there to pause."""
+        if key != CANCEL_KEY:
+            raise LeveretError("a queue in the process of a test cannot be paused; leveret_broker has real ones")
+        for body in bodies:
+            ids, command = read_cancel(body)
+            self._cancels.update(dict.fromkeys(ids, command))
+
     def close(self) -> None:
         """Leave the process as it was."""
         progress_of_process.tell_by(self._former_teller)
@@ -149,6 +160,10 @@ class Inline:
             self.now = max(self.now, until)
 
     def _run(self, delivery: Delivery) -> None:
+        if (command := self._cancels.get(delivery.id)) and is_older(delivery.properties, command):
+            delivery.cancel = command
+            self._settle(delivery, Outcome(Ending.CANCELLED, delivery.task_name(), 0.0), None, Verdict.CANCEL)
+            return
         at = self.now
         outcome, error = self._attempts.run(Order._make(delivery.order(0)))
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
@@ -183,7 +198,7 @@ class Inline:
             self.dead.append(_dead(delivery, outcome, error))
             kind = Kind.FAILED
         else:
-            kind = Kind.SUCCEEDED
+            kind = Kind.CANCELLED if verdict is Verdict.CANCEL else Kind.SUCCEEDED
         if delivery.reply_to:
             event = event_of(delivery, outcome, kind)
             if kind is Kind.RETRYING:

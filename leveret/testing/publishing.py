@@ -14,6 +14,7 @@ from unittest import mock
 
 from leveret.producers import default, not_routed, publisher
 from leveret.producers.batch import Batch
+from leveret.producers.following import commanding
 from leveret.producers.following.entry import Entry, Listener
 from leveret.producers.following.replies import Replies
 from leveret.producers.sender import Sender
@@ -49,6 +50,7 @@ def inline() -> Iterator[Inline]:
         put(publisher, "Sender", sender)
         put(default, "_default", None)
         put(default_broker, "resolve", lambda given: given)
+        put(commanding, "send", lambda key, bodies, _configured: here.command(key, bodies))
         put(not_routed, "_bound_keys", lambda *_: None)  # there is no management API to ask
         # Of publishers that were made before.
         put(Sender, "hand_over", lambda _self, *what: of_others.hand_over(*what))

@@ -21,6 +21,7 @@ from typing import Any, cast
 import pytest
 
 from leveret import (
+    LeveretError,
     MessageError,
     MessageTooLarge,
     NotFollowed,
@@ -33,12 +34,15 @@ from leveret import (
     ResultTimeout,
     Route,
     SoftTimeLimitExceeded,
+    TaskCancelled,
     TaskFailed,
     TaskMessage,
     WorkQueue,
     as_completed,
+    cancel,
     current_attempt,
     gather,
+    pause,
     progress,
     publish,
     submit,
@@ -50,7 +54,7 @@ from leveret.consumers.child.board import Progress
 from leveret.consumers.settling.verdict import Verdict
 from leveret.consumers.tasks.task import Task
 from leveret.producers import default
-from leveret.testing import EndlessWork, Inline, Ran, inline
+from leveret.testing import EndlessWork, Inline, Ran, in_process, inline
 from leveret.topology import queues, registry
 from leveret.topology.events import Kind
 from leveret.topology.settings import Settings
@@ -299,7 +303,9 @@ def test_a_rejection_is_not_tried_again(leveret_inline: Inline, desk: Desk) -> N
     assert leveret_inline.dead[0].reason == "Reject: no use"
 
 
-def test_tasks_that_submit_tasks_are_run_to_the_end(leveret_inline: Inline, desk: Desk) -> None:
+def test_tasks_that_submit_tasks_are_run_to_the_end(
+    leveret_inline: Inline, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unless there is none."""
 
     def count(down: int) -> None:
@@ -313,8 +319,9 @@ def test_tasks_that_submit_tasks_are_run_to_the_end(leveret_inline: Inline, desk
 
     assert desk.seen == [3, 2, 1, 0]
 
+    monkeypatch.setattr(in_process, "_MOST_ATTEMPTS", 1000)
     submit("mail.count", -1)
-    with pytest.raises(EndlessWork, match=r"10,000 .*'mail\.count'"):
+    with pytest.raises(EndlessWork, match=r"1,000 .*'mail\.count'"):
         leveret_inline.run()
 
 
@@ -355,6 +362,31 @@ def test_results_that_are_not_to_be_had(leveret_inline: Inline, desk: Desk, send
         failing.result(timeout=60)
     with pytest.raises(NotFollowed):
         send.submit("a").result()
+
+
+def test_what_is_cancelled_does_not_run(leveret_inline: Inline, desk: Desk, send: Send) -> None:
+    """Waiting or to be tried again; the cancel is told to who follows it. There is nothing to pause."""
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    waiting = send.options(follow=True).submit("a")
+    retrying = desk.task(fail).submit()
+    send.submit("b")
+    cancel(waiting, reason="wrong list")
+    leveret_inline.run(seconds=0)
+    cancel(retrying)
+    leveret_inline.run()
+
+    assert desk.seen == [("b", 1)]
+    assert [(ran.task, ran.verdict) for ran in leveret_inline.attempts] == [
+        ("mail.fail", Verdict.RETRY),
+        ("mail.send", Verdict.DONE),
+    ]
+    with pytest.raises(TaskCancelled, match="wrong list"):
+        waiting.result()
+    with pytest.raises(LeveretError, match="cannot be paused; leveret_broker"):
+        pause("mail")
 
 
 def test_a_task_that_waits_for_itself_is_told(leveret_inline: Inline, desk: Desk) -> None:
