@@ -27,10 +27,10 @@ from leveret.consumers.child.outcome import Ending, Outcome, overran
 from leveret.consumers.child.protocol import Order
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.tasks import attempt
-from leveret.consumers.tasks.errors import SoftTimeLimitExceeded
+from leveret.consumers.tasks.errors import Cancelled, SoftTimeLimitExceeded
 from leveret.consumers.tasks.task import AnyTask
 
-_OF_A_TASK = (Exception, SystemExit, asyncio.CancelledError, TimeLimitExceeded)
+_OF_A_TASK = (Exception, SystemExit, asyncio.CancelledError, Cancelled, TimeLimitExceeded)
 """What fails an attempt. In a child everything does; here Ctrl-C, or the end of a test, is meant for the test."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -22,7 +23,6 @@ from leveret.testing.in_process import WORKER, Inline
 from leveret.topology import settings
 from leveret.topology.errors import PublishError, ResultTimeout
 from leveret.topology.events import Event, Kind
-from leveret.topology.link import default_broker
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import REPLY_PREFIX, Route
 
@@ -49,7 +49,7 @@ def inline() -> Iterator[Inline]:
         put: Callable[..., Any] = lambda *what: stack.enter_context(mock.patch.object(*what))  # noqa: E731
         put(publisher, "Sender", sender)
         put(default, "_default", None)
-        put(default_broker, "resolve", lambda given: given)
+        put(publisher, "default_broker", SimpleNamespace(resolve=lambda given: given))  # none is looked for
         put(commanding, "send", lambda key, bodies, _configured: here.command(key, bodies))
         put(not_routed, "_bound_keys", lambda *_: None)  # there is no management API to ask
         # Of publishers that were made before.

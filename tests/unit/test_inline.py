@@ -21,6 +21,7 @@ from typing import Any, cast
 import pytest
 
 from leveret import (
+    Cancelled,
     LeveretError,
     MessageError,
     MessageTooLarge,
@@ -598,7 +599,7 @@ def test_a_limit_that_nothing_could_interrupt_is_noticed_afterwards(leveret_inli
     assert leveret_inline.dead[0].failure.type == "TimeLimitExceeded"
 
 
-@pytest.mark.parametrize("end", [SystemExit(3), asyncio.CancelledError()])
+@pytest.mark.parametrize("end", [SystemExit(3), asyncio.CancelledError(), Cancelled()])
 def test_what_ends_a_task_does_not_end_the_test(leveret_inline: Inline, desk: Desk, end: BaseException) -> None:
     """As it does not end a worker."""
 
