@@ -6,13 +6,14 @@ has begun or has come so far; and, without any text of it, that a task failed fo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leveret.consumers.log import event as log_event
-from leveret.consumers.settling.closing import event_of
+from leveret.consumers.settling.closing import MOST_EVENTS, event_of
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -24,6 +25,8 @@ from leveret.topology.link.telling import event_message
 
 _PAUSE_SECONDS = 60.0
 """How long nothing is told after the broker has refused it: each refusal costs the channel."""
+_MOST_UNCONFIRMED = 200
+"""Messages; while the broker takes none, more are not told, and what is confirmed before an ack finds room."""
 
 
 class Telling:
@@ -36,6 +39,9 @@ class Telling:
         self._tells_of_others = tells_of_others
         self._refused_until = 0.0
         self._has_said = False
+        self._unconfirmed = 0
+        self._together: dict[tuple[Kind, str, str], list[str]] = {}
+        self._send_soon: asyncio.Handle | None = None
 
     def observe(self, batch: Sequence[Settled]) -> None:
         """Tell of what is tried again, and of failures."""
@@ -55,7 +61,7 @@ class Telling:
                 self._send(Kind.CANCELLED, outcome.task, "", event_of(delivery, outcome, Kind.CANCELLED))
 
     def tell(self, kind: Kind, delivery: Delivery, task: str, fields: Mapping[str, Any]) -> None:
-        """Tell of a followed delivery that runs."""
+        """Tell of a followed delivery that runs; what is told in one turn of the loop travels together."""
         told = {
             "id": delivery.id,
             "at": events.now(),
@@ -64,14 +70,28 @@ class Telling:
             "of": delivery.queue.attempts,
             **fields,
         }
-        self._send(kind, task, delivery.reply_to, told)
+        self._together.setdefault((kind, task, delivery.reply_to), []).append(events.write_event(told))
+        if self._send_soon is None:
+            self._send_soon = asyncio.get_running_loop().call_soon(self._send_together)
+
+    def _send_together(self) -> None:
+        self._send_soon = None
+        together, self._together = self._together, {}
+        for (kind, task, reply_to), told in together.items():
+            for first in range(0, len(told), MOST_EVENTS):
+                self._publish(kind, task, reply_to, told[first : first + MOST_EVENTS])
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
-        if time.monotonic() >= self._refused_until:
-            body = events.write(kind, task, self._worker, [events.write_event(told)])
+        self._publish(kind, task, reply_to, [events.write_event(told)])
+
+    def _publish(self, kind: Kind, task: str, reply_to: str, told: Sequence[str]) -> None:
+        if self._unconfirmed < _MOST_UNCONFIRMED and time.monotonic() >= self._refused_until:
+            self._unconfirmed += 1
+            body = events.write(kind, task, self._worker, told)
             self._outbox.send(event_message(kind, task, reply_to, body), self._on_published)
 
     def _on_published(self, error: LeveretError | None) -> None:
+        self._unconfirmed -= 1
         if error is None or isinstance(error, NotRouted):  # nobody listens
             return
         self._refused_until = time.monotonic() + _PAUSE_SECONDS

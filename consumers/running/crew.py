@@ -56,6 +56,8 @@ class Watchers(NamedTuple):
     on_running_long: Callable[[Delivery, Begun, float], None]
     wants_every_start: bool = False
     """Whether also of those that ended before anybody looked."""
+    on_look: Callable[[], None] = lambda: None
+    """Called after each look at what runs: again and again while anything does."""
 
 
 class ChildrenDie(LeveretError):

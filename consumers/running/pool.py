@@ -251,6 +251,7 @@ class Pool:
         for crew in self._crews.values():
             if crew.is_watched:
                 crew.check()
+        self._office.watchers.on_look()
         self._watch()
 
     def _end(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -273,6 +274,8 @@ class Pool:
                 "it died of"
             )
         event(logging.WARNING, told)
+        for one, _ in begun:
+            one.is_started = False
         suspects = [one for one, last in begun if not is_known or last.deadline == CANCELLED]
         self._backlog.isolate(suspects)
         self._backlog.put_back(one for one, last in begun if is_known and last.deadline != CANCELLED)

@@ -17,13 +17,14 @@ from typing import Any
 from leveret.consumers.answering.answering import Answering
 from leveret.consumers.answering.ends import Ends
 from leveret.consumers.answering.told import Told
-from leveret.consumers.child.board import Board
+from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.signals import TELLING
 from leveret.consumers.control.control import Control
 from leveret.consumers.log import event, is_logged
 from leveret.consumers.observing.events import Telling
 from leveret.consumers.observing.outcomes import log_running, log_settled, log_started
 from leveret.consumers.observing.policies import warn_of_policies
+from leveret.consumers.observing.runs import Runs
 from leveret.consumers.running.crew import Watchers
 from leveret.consumers.running.forkserver import Forkserver
 from leveret.consumers.running.lanes import Lanes
@@ -61,16 +62,18 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
         self._outbox = Outbox(settings, "leveret worker, publishing")
-        ends = Ends()
         is_recorded = settings.record != "off"
+        followed = followed_tasks() if is_recorded else []
         telling = Telling(self._outbox, host_and_pid(), tells_of_others=is_recorded)
+        self._runs = Runs(board, telling.tell, followed)
+        ends = Ends()
         self._settlement = Settlement(
             self._outbox,
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, telling.observe, ends.observe),
-            followed_tasks() if is_recorded else (),
+            (self._learn, log_settled, telling.observe, ends.observe, self._runs.observe),
+            followed,
             self._control.cancels,
             self._control.is_cancelled,
         )
@@ -80,7 +83,7 @@ class Worker:
             lanes,
             self._settlement.settle,
             (*gates_of(settings.record), self._settlement.admit),
-            Watchers(log_started, log_running, is_logged(logging.DEBUG)),
+            Watchers(self._on_started, log_running, is_logged(logging.DEBUG), self._runs.on_look),
             plan.recycling,
             plan.least_processes,
         )
@@ -283,6 +286,10 @@ class Worker:
             log_running(delivery, begun, time.monotonic() - begun.started)
         if not running:
             event(logging.INFO, "nothing runs")
+
+    def _on_started(self, delivery: Delivery, begun: Begun) -> None:
+        log_started(delivery, begun)
+        self._runs.on_started(delivery, begun)
 
     def _learn(self, settled: Sequence[Settled]) -> None:
         self._prefetching.observe(settled)

@@ -120,6 +120,10 @@ class Shell:
             page = next(one for one in doc_pages.blocks("python") if one.file == f"{module}.py")
             self.write(f"{module}.py", page.text)
             self._workers.enter_context(self.working(f"leveret run -a {module}"))
+        elif what == "the tests of docs/testing.md":
+            for example in doc_pages.blocks("python"):
+                if example.page == "docs/testing.md":
+                    self.write(example.file, example.text)
         elif what == "jobs.jsonl":
             self.write("jobs.jsonl", '{"to": "a@example.org"}\n{"to": "b@example.org", "subject": "hi"}\n')
         elif what == "drakula.txt is dead":

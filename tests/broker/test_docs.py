@@ -292,7 +292,7 @@ def test_new_imports() -> None:
 
 def test_rooms_are_listed() -> None:
     """The architecture has a line for every folder with code."""
-    folders = ("leveret/command", "topology", "producers", "consumers", "data")
+    folders = ("leveret/command", "leveret/testing", "topology", "producers", "consumers", "data")
     rooms = {path.parent for folder in folders for path in (CHECKOUT / folder).rglob("__init__.py")}
     expected = {"leveret/", *(f"{room.relative_to(CHECKOUT).as_posix()}/" for room in rooms)}
     listed = re.findall(r"^\| \[([\w/]+)\]", section("docs/architecture.md", "Rooms"), re.MULTILINE)

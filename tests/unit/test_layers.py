@@ -12,7 +12,7 @@ import pytest
 from leveret.topology.settings import CHECKOUT
 
 LAYERS = {
-    "leveret": ["data", "topology", "producers", "consumers", "command"],
+    "leveret": ["data", "topology", "producers", "consumers", "testing", "command"],
     "leveret.topology": [
         "errors",
         "names",
@@ -119,12 +119,13 @@ CLIENT_LIBRARIES = {
     },
     "uvloop": {"consumers/worker/start.py"},
     "nltk": {"consumers/samples/counting.py"},
+    "pytest": {"leveret/testing/plugin.py"},
 }
 
 
 def sources() -> list[str]:
     """The files of the project, as paths in the checkout."""
-    folders = ("topology", "producers", "consumers", "data", "leveret/command")
+    folders = ("topology", "producers", "consumers", "data", "leveret/command", "leveret/testing")
     found = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
     return sorted(path.relative_to(CHECKOUT).as_posix() for path in (*found, *(CHECKOUT / "leveret").glob("*.py")))
 

@@ -17,6 +17,7 @@ from tests.faults.rows import (
     nodes,
     poison,
     processes,
+    progress,
     queues,
     side_by_side,
     storm,
@@ -40,6 +41,7 @@ ROWS: Sequence[Row] = sorted(
             side_by_side,
             cancelling,
             elastic,
+            progress,
         )
         for row in part.ROWS
     ),

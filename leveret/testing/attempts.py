@@ -1,0 +1,179 @@
+"""One attempt in the process of the test: read, checked and told as in a child of a worker, with what differs here.
+
+A worker's child has its process for itself; here the test goes on in it. So nothing of the process is put back, what
+only a child can do (`on_child_start`) is not done, and a time limit can end nothing but Python code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+from leveret.consumers.child.copies import end_copy
+from leveret.consumers.child.execute import Args, Kwargs, failed, read_call, refuse_generator, within
+from leveret.consumers.child.in_threads import TimeLimitExceeded
+from leveret.consumers.child.outcome import Ending, Outcome, overran
+from leveret.consumers.child.protocol import Order
+from leveret.consumers.child.returned import succeeded
+from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.errors import Cancelled, SoftTimeLimitExceeded
+from leveret.consumers.tasks.task import AnyTask
+
+_OF_A_TASK = (Exception, SystemExit, asyncio.CancelledError, Cancelled, TimeLimitExceeded)
+"""What fails an attempt. In a child everything does; here Ctrl-C, or the end of a test, is meant for the test."""
+
+
+class Attempts:
+    """Runs attempts one after the other: in the thread that asks for it, or beside one where an event loop runs."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+
+    def close(self) -> None:
+        """Close the event loop of async tasks."""
+        self._runner.close()
+
+    def run(self, order: Order) -> tuple[Outcome, BaseException | None]:
+        """Run one order to its end; returns how it ended, and what the task raised."""
+        if not _is_in_loop():
+            return self._run(order)
+        with ThreadPoolExecutor(1, "leveret attempt") as beside:  # where the task may run a loop, and must not find one
+            return beside.submit(self._run, order).result()
+
+    def _run(self, order: Order) -> tuple[Outcome, BaseException | None]:
+        started = time.monotonic()
+        call = read_call(order, self._limit_bytes, started)
+        if isinstance(call, Outcome):
+            return call, None
+        # Of what the test has in its context nothing travels with a message.
+        return contextvars.Context().run(self._attempt, order, *call, started)
+
+    def _attempt(
+        self, order: Order, task: AnyTask, args: Args, kwargs: Kwargs, started: float
+    ) -> tuple[Outcome, BaseException | None]:
+        attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        try:
+            returned = self._call(task, args, kwargs)
+        except _OF_A_TASK as error:
+            seconds = time.monotonic() - started
+            if isinstance(error, TimeLimitExceeded) or seconds > task.time_limit:
+                return overran(task.name, seconds, "cancelled"), error
+            return failed(task, error, started, 2), error
+        if (seconds := time.monotonic() - started) > task.time_limit:  # a worker would have ended it
+            return overran(task.name, seconds, "cancelled"), None
+        if order.is_followed or task.follow:
+            return succeeded(task, returned, started), None
+        return Outcome(Ending.RETURNED, task.name, seconds), None
+
+    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+        process = os.getpid()
+        try:
+            with _limits(task):
+                returned = task.function(*args, **kwargs)
+            if inspect.isawaitable(returned):
+                returned = self._run_async(_limited(task, returned))
+            refuse_generator(task, returned)
+            return returned
+        finally:
+            if os.getpid() != process:
+                end_copy(sys.exception())
+
+    def _run_async(self, running: Any) -> Any:
+        """Run a coroutine in the loop of all attempts, or in another where that one waits for this attempt."""
+        if not self._runner.get_loop().is_running():
+            return _run_in(self._runner, running)
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return _run_in(runner, running)
+
+
+def _run_in(runner: asyncio.Runner, running: Any) -> Any:
+    loop = runner.get_loop()
+    try:
+        return runner.run(running, context=contextvars.copy_context())
+    finally:
+        if left := asyncio.all_tasks(loop):
+            for one in left:
+                one.cancel()
+            loop.run_until_complete(asyncio.wait(left))
+
+
+async def _limited(task: AnyTask, returned: Awaitable[Any]) -> Any:
+    timeout = asyncio.timeout(task.time_limit)
+    try:
+        async with timeout:
+            return await within(task.soft_time_limit, returned)
+    except TimeoutError as error:
+        if timeout.expired():
+            raise TimeLimitExceeded from error
+        raise
+
+
+@contextlib.contextmanager
+def _limits(task: AnyTask) -> Iterator[None]:
+    """Have the limits raised in what runs, by the alarm, which only the main thread has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    alarm = _Alarm(task)
+    alarm.set()
+    try:
+        yield
+    finally:
+        alarm.put_back()
+
+
+class _Alarm:
+    """Rings at the soft limit, then at the time limit. Where somebody else's is earlier, it is theirs."""
+
+    def __init__(self, task: AnyTask) -> None:
+        started = time.monotonic()
+        limits: list[tuple[float, BaseException]] = [(task.time_limit, TimeLimitExceeded())]
+        if task.soft_time_limit is not None:
+            limits.append((task.soft_time_limit, SoftTimeLimitExceeded("the task overran its soft time limit")))
+        self._limits = [(started + seconds, error) for seconds, error in limits]
+        seconds, self._interval = signal.getitimer(signal.ITIMER_REAL)
+        self._theirs = started + seconds if seconds else None
+        self._handler = signal.getsignal(signal.SIGALRM)
+
+    def set(self) -> None:
+        """Ring at the next limit."""
+        if not self._limits or (self._theirs and self._theirs <= self._limits[-1][0]):
+            self.put_back()
+            return
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self._limits[-1][0] - time.monotonic()))
+
+    def put_back(self) -> None:
+        """Ring no more, and let theirs ring."""
+        self._limits.clear()  # first: what comes from here on must not raise
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        if self._theirs:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, self._theirs - time.monotonic()), self._interval)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._limits:
+            _, error = self._limits.pop()
+            if self._limits:
+                self.set()
+            raise error
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
