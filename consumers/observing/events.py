@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from leveret.consumers.child.protocol import Lines
 from leveret.consumers.log import event as log_event
 from leveret.consumers.settling.closing import event_of
 from leveret.consumers.settling.delivery import Delivery
@@ -29,9 +30,11 @@ _PAUSE_SECONDS = 60.0
 class Telling:
     """Publishes events that nobody waits for."""
 
-    def __init__(self, outbox: Outbox, worker: str) -> None:
+    def __init__(self, outbox: Outbox, worker: str, followed: Collection[str] = ()) -> None:
+        """`followed` are the names of tasks that are followed whatever their messages say."""
         self._outbox = outbox
         self._worker = worker
+        self._followed = frozenset(followed)
         self._refused_until = 0.0
         self._has_said = False
 
@@ -63,6 +66,11 @@ class Telling:
             **fields,
         }
         self._send(kind, task, delivery.reply_to, told)
+
+    def tell_lines(self, delivery: Delivery, lines: Lines) -> None:
+        """Tell what a followed delivery has logged and printed."""
+        if delivery.reply_to or lines.task in self._followed:
+            self.tell(Kind.LOG, delivery, lines.task, {"lines": lines.lines, "dropped": lines.dropped})
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
         if time.monotonic() >= self._refused_until:

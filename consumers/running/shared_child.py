@@ -13,7 +13,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
-from leveret.consumers.child.protocol import OrderFields, pack_shared_orders, unpack_shared_reports
+from leveret.consumers.child.protocol import Lines, OrderFields, pack_shared_orders, unpack_shared_reports
 from leveret.consumers.running.child import BEGIN_SECONDS, Child, Ended
 from leveret.consumers.running.deaths import TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver
@@ -92,6 +92,9 @@ class SharedChild(Child):
         try:
             for report in unpack_shared_reports(self._received):
                 self._has_reported = True
+                if isinstance(report, Lines):
+                    self._take_lines(report)
+                    continue
                 for number, outcome in report.outcomes:
                     ended.append((self._release(number), outcome))
                     self.ended_count += 1

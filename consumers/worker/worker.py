@@ -60,12 +60,13 @@ class Worker:
         self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
         self._outbox = Outbox(settings, "leveret worker, publishing")
         ends = Ends()
+        telling = Telling(self._outbox, host_and_pid(), followed_tasks())
         self._settlement = Settlement(
             self._outbox,
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, Telling(self._outbox, host_and_pid()).observe, ends.observe),
+            (self._learn, log_settled, telling.observe, ends.observe),
             followed_tasks(),
             self._control.cancels,
             self._control.is_cancelled,
@@ -76,7 +77,7 @@ class Worker:
             lanes,
             self._settlement.settle,
             (self._settlement.admit,),
-            Watchers(log_started, log_running, is_logged(logging.DEBUG)),
+            Watchers(log_started, log_running, is_logged(logging.DEBUG), telling.tell_lines),
             plan.recycling,
             plan.least_processes,
         )
