@@ -21,6 +21,8 @@ VERBS = {
     "submit": "Submit tasks.",
     "info": "Show workers, queues and what runs.",
     "cancel": "Cancel tasks that wait or run.",
+    "events": "Show what happens to tasks as it passes.",
+    "logs": "Show what a followed task logs and prints.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",
