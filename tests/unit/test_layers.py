@@ -49,6 +49,7 @@ LAYERS = {
     "leveret.consumers": [
         "tasks",
         "output",
+        "log_file",
         "log",
         "child",
         "settling",
