@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from leveret.consumers.child.protocol import Lines
 from leveret.consumers.log import event as log_event
 from leveret.consumers.settling.closing import MOST_EVENTS, event_of
 from leveret.consumers.settling.delivery import Delivery
@@ -32,10 +33,16 @@ _MOST_UNCONFIRMED = 200
 class Telling:
     """Publishes events that nobody waits for."""
 
-    def __init__(self, outbox: Outbox, worker: str, tells_of_others: bool = True) -> None:
-        """`tells_of_others` says whether failures are told that nobody follows."""
+    def __init__(
+        self, outbox: Outbox, worker: str, followed: Collection[str] = (), tells_of_others: bool = True
+    ) -> None:
+        """`followed` are the names of tasks that are followed whatever their messages say.
+
+        `tells_of_others` says whether failures are told that nobody follows.
+        """
         self._outbox = outbox
         self._worker = worker
+        self._followed = frozenset(followed)
         self._tells_of_others = tells_of_others
         self._refused_until = 0.0
         self._has_said = False
@@ -80,6 +87,11 @@ class Telling:
         for (kind, task, reply_to), told in together.items():
             for first in range(0, len(told), MOST_EVENTS):
                 self._publish(kind, task, reply_to, told[first : first + MOST_EVENTS])
+
+    def tell_lines(self, delivery: Delivery, lines: Lines) -> None:
+        """Tell what a followed delivery has logged and printed."""
+        if delivery.reply_to or lines.task in self._followed:
+            self.tell(Kind.LOG, delivery, lines.task, {"lines": lines.lines, "dropped": lines.dropped})
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
         self._publish(kind, task, reply_to, [events.write_event(told)])
