@@ -17,11 +17,12 @@ from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.books import books_in
 from benchmarks.brokers import RabbitMQ, Redis
 from benchmarks.faults import FAULTS
+from benchmarks.following import FOLLOWING
 from benchmarks.processes import Failed, stop_all
 from benchmarks.report import Results
-from benchmarks.side_by_side import ALL
 from benchmarks.systems import System
 from benchmarks.waiting import WAITING
+from benchmarks.with_results import ALL
 from leveret import LeveretError, Settings
 from leveret.topology import settings
 from leveret.topology.link import default_broker
@@ -124,7 +125,7 @@ def _prepare(systems: Sequence[System], results: Results, folder: Path) -> tuple
             if system.requirements:
                 environment.make(say)
                 environment.install(system.requirements, say)
-            if system.on_redis and redis is None:
+            if system.needs_redis() and redis is None:
                 redis = Redis(folder)
             ready.append(system)
         except (environment.CannotInstall, Failed, OSError) as error:
@@ -144,6 +145,8 @@ def _measure(bench: Bench, system: System, names: Sequence[str], results: Result
     with _caught(system, names, results):
         if names == ["drain"]:
             results.add(system.name, measure.drain(bench, system))
+        elif names == ["follow"]:
+            results.add(system.name, measure.follow(bench, system))
         elif names == ["backlog"]:
             results.add(system.name, measure.backlog(bench, system))
         elif names == ["submit"]:
@@ -153,9 +156,9 @@ def _measure(bench: Bench, system: System, names: Sequence[str], results: Result
             with bench.cell(system) as cell:
                 cell.start_warm_worker()
                 results.add(system.name, faults.measure(cell, FAULTS[names[0]]))
-        elif names[0] in WAITING:
+        elif alone := {**FOLLOWING, **WAITING}.get(names[0]):
             with bench.cell(system) as cell:
-                results.add(system.name, WAITING[names[0]](cell))
+                results.add(system.name, alone(cell))
         elif names == ["mix"]:
             with bench.cell(system.one_task_a_process()) as cell:
                 cell.start_warm_worker()

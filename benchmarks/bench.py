@@ -36,6 +36,8 @@ class Sent:
     began: float
     seconds: float
     count: int
+    times: Sequence[float] = ()
+    """Where each call was waited for: how many seconds each took."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Sizes:
     hold_tasks: int = 1_000
     hold_seconds: float = 10.0
     hold_idle_seconds: float = 3.0
+    result_tasks: int = 300
+    gather_seconds: float = 6.0
+    gather_most: int = 20_000
 
 
 QUICK = Sizes(
@@ -81,6 +86,8 @@ QUICK = Sizes(
     fetch_tasks=500,
     hold_tasks=100,
     hold_idle_seconds=1.0,
+    result_tasks=50,
+    gather_most=500,
 )
 
 
@@ -124,7 +131,7 @@ class Cell:
         self._depth: Depth | None = None
         self._worker: Process | None = None
         self._sender: Process | None = None
-        if system.on_redis and bench.redis is None:
+        if system.needs_redis() and bench.redis is None:
             raise Failed("there is no Redis")
         if bench.redis:
             bench.redis.empty()
@@ -135,6 +142,7 @@ class Cell:
             "AMQP_URL": amqp_url,
             "REDIS_URL": redis_url,
             "RQ_REDIS_URL": redis_url,
+            "BENCH_RESULTS": system.results,
         }
 
     def declare(self) -> None:
@@ -149,20 +157,20 @@ class Cell:
 
     def start_sender(self, job: Mapping[str, object]) -> Process:
         """Have the sending side begin a job that goes on until it is told to stop."""
-        environment = self._sender_environment(self.system.confirms_when_faults_happen)
+        environment = self._sender_environment(self.system.confirms)
         self._sender = Process(self._sender_command(), environment, self.folder, json.dumps(job).encode())
         return self._sender
 
-    def preload(self, count: int) -> None:
+    def preload(self, count: int, way: str = "") -> None:
         """Put no-op tasks into the queue, without confirms where that is faster, and wait until all are there."""
-        self._fill({"task": "noop", "count": count}, count)
+        self._fill({"task": "noop", "count": count}, count, way)
 
     def preload_calls(self, calls: Sequence[Call]) -> None:
         """Put these into the queue in the same way."""
         self._fill({"calls": calls}, len(calls))
 
-    def _fill(self, job: Mapping[str, object], count: int) -> None:
-        self.send(self.system.bulk(), job, confirm=self.system.confirms_by_default)
+    def _fill(self, job: Mapping[str, object], count: int, way: str = "") -> None:
+        self.send(way or self.system.bulk(), job, confirm=self.system.confirms_by_default)
         wait_until(lambda: self.depth() >= count, START_TIMEOUT_SECONDS, f"{count} messages in the queue")
 
     def depth(self) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from benchmarks.bench import START_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Bench, Call, Cell, wait_for_files
 from benchmarks.faults import FAULTS
+from benchmarks.following import FOLLOWING
 from benchmarks.processes import Failed, Process, wait_until
 from benchmarks.systems import System
 from benchmarks.waiting import WAITING
@@ -51,6 +52,11 @@ METRICS: dict[str, Metric] = {
     "hold_memory": Metric("memory of 1,000 that wait", "MiB"),
     "hold_cpu": Metric("processor of 1,000 that wait", "s in 10 s"),
     "hold_stop": Metric("to stop with 1,000 that wait", "s"),
+    "result_p50": Metric("submit to result, median", "ms"),
+    "result_p99": Metric("submit to result, 99th percentile", "ms"),
+    "gather": Metric("submit and gather results", "tasks/s", more_is_better=True),
+    "drain_followed": Metric("drain followed no-op tasks", "tasks/s", more_is_better=True),
+    "follow_ratio": Metric("… over that of tasks nobody follows", "times", more_is_better=True),
 }
 
 
@@ -82,8 +88,18 @@ def drain(bench: Bench, system: System) -> Numbers:
         return {"drain": _drain_rate(cell, bench.settled[system.name])}
 
 
-def _drain_rate(cell: Cell, count: int) -> float:
-    cell.preload(count)
+def follow(bench: Bench, system: System) -> Numbers:
+    """Drain no-op tasks that are followed, though nobody records, beside as many that nobody follows."""
+    count = 2 * bench.sizes.drain_fewest
+    with bench.cell(system) as cell:
+        unfollowed = _drain_rate(cell, count)
+    with bench.cell(system) as cell:
+        followed = _drain_rate(cell, count, "many_followed")
+    return {"drain_followed": followed, "follow_ratio": followed / unfollowed}
+
+
+def _drain_rate(cell: Cell, count: int, way: str = "") -> float:
+    cell.preload(count, way)
     cell.start_worker()
     return _rate_between(cell, count * _FIRST, count * _LAST)
 
@@ -211,6 +227,6 @@ ON_A_RUNNING_WORKER: dict[str, Callable[[Cell, Process], Numbers]] = {
     "books": lambda cell, _worker: books(cell),
     "hunt": lambda cell, _worker: hunt(cell),
 }
-NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, *WAITING, "mix", "backlog", *FAULTS)
-SLOW = (*WAITING, "mix", "backlog", *FAULTS)
+NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, *FOLLOWING, "follow", *WAITING, "mix", "backlog", *FAULTS)
+SLOW = (*FOLLOWING, "follow", *WAITING, "mix", "backlog", *FAULTS)
 """Left out by --quick."""

@@ -18,6 +18,8 @@ from benchmarks.systems import System
 TABLES = (
     ("Tasks a second, more is better", ("submit_many", "submit_one", "submit_unconfirmed", "drain")),
     ("Milliseconds and seconds, less is better", ("latency_p50", "latency_p99", "books", "hunt", "mix", "mix_ratio")),
+    ("Results: tasks a second, more is better", ("gather", "drain_followed", "follow_ratio")),
+    ("Results: milliseconds, less is better", ("result_p50", "result_p99")),
     ("What the worker needs, less is better", ("memory_idle", "memory_after", "idle_cpu")),
     ("Tasks that wait, side by side: tasks a second, more is better", ("wait", "fetch")),
     (
@@ -32,6 +34,8 @@ PICTURED = (
     "latency_p50",
     "books",
     "hunt",
+    "result_p50",
+    "gather",
     "memory_after",
     "idle_cpu",
     "wait",
@@ -54,6 +58,7 @@ _NAMED_PEERS = frozenset(
         "rq",
         "taskiq",
         "taskiq-aio-pika",
+        "taskiq-redis",
     )
 )
 MEASURED_BY = {
@@ -63,6 +68,9 @@ MEASURED_BY = {
     "latency": ("latency_p50", "latency_p99"),
     "books": ("books",),
     "hunt": ("hunt",),
+    "result": ("result_p50", "result_p99"),
+    "gather": ("gather",),
+    "follow": ("drain_followed", "follow_ratio"),
     "mix": ("mix", "mix_ratio"),
     "wait": ("wait", "wait_memory"),
     "fetch": ("fetch", "fetch_memory"),

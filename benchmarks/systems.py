@@ -31,7 +31,10 @@ class System:
     ways: ClassVar[tuple[str, ...]] = ("one_by_one", "many")
     """`many` where the system can send many other than one after another."""
     confirms_by_default: ClassVar[bool] = True
-    confirms_when_faults_happen: ClassVar[bool] = True
+    confirms: ClassVar[bool] = True
+    """Whether it sends with confirms where results or faults are measured."""
+    results: ClassVar[str] = ""
+    """What carries results to who waits for them, where the system is set up for that: its module knows it by this."""
     workers: ClassVar[int] = PROCESSES
     """How many processes run tasks."""
     notes: ClassVar[str]
@@ -50,6 +53,10 @@ class System:
         """Return the command that runs a worker."""
         raise NotImplementedError
 
+    def needs_redis(self) -> bool:
+        """Whether its tasks wait in Redis, or their results."""
+        return self.on_redis or self.results == "redis"
+
     def one_task_a_process(self) -> System:
         """Return the system with a worker that runs one task at a time in each process."""
         return self
@@ -67,7 +74,7 @@ class Leveret(System):
 
     name = "leveret"
     app = "leveret_app"
-    takes_part = EVERYTHING
+    takes_part = EVERYTHING | {"result", "gather", "follow"}
     notes = (
         "all defaults: quorum queue, mandatory and confirmed publishing, late acks, at-least-once retries, time limits"
     )
@@ -85,7 +92,7 @@ class Celery(System):
 
     name = "Celery"
     app = "celery_app"
-    requirements = ("celery",)
+    requirements: ClassVar[tuple[str, ...]] = ("celery",)
     takes_part = EVERYTHING - {"backlog"}
     ways = ("one_by_one",)
     confirms_by_default = False
@@ -105,7 +112,7 @@ class CeleryAsItComes(Celery):
 
     name = "Celery, as it comes"
     takes_part = FAULTS
-    confirms_when_faults_happen = False
+    confirms = False
     notes = "the same without acks_late, reject_on_worker_lost and confirm_publish"
     variables = {"BENCH_LATE": "0"}  # noqa: RUF012 - a constant, as in the base class
 
@@ -115,7 +122,7 @@ class Dramatiq(System):
 
     name = "Dramatiq"
     app = "dramatiq_app"
-    requirements = ("dramatiq[rabbitmq]",)
+    requirements: ClassVar[tuple[str, ...]] = ("dramatiq[rabbitmq]",)
     takes_part = EVERYTHING - {"backlog"}
     ways = ("one_by_one",)
     confirms_by_default = False

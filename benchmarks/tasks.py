@@ -8,6 +8,7 @@ from leveret import WorkQueue, task
 bench = WorkQueue("bench")
 
 noop = task("bench.noop", queue=bench)(work.noop)
+echo = task("bench.echo", queue=bench)(work.echo)
 stamp = task("bench.stamp", queue=bench)(work.stamp)
 meet = task("bench.meet", queue=bench)(work.meet)
 tick = task("bench.tick", queue=bench)(work.tick)

@@ -32,6 +32,11 @@ def noop() -> None:
     """Do nothing."""
 
 
+def echo(number: int) -> int:
+    """Return the number."""
+    return number
+
+
 def stamp(sent: float, path: str) -> None:
     """Append how long ago the task was sent."""
     _append(path, f"{time.time() - sent:.6f}\n".encode())
@@ -110,7 +115,7 @@ def _append(path: str, line: bytes) -> None:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (noop, stamp, meet, tick, slow, step, count, hunt, hold, fetch)
+    function.__name__: function for function in (noop, echo, stamp, meet, tick, slow, step, count, hunt, hold, fetch)
 }
 
 

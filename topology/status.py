@@ -98,7 +98,8 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
         )
     state = State(kind)
     times = {**status.times, state: at}
-    is_behind = (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)]) if status.task else False
+    is_known = status.state is not State.UNKNOWN  # who waits knows the task's name before anything was told
+    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
     return replace(

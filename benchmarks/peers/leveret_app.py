@@ -1,9 +1,13 @@
-"""leveret's sending side: submit, which returns after its confirm, and submit_many."""
+"""leveret's sending side: submit, which returns after its confirm, and submit_many; results come by handles."""
 
 from itertools import groupby
+from typing import Any
 
 from benchmarks.work import Calls
+from leveret import gather as gather_results
 from leveret import submit, submit_many
+
+TIMEOUT_SECONDS = 120
 
 
 def start() -> None:
@@ -21,3 +25,25 @@ def many(calls: Calls) -> None:
     """Submit with the confirms outstanding side by side; where tasks are mixed, run after run of the same task."""
     for task, group in groupby(calls, key=lambda call: call[0]):
         submit_many(f"bench.{task}", (kwargs for _, kwargs in group))
+
+
+def many_followed(calls: Calls) -> None:
+    """Submit for who records, though nobody does: workers tell how each ends, and nobody waits for it."""
+    submit_many(_followed(task, "record").message(**kwargs) for task, kwargs in calls)
+
+
+def result(task: str, kwargs: dict[str, Any]) -> Any:
+    """Submit and wait."""
+    return _followed(task, True).submit(**kwargs).result(timeout=TIMEOUT_SECONDS)
+
+
+def gather(calls: Calls) -> list[Any]:
+    """Submit all and wait for all."""
+    handles = submit_many(_followed(task, True).message(**kwargs) for task, kwargs in calls)
+    return gather_results(handles, timeout=TIMEOUT_SECONDS)
+
+
+def _followed(task: str, follow: Any) -> Any:
+    from benchmarks import tasks  # only here: elsewhere is submitted by name, as by a program without the tasks
+
+    return getattr(tasks, task).options(follow=follow)

@@ -1,9 +1,11 @@
 """Bare pika, to show what the client leaves room for: no tasks, no processes, no retries.
 
 Sends on pika's asynchronous channel with a window of outstanding confirms, or one after another on its blocking one.
-As a program it consumes, one ack for each message or, with the argument `coalesced`, one for many.
+As a program it consumes, one ack for each message or, with the argument `coalesced`, one for many. A message that asks
+for a reply gets it, and is acknowledged when that is confirmed.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -48,6 +50,36 @@ def many(calls: Calls) -> None:
     _Publishing(sum(1 for _ in calls)).run()
 
 
+def result(task: str, kwargs: dict[str, Any]) -> Any:
+    """Publish, wait for the confirm, and wait for the reply."""
+    global _requests
+    if _requests is None:
+        _requests = _Requests()
+    return _requests.ask(json.dumps({"version": 1, "task": task, "kwargs": kwargs}).encode())
+
+
+class _Requests:
+    def __init__(self) -> None:
+        self._replies = []
+        self._connection = pika.BlockingConnection(_parameters())
+        self._channel = self._connection.channel()
+        self._channel.basic_consume("amq.rabbitmq.reply-to", self._on_reply, auto_ack=True)
+        self._channel.confirm_delivery()
+
+    def ask(self, body: bytes) -> Any:
+        properties = pika.BasicProperties(delivery_mode=2, reply_to="amq.rabbitmq.reply-to")
+        self._channel.basic_publish("", QUEUE, body, properties, mandatory=True)
+        while not self._replies:
+            self._connection.process_data_events(time_limit=None)
+        return json.loads(self._replies.pop())
+
+    def _on_reply(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
+        self._replies.append(body)
+
+
+_requests: _Requests | None = None
+
+
 class _Publishing:
     def __init__(self, count: int) -> None:
         self._count = count
@@ -90,21 +122,35 @@ class _Publishing:
             self._publish()
 
 
-def consume(coalesced: bool) -> None:
+def consume(coalesced: bool, replies: bool) -> None:
     """Consume until killed."""
     start()
 
-    def on_message(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    numbers = itertools.count(1)
+    unconfirmed: dict[int, int] = {}  # by the number of a reply, the tag of its request
+
+    def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        returned = None
         if body != BODY:
             call = json.loads(body)
-            FUNCTIONS[call["task"]](**call["kwargs"])
-        if not coalesced:
+            returned = FUNCTIONS[call["task"]](**call["kwargs"])
+        if properties.reply_to:
+            unconfirmed[next(numbers)] = method.delivery_tag
+            channel.basic_publish("", properties.reply_to, json.dumps(returned).encode(), PROPERTIES)
+        elif not coalesced:
             channel.basic_ack(method.delivery_tag)
         elif method.delivery_tag % ACK_EVERY == 0:
             channel.basic_ack(method.delivery_tag, multiple=True)
 
     def on_channel(channel: Any) -> None:
+        if replies:
+            channel.confirm_delivery(lambda frame: on_confirm(channel, frame.method))
         channel.basic_qos(prefetch_count=PREFETCH, callback=lambda _: channel.basic_consume(QUEUE, on_message))
+
+    def on_confirm(channel: Any, confirm: Any) -> None:
+        upto = confirm.delivery_tag
+        for reply in [one for one in unconfirmed if one == upto or (confirm.multiple and one < upto)]:
+            channel.basic_ack(unconfirmed.pop(reply))
 
     connection = pika.SelectConnection(
         _parameters(), on_open_callback=lambda connection: connection.channel(on_open_callback=on_channel)
@@ -113,4 +159,4 @@ def consume(coalesced: bool) -> None:
 
 
 if __name__ == "__main__":
-    consume("coalesced" in sys.argv)
+    consume("coalesced" in sys.argv, "replies" in sys.argv)

@@ -1,9 +1,11 @@
 """Send tasks with one system and say how long it took: python -m benchmarks.peers.produce APP < JOB.
 
 APP is a module of this folder with `start()`, `one_by_one(calls)` and, where the system has a way of sending many,
-`many(calls)`; a call is a pair of task name and keyword arguments. JOB is a JSON object:
+`many(calls)`; with results also `result(task, kwargs)`, which sends and waits, and `gather(calls)`, which sends all and
+returns all results in order. A call is a pair of task name and keyword arguments. JOB is a JSON object:
 
     way        one_by_one or many
+    numbers    with the way result or gather: the task is `echo`, of so many numbers, each of which has to come back
     calls      [[task, kwargs], …], or instead of it:
     task       this one without arguments, `count` times, or for about `seconds`
     interval   seconds between two calls; their argument `sent` becomes the time
@@ -15,7 +17,7 @@ or, to send while things break:
     work       seconds each task takes
     until      a file; sends until it exists, one call each `interval`, whatever calls raise
 
-Prints {"began": …, "seconds": …, "count": …}.
+Prints {"began": …, "seconds": …, "count": …}, and with the way result `times`, the seconds each call took.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ def main() -> None:
     if "until" in job:
         _send_until(app.one_by_one, job)
         return
+    if "numbers" in job:
+        print(json.dumps(_wait_for_results(app, job["way"], job["numbers"])), flush=True)
+        return
     send = getattr(app, job["way"])
     count = job.get("count") or len(job.get("calls", ()))
     if "seconds" in job:
@@ -54,6 +59,25 @@ def main() -> None:
     seconds = time.perf_counter() - clock
     print(json.dumps({"began": began, "seconds": seconds, "count": count}), flush=True)
     time.sleep(job.get("stay", 0.0))
+
+
+def _wait_for_results(app: Any, way: str, numbers: int) -> dict[str, Any]:
+    app.result("echo", {"number": 0})  # opens all that it takes to wait
+    calls = [("echo", {"number": number}) for number in range(numbers)]
+    times: list[float] = []
+    began, clock = time.time(), time.perf_counter()
+    if way == "gather":
+        results = app.gather(calls)
+    else:
+        results = []
+        for task, kwargs in calls:
+            sent = time.perf_counter()
+            results.append(app.result(task, kwargs))
+            times.append(time.perf_counter() - sent)
+    seconds = time.perf_counter() - clock
+    if list(results) != list(range(numbers)):
+        raise RuntimeError("the results are not those of the calls")
+    return {"began": began, "seconds": seconds, "count": numbers, "times": times}
 
 
 def _send_until(send: Callable[[Calls], None], job: dict[str, Any]) -> None:

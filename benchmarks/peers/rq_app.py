@@ -1,7 +1,11 @@
-"""RQ on Redis, without results. The worker takes tasks without forking for each: the fastest RQ has."""
+"""RQ on Redis. The worker takes tasks without forking for each: the fastest RQ has.
+
+Results are kept where they are waited for.
+"""
 
 import os
 from itertools import islice
+from typing import Any
 
 from redis import Redis
 from rq import Queue
@@ -9,6 +13,7 @@ from rq import Queue
 from benchmarks.work import Calls
 
 GROUP = 500
+TIMEOUT_SECONDS = 120
 queue = Queue("bench", connection=Redis.from_url(os.environ["REDIS_URL"]))
 
 
@@ -30,3 +35,22 @@ def many(calls: Calls) -> None:
         for task, kwargs in islice(calls, GROUP)
     ]:
         queue.enqueue_many(group)
+
+
+def result(task: str, kwargs: dict[str, Any]) -> Any:
+    """Send and wait."""
+    return _wait(queue.enqueue(f"benchmarks.work.{task}", kwargs=kwargs))
+
+
+def gather(calls: Calls) -> list[Any]:
+    """Send in groups, then wait for each."""
+    calls, jobs = iter(calls), []
+    while group := [
+        Queue.prepare_data(f"benchmarks.work.{task}", kwargs=kwargs) for task, kwargs in islice(calls, GROUP)
+    ]:
+        jobs += queue.enqueue_many(group)
+    return [_wait(job) for job in jobs]
+
+
+def _wait(job: Any) -> Any:
+    return job.latest_result(timeout=TIMEOUT_SECONDS).return_value

@@ -238,7 +238,7 @@ class Executor:
     def _on_cancel(self, _number: int, frame: FrameType | None) -> None:
         """Have the attempt end that is cancelled, if it is this one and its own code runs; else we are asked again."""
         number = self._cancelled()
-        if not number or number == self._told:
+        if not number or number == self._told or self._is_sending:  # half a frame would be garbage
             return
         if self._awaited is not None:
             loop = self._runner.get_loop()

@@ -83,8 +83,7 @@ def test_a_result_is_what_the_function_returned(worker: Worker) -> None:
     assert sent.result(60) == 5
     assert sent.status().state is State.SUCCEEDED
     assert receipt.result(60) == Receipt(at.replace(hour=10), ("ä", '"'))
-    times = receipt.status().times
-    assert times[State.SUBMITTED] <= times[State.SUCCEEDED] + 0.001
+    assert {State.SUBMITTED, State.SUCCEEDED} <= receipt.status().times.keys()
     assert worker.await_event("done", id="the-id")
 
 

@@ -11,8 +11,9 @@ from benchmarks import report
 from benchmarks.environment import CHECKOUT
 from benchmarks.measure import METRICS, NAMES
 from benchmarks.processes import Process, wait_until
-from benchmarks.side_by_side import ALL, each
+from benchmarks.side_by_side import each
 from benchmarks.systems import PROCESSES
+from benchmarks.with_results import ALL
 
 _TIMEOUT_SECONDS = 30.0
 

@@ -109,6 +109,7 @@ CLIENT_LIBRARIES = {
         "consumers/tasks/arguments.py",
         "consumers/tasks/reading.py",
         "consumers/tasks/result.py",
+        "topology/events.py",
         "topology/workers.py",
     },
     "sqlalchemy": {

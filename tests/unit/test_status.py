@@ -78,6 +78,13 @@ def test_what_has_failed_may_be_sent_round_again() -> None:
     assert after((Kind.SUCCEEDED, {"at": 30.0, "attempt": 1, "result": "1"}), status=again).state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("kind", [kind for kind, _ in TOLD])
+def test_an_event_may_come_before_the_confirm(kind: Kind) -> None:
+    """Who submits knows the name of the task, and nothing else yet."""
+    told = dict(TOLD)[kind]
+    assert after((kind, told), status=Status("id", task="mail.send")) == after((kind, told))
+
+
 def test_progress() -> None:
     """It belongs to the attempt that runs, and says that it has begun."""
     halfway = after((Kind.PROGRESS, {"at": 2.0, "attempt": 2, "done": 5, "total": 10, "note": "x"}))
