@@ -9,6 +9,7 @@ from tests.faults.rows import (
     attacks,
     cluster,
     confirms,
+    following,
     limits,
     link,
     messages,
@@ -36,6 +37,7 @@ ROWS: Sequence[Row] = sorted(
             cluster,
             attacks,
             side_by_side,
+            following,
         )
         for row in part.ROWS
     ),
