@@ -94,8 +94,9 @@ class Sender:
         if self._is_closed:
             raise PublishError("this Publisher is closed; make a new one")
         seconds = self._settings.publish_timeout_seconds if timeout_seconds is None else timeout_seconds
+        opening = asyncio.run_coroutine_threadsafe(self._open_replies(), self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(self._open_replies(), self._loop).result(seconds)
+            return daemon_thread.call(opening.result, seconds)  # a signal handler may do the same meanwhile
         except TimeoutError as error:
             raise BrokerUnreachable(
                 f"nothing at {mask(self._settings.amqp_url)} has let this process wait for results within {seconds:g} s"

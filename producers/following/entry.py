@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ Listener = Callable[[Kind | None, Event], None]
 class Entry:
     """A task that is followed here. It lives as long as somebody holds it."""
 
-    __slots__ = ("__weakref__", "_history", "_listeners", "missed_because", "status")
+    __slots__ = ("__weakref__", "_history", "_listeners", "_pid", "missed_because", "status")
 
     def __init__(self, task_id: str, task: str) -> None:
         self.status = Status(task_id, task=task)
@@ -26,11 +27,17 @@ class Entry:
         """Why what became of it may never be told here."""
         self._listeners: list[Listener] = []
         self._history: list[tuple[Kind, Event]] = []
+        self._pid = os.getpid()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be waited for."""
         return self.status.state.is_final or bool(self.missed_because)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it is a copy that a fork has made before the end, which nobody tells anything."""
+        return not self.is_over and self._pid != os.getpid()
 
     def tell_submitted(self, at: float) -> None:
         """Note that the broker has confirmed it; its first events may have come before that."""
@@ -78,17 +85,21 @@ class Entry:
             self._listeners.remove(listener)
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until it is over, at most so many seconds; returns whether it is."""
+        """Wait until it is over, at most so many seconds; returns whether it is.
+
+        A signal handler that runs meanwhile may wait, too: with an Event it could hold a lock that who tells needs.
+        """
         if self.is_over:
             return True
-        over = threading.Event()
+        over = threading.Lock()
+        over.acquire()
 
         def on_event(_kind: Kind | None, _event: Event) -> None:
-            if self.is_over:
-                over.set()
+            if self.is_over and over.locked():
+                over.release()
 
         self.listen(on_event)
         try:
-            return self.is_over or over.wait(timeout)
+            return self.is_over or over.acquire(timeout=-1 if timeout is None else timeout)
         finally:
             self.leave(on_event)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
@@ -13,6 +15,7 @@ from leveret.producers.following.entry import Entry, Listener
 from leveret.topology import registry
 from leveret.topology.errors import (
     BrokerError,
+    MessageError,
     NobodyAnswers,
     NotFollowed,
     ResultError,
@@ -94,10 +97,10 @@ class Submitted(str, Generic[R]):
         """Wait until the task has ended, at most `timeout` seconds, and return what it returned.
 
         What it is follows from the function's return annotation, where the task is loaded here. Raises `TaskFailed`,
-        `TaskCancelled`, `ResultTimeout`, `ResultMissed`, or `NotFollowed`.
+        `TaskCancelled`, `ResultTimeout`, `ResultMissed`, `NotFollowed`, or `MessageError` for what is no timeout.
         """
         entry = self._followed()
-        if not entry.wait(timeout):
+        if not entry.wait(_limit(timeout)):
             raise self._late(timeout)
         return self._recorded(entry) if entry.missed_because else self._end(entry)
 
@@ -106,7 +109,7 @@ class Submitted(str, Generic[R]):
         entry = self._followed()
         async with _told(entry) as changed:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(_limit(timeout)):
                     while not entry.is_over:
                         await changed()
         if not entry.is_over:
@@ -123,15 +126,14 @@ class Submitted(str, Generic[R]):
         entry = self._followed()
         told: queue.SimpleQueue[tuple[Kind | None, Event]] = queue.SimpleQueue()
         listener = _putting(told)
-        until = None if timeout is None else time.monotonic() + timeout
+        left = _counting_down(timeout)
         entry.listen(listener)
         past = entry.history  # the listener may be told the last of it, too
         try:
             yield from past
             while not (entry.is_over and told.empty()):
-                left = None if until is None else until - time.monotonic()
                 try:
-                    kind, event = told.get(timeout=None if left is None else max(0.0, left))
+                    kind, event = told.get(timeout=left())
                 except queue.Empty:
                     raise self._late(timeout) from None
                 if kind is None:
@@ -145,7 +147,7 @@ class Submitted(str, Generic[R]):
 
     async def events_async(self, timeout: float | None = None) -> AsyncIterator[tuple[Kind, Event]]:
         """Do as `events` does, on any loop."""
-        entry = self._followed()
+        entry, limit = self._followed(), _limit(timeout)
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[tuple[Kind | None, Event]] = asyncio.Queue()
 
@@ -158,7 +160,7 @@ class Submitted(str, Generic[R]):
         try:
             for one in past:
                 yield one
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 while not (entry.is_over and told.empty()):
                     kind, event = await told.get()
                     if kind is None:
@@ -177,6 +179,12 @@ class Submitted(str, Generic[R]):
             raise NotFollowed(
                 f"nobody tells this process what becomes of task {self.task!r} with id {printable(self.id)}; submit it "
                 "with options(follow=True), and wait in the process that does",
+                self.id,
+            )
+        if self._entry.is_deaf:
+            raise NotFollowed(
+                f"what becomes of task {self.task!r} with id {printable(self.id)} is told to the process that has "
+                "submitted it, and this one was forked from that; wait there, or submit after the fork",
                 self.id,
             )
         return self._entry
@@ -217,15 +225,24 @@ def gather(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> 
 
     Raises what `Submitted.result` raises for the first that has none.
     """
-    until = None if timeout is None else time.monotonic() + timeout
-    return [one.result(None if until is None else max(0.0, until - time.monotonic())) for one in list(handles)]
+    left, results = _counting_down(timeout), []
+    for one in list(handles):
+        try:
+            results.append(one.result(left()))
+        except ResultTimeout:
+            raise one._late(timeout) from None  # of all the time there was
+    return results
 
 
 async def gather_async(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> list[R]:
     """Do as `gather` does, awaitable on any loop."""
-    until = None if timeout is None else time.monotonic() + timeout
-    left: Callable[[], float | None] = lambda: None if until is None else max(0.0, until - time.monotonic())  # noqa: E731
-    return [await one.result_async(left()) for one in list(handles)]
+    left, results = _counting_down(timeout), []
+    for one in list(handles):
+        try:
+            results.append(await one.result_async(left()))
+        except ResultTimeout:
+            raise one._late(timeout) from None
+    return results
 
 
 def as_completed(handles: Iterable[Submitted[R]], *, timeout: float | None = None) -> Iterator[Submitted[R]]:
@@ -233,7 +250,7 @@ def as_completed(handles: Iterable[Submitted[R]], *, timeout: float | None = Non
 
     Raises `ResultTimeout` when not all have after `timeout` seconds, and `NotFollowed` for one that is not followed.
     """
-    until = None if timeout is None else time.monotonic() + timeout
+    left = _counting_down(timeout)
     ended: queue.SimpleQueue[int] = queue.SimpleQueue()  # positions; one may come twice
     waiting: dict[int, tuple[Submitted[R], Entry, Listener]] = {}
     try:
@@ -246,7 +263,7 @@ def as_completed(handles: Iterable[Submitted[R]], *, timeout: float | None = Non
                 ended.put(position)
         while waiting:
             try:
-                position = ended.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                position = ended.get(timeout=left())
             except queue.Empty:
                 raise ResultTimeout(f"{len(waiting)} task(s) have not ended within {timeout:g} s") from None
             if position in waiting:
@@ -256,6 +273,20 @@ def as_completed(handles: Iterable[Submitted[R]], *, timeout: float | None = Non
     finally:
         for _, entry, listener in waiting.values():
             entry.leave(listener)
+
+
+def _limit(timeout: float | None) -> float | None:
+    """Return the seconds to wait at most; None for as long as it takes. Raises `MessageError` for what is no number."""
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if timeout is not None and (not is_number or math.isnan(timeout)):
+        raise MessageError(f"a timeout of {timeout!r} is not possible; give seconds, or None for as long as it takes")
+    return None if timeout is None or timeout > threading.TIMEOUT_MAX else max(0.0, timeout)
+
+
+def _counting_down(timeout: float | None) -> Callable[[], float | None]:
+    """Return what tells how much of the time is left; raises as `_limit` does."""
+    limit, began = _limit(timeout), time.monotonic()
+    return lambda: None if limit is None else max(0.0, limit - (time.monotonic() - began))
 
 
 def _noting_end(entry: Entry, ended: queue.SimpleQueue[int], position: int) -> Listener:

@@ -40,6 +40,7 @@ class Replies:
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._expiring: asyncio.TimerHandle | None = None
         self._opens = 0
+        self._was_gone = False
         self._ack_soon: asyncio.Handle | None = None
         self._last_tag = 0
         self.key = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
@@ -48,10 +49,16 @@ class Replies:
         """Whether the queue is there, so that what is submitted now can be waited for."""
 
     def expect(self, task_id: str, task: str) -> Entry:
-        """Return the entry of a task that is about to be submitted, which lives as long as somebody holds it."""
+        """Return the entry of a task that is about to be submitted, which lives as long as somebody holds it.
+
+        An id that is submitted again after its end is waited for anew.
+        """
         entry = self._entries.get(task_id)
-        if entry is None:
-            self._entries[task_id] = entry = Entry(task_id, task)
+        if entry is None or entry.is_over or entry.status.task != task:
+            former, entry = entry, Entry(task_id, task)
+            self._entries[task_id] = entry
+            if former:
+                former.tell_missed("another task was submitted with the same id")
         return entry
 
     def get(self, task_id: str) -> Entry | None:
@@ -85,7 +92,7 @@ class Replies:
         self._miss_all("the publisher that waited for it is closed")
 
     async def _consume(self) -> None:
-        pauses = Pauses()
+        pauses, refused = Pauses(), ""
         while True:
             await asyncio.sleep(pauses.next_seconds())
             lost: asyncio.Future[BaseException] = self._loop.create_future()
@@ -95,11 +102,14 @@ class Replies:
                 if not self._opened.done():
                     self._opened.set_exception(_refused(error))
                     return
-                _log.warning("cannot wait for results: %s", error)
+                if str(error) != refused:  # once, not with every try
+                    refused = str(error)
+                    _log.warning("cannot wait for results: %s", error)
             except LeveretError:
                 pass  # who submits is told by the publisher that there is no broker; here it is tried again
             else:
                 pauses.on_open()
+                refused = ""
                 if not self._opened.done():
                     self._opened.set_result(None)
                 await lost
@@ -114,7 +124,7 @@ class Replies:
         self._channel = None
         self._connection = connection = await connect(self._settings, "leveret producer, waiting for results", on_lost)
         if self.is_open and not await self._is_still_there(connection):
-            self._miss_all(f"the link to the broker was lost for longer than the {EXPIRES_SECONDS} s that results wait")
+            self._was_gone = True
         channel = await open_channel(connection)
         channel.add_on_close_callback(lambda _channel, reason: _set(lost, reason))
         channel.add_on_cancel_callback(lambda _frame: _set(lost, TopologyError("the queue was deleted")))
@@ -122,6 +132,12 @@ class Replies:
         name, arguments = self.key, {"x-expires": EXPIRES_SECONDS * 1000}
         await asking.ask(lambda answer: channel.queue_declare(name, durable=True, arguments=arguments, callback=answer))
         await asking.ask(lambda answer: channel.queue_bind(name, EVENTS_EXCHANGE, name, callback=answer))
+        if self._was_gone:  # told only now: of what is submitted before this, the end may come before the binding
+            self._was_gone = False
+            self._miss_all(
+                f"the queue in which this process waits was gone: somebody has deleted it, or the link to the broker "
+                f"was lost for longer than the {EXPIRES_SECONDS} s that results wait"
+            )
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
         self._opens += 1
         first = {"x-priority": self._opens}  # before the consumer of a lost link, until the broker has noticed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 import pickle
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from leveret import (
     AccessRefused,
+    MessageError,
     NobodyAnswers,
     NotFollowed,
     Publisher,
@@ -29,10 +32,13 @@ from leveret import (
     TaskMessage,
     as_completed,
     gather,
+    gather_async,
 )
 from leveret.producers import default
+from leveret.producers.following import replies
 from leveret.topology import events
 from leveret.topology.events import Kind
+from leveret.topology.link.asking import open_channel
 from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE, REPLY_PREFIX
 from tests.broker import followed_jobs
 from tests.broker.followed_jobs import Receipt, followed, followed_async
@@ -71,6 +77,10 @@ def listening(vhost: Vhost, queue: str, *keys: str) -> None:
 def told(vhost: Vhost, queue: str) -> list[events.Told]:
     """Take what was told."""
     return [events.read(message.body) for message in vhost.take(queue)]
+
+
+def reply_queues(vhost: Vhost) -> list[str]:
+    return [name for name in vhost.queues() if name.startswith("tasks.reply.")]
 
 
 def test_a_result_is_what_the_function_returned(worker: Worker) -> None:
@@ -340,6 +350,132 @@ def test_forged_and_broken_events_are_not_believed(publisher: Publisher, vhost: 
     assert sent.result(60) == 2
     await_value(lambda: vhost.count(queue) == 0, "the rest")
     assert sent.result(0) == 2
+
+
+def test_an_id_that_is_submitted_again_is_waited_for_again(worker: Worker, tmp_path: Path) -> None:
+    """Also under the name of another task: no handle has the result of another, and none waits in vain."""
+    first = followed_jobs.add.options(follow=True, id="the-id").submit(1, 2)
+    assert first.result(60) == 3
+    again = followed_jobs.add.options(follow=True, id="the-id").submit(5, 6)
+    assert (first.result(60), again.result(60)) == (3, 11)
+    go = tmp_path / "go"
+    held_up = followed_jobs.wait_for.options(follow=True, id="the-id").submit(str(go))
+    other = followed_jobs.add_async.options(follow=True, id="the-id").submit(7, 8)
+    with pytest.raises(ResultMissed, match="another task was submitted with the same id"):
+        held_up.result(60)
+    go.touch()
+    assert other.result(60) == 15
+
+
+def test_a_fork_is_told_nothing(worker: Worker, publisher: Publisher, tmp_path: Path) -> None:
+    """And says so, instead of waiting for ever; what was told before is known there, too."""
+    go = tmp_path / "go"
+    over = followed_jobs.add.options(follow=True).submit(1, 2)
+    assert over.result(60) == 3
+    sent = followed_jobs.wait_for.options(follow=True).submit(str(go))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said: list[object] = []
+        try:
+            said.append(over.result(0))
+            for wait in (
+                lambda: sent.result(60),
+                lambda: asyncio.run(sent.result_async(60)),
+                lambda: list(sent.events(60)),
+                lambda: list(as_completed([sent], timeout=60)),
+            ):
+                try:
+                    said.append(wait())
+                except NotFollowed as error:
+                    said.append("forked" in str(error))
+        finally:
+            os.write(writing, json.dumps(said, default=repr).encode())
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert json.loads(pipe.read()) == [3, True, True, True, True]
+    os.waitpid(child, 0)
+    go.touch()
+    assert sent.result(60) == "done"
+
+
+@pytest.mark.parametrize("timeout", ["5", float("nan"), True, object()])
+def test_what_no_timeout_is(publisher: Publisher, timeout: Any) -> None:
+    """It is said by whatever waits."""
+    sent = followed_jobs.add.options(follow=True).submit(1, 2)
+
+    async def listen() -> list[Any]:
+        return [one async for one in sent.events_async(timeout)]
+
+    for wait in (
+        lambda: sent.result(timeout),
+        lambda: asyncio.run(sent.result_async(timeout)),
+        lambda: list(sent.events(timeout)),
+        lambda: asyncio.run(listen()),
+        lambda: gather([sent], timeout=timeout),
+        lambda: asyncio.run(gather_async([sent], timeout=timeout)),
+        lambda: list(as_completed([sent], timeout=timeout)),
+    ):
+        with pytest.raises(MessageError, match="is not possible; give seconds, or None"):
+            wait()
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_a_timeout_longer_than_any_clock(worker: Worker, timeout: float) -> None:
+    """Is none."""
+    add = followed_jobs.add.options(follow=True)
+
+    async def wait() -> int:
+        return await (await add.submit_async(1, 2)).result_async(timeout)
+
+    assert add.submit(1, 2).result(timeout) == 3
+    assert asyncio.run(wait()) == 3
+    assert gather([add.submit(1, 2)], timeout=timeout) == [3]
+    assert [one.result(0) for one in as_completed([add.submit(1, 2)], timeout=timeout)] == [3]
+    assert [kind for kind, _ in add.submit(1, 2).events(timeout)] == [Kind.SUCCEEDED]
+
+
+def test_gathering_says_how_long_it_has_waited(publisher: Publisher) -> None:
+    """All of the time, not what was left of it for the one that has not ended."""
+    add = followed_jobs.add.options(follow=True)
+    with pytest.raises(ResultTimeout, match=r"has not ended within 0\.2 s"):
+        gather([add.submit(1, 2)], timeout=0.2)
+    with pytest.raises(ResultTimeout, match=r"has not ended within 0\.2 s"):
+        asyncio.run(gather_async([add.submit(1, 2)], timeout=0.2))
+
+
+def test_a_deleted_queue_is_made_again(
+    worker: Worker, publisher: Publisher, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited hears that something may be missed, also of what ends before the queue is bound; then it goes on."""
+    go, bind = tmp_path / "go", threading.Event()
+    sent = followed_jobs.wait_for.options(follow=True).submit(str(go))
+    opened: list[Any] = []
+
+    async def open_late(connection: Any) -> Any:
+        opened.append(connection)
+        if len(opened) == 2:  # the first finds that the queue is gone, the second makes it again
+            await asyncio.to_thread(bind.wait)
+        return await open_channel(connection)
+
+    listening(vhost, "heard", "task.succeeded.#")
+    monkeypatch.setattr(replies, "open_channel", open_late)
+    (queue,) = reply_queues(vhost)
+    vhost.api("DELETE", f"queues/{vhost.name}/{queue}")
+    await_value(lambda: len(opened) == 2, "the look for the queue")
+    between = followed_jobs.add_async.options(follow=True).submit(1, 2)
+    await_value(lambda: vhost.count("heard"), "how that ended")
+    bind.set()
+
+    for one in (between, sent):
+        with pytest.raises(ResultMissed, match="somebody has deleted it, or the link"):
+            one.result(60)
+    assert followed_jobs.add_async.options(follow=True).submit(3, 4).result(60) == 7
+    assert reply_queues(vhost) == [queue]
+    go.touch()
+    assert await_value(lambda: sent.status().result, "what was missed, told after all") == '"done"'
+    assert sent.result(60) == "done"
 
 
 @pytest.mark.parametrize("follow", ["yes", 1, 0, object()])

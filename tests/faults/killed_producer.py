@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("log", type=Path)
     parser.add_argument("--kill", choices=(PUBLISHED, CONFIRMED))
     parser.add_argument("--at", type=int, default=0)
+    parser.add_argument("--follow", action="store_true")
     options = parser.parse_args()
     if options.kill == PUBLISHED:
         _kill_after_publish(options.at)
@@ -62,7 +63,11 @@ def main() -> int:
         _kill_at_confirm(options.at)
     known = {one.id for one in records.submissions(options.log)}
     lines = (json.loads(line) for line in options.messages.read_text().splitlines())
-    left = [TaskMessage(task, body.encode(), task_id) for task, body, task_id in lines if task_id not in known]
+    left = [
+        TaskMessage(task, body.encode(), task_id, follow=options.follow)
+        for task, body, task_id in lines
+        if task_id not in known
+    ]
     with Publisher() as publisher:
         submit_each(publisher, options.log, left)
     return 0

@@ -11,6 +11,7 @@ from tests.faults.rows import (
     cluster,
     confirms,
     elastic,
+    following,
     limits,
     link,
     messages,
@@ -42,6 +43,7 @@ ROWS: Sequence[Row] = sorted(
             cancelling,
             elastic,
             progress,
+            following,
         )
         for row in part.ROWS
     ),

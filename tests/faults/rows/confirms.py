@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+from collections.abc import Sequence
 
+from leveret import TaskMessage
 from tests.broker.support import run
 from tests.faults.killed_producer import CONFIRMED, PUBLISHED
 from tests.faults.row import Row
@@ -16,17 +19,22 @@ _KILLS = 3
 def kill_producer(stage: Stage) -> None:
     """Kill a producer, a few times, between a publish and its confirm; the next one submits again what is not sure."""
     stage.worker()
-    path = stage.folder / "messages.jsonl"
     messages = stage.messages(120)
-    path.write_text("".join(json.dumps([one.task, one.body.decode(), one.id]) + "\n" for one in messages))
-    arguments = ("tests.faults.killed_producer", str(path), str(stage.submissions_log))
     for _ in range(_KILLS):
         moment, at = stage.random.choice((PUBLISHED, CONFIRMED)), stage.random.randint(1, 35)
-        killed = run(*arguments, "--kill", moment, "--at", str(at), AMQP_URL=stage.vhost.amqp_url)
+        killed = run_producer(stage, messages, "--kill", moment, "--at", str(at))
         stage.blow()
         stage.expect(killed.returncode == -signal.SIGKILL, f"the producer was not killed: {killed.stderr[-300:]}")
-    last = run(*arguments, AMQP_URL=stage.vhost.amqp_url)
+    last = run_producer(stage, messages)
     stage.expect(last.returncode == 0, f"the last producer failed: {last.stderr[-300:]}")
+
+
+def run_producer(stage: Stage, messages: Sequence[TaskMessage], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a producer of its own that submits what of these is not in the log of submissions, or is killed."""
+    path = stage.folder / "messages.jsonl"
+    path.write_text("".join(json.dumps([one.task, one.body.decode(), one.id]) + "\n" for one in messages))
+    arguments = ("tests.faults.killed_producer", str(path), str(stage.submissions_log), *options)
+    return run(*arguments, AMQP_URL=stage.vhost.amqp_url)
 
 
 def kill_burying_worker(stage: Stage) -> None:
