@@ -37,6 +37,8 @@ VERBS = {
     "completion": "Print what makes a shell complete this command.",
 }
 """In the order in which they are listed. Each is the `verb` of the module of its name."""
+MODULES = {"list": "listing"}
+"""But for a name that would hide Python's own in this package."""
 
 
 class Tree(click.Group):
@@ -50,7 +52,8 @@ class Tree(click.Group):
         """Load a verb."""
         if cmd_name not in VERBS:
             return None
-        verb: click.Command = importlib.import_module(f"leveret.command.{cmd_name}").verb
+        module = MODULES.get(cmd_name, cmd_name)
+        verb: click.Command = importlib.import_module(f"leveret.command.{module}").verb
         return verb
 
     def resolve_command(

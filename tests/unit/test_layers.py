@@ -79,6 +79,7 @@ CLIENT_LIBRARIES = {
     "pika": {
         "consumers/answering/answering.py",
         "consumers/control/stream.py",
+        "consumers/recorder/intake.py",
         "consumers/settling/products.py",
         "consumers/taking/consumer.py",
         "producers/batch.py",
