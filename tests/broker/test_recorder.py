@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from leveret import (
     NobodyAnswers,
+    Publisher,
     QuestionRefused,
     ResultMissed,
     ResultTimeout,
@@ -26,6 +28,7 @@ from leveret import (
     Status,
     TaskCancelled,
     TaskFailed,
+    TaskMessage,
     recorded,
     result_of,
     result_of_async,
@@ -35,8 +38,9 @@ from leveret import (
 from leveret.topology.events import Kind
 from leveret.topology.link.question import RECORDERS, Questions, open_reply_queue
 from leveret.topology.names import CONTROL_EXCHANGE, QUESTIONS_QUEUE
+from tests.broker.jobs import jobs
 from tests.broker.recording import Recorders, await_recorded, objects_in, publish_events, tell
-from tests.broker.support import Vhost, Worker, await_value
+from tests.broker.support import Vhost, Worker, Workers, await_value
 
 FAILURE = {"type": "OSError", "message": "away", "traceback": "Traceback …", "fingerprint": "f"}
 
@@ -357,6 +361,25 @@ def test_a_recorder_connects_again(vhost: Vhost, recorders: Recorders) -> None:
 
     await_state(vhost, "a", State.SUCCEEDED)
     assert recorder.stop() == 0
+
+
+def test_a_worker_brings_its_recorder_along(vhost: Vhost, workers: Workers) -> None:
+    """It records what the worker tells, ends when the worker has, and is gone when that is killed."""
+    vhost.declare(jobs)
+    worker = workers.start("--record")
+    recorder = worker.await_event("recording")["pid"]
+    with Publisher(vhost.settings) as publisher:
+        sent = publisher.publish(TaskMessage.create("jobs.write", kwargs={"path": "/dev/null"}, follow="record"))
+    await_state(vhost, sent.id, State.SUCCEEDED)
+    assert os.getpgid(recorder) != os.getpgid(worker.process.pid)
+    assert worker.stop() == 0
+    assert worker.find("stopped", recorded=2)
+
+    worker = workers.start("--record")
+    recorder = worker.await_event("recording")["pid"]
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    await_value(lambda: not Path(f"/proc/{recorder}").exists(), "the recorder to follow its worker")
 
 
 def test_a_full_record_is_tried_again(vhost: Vhost, recorders: Recorders) -> None:

@@ -16,6 +16,7 @@ from tests.faults.rows import (
     poison,
     processes,
     queues,
+    recording,
     side_by_side,
     storm,
 )
@@ -36,6 +37,7 @@ ROWS: Sequence[Row] = sorted(
             cluster,
             attacks,
             side_by_side,
+            recording,
         )
         for row in part.ROWS
     ),
