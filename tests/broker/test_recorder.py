@@ -35,6 +35,7 @@ from leveret import (
     statuses,
     statuses_async,
 )
+from leveret.topology.access.rights import rights_of
 from leveret.topology.events import Kind
 from leveret.topology.link.question import RECORDERS, Questions, open_reply_queue
 from leveret.topology.names import CONTROL_EXCHANGE, QUESTIONS_QUEUE
@@ -350,6 +351,23 @@ def test_a_recorder_that_cannot_begin_says_why(vhost: Vhost, recorders: Recorder
     assert "No such file" in said[3].stderr
     assert "RECORD is off" in said[4].stderr
     assert "must be one of followed, all, off" in said[5].stderr
+
+
+def test_the_rights_of_a_recorder_are_enough(vhost: Vhost, recorders: Recorders) -> None:
+    """It makes its own queues, and no exchange where somebody has declared those."""
+    vhost.declare()
+    with vhost.limited_user(**rights_of("recorder", [])._asdict()) as url:
+        recorder = recorders.start(AMQP_URL=url)
+        tell(vhost, Kind.SUCCEEDED, ["a"], result="1")
+        await_state(vhost, "a", State.SUCCEEDED)
+
+        assert recorder.stop() == 0
+        with vhost.connect() as connection:
+            connection.channel().exchange_delete("tasks.control")
+        refused = recorders.command("recorder", AMQP_URL=url)
+        assert refused.returncode == 1
+        assert "the broker refused exchange 'tasks.control'" in refused.stderr
+        assert refused.stderr.count("\n") == 1
 
 
 def test_a_recorder_connects_again(vhost: Vhost, recorders: Recorders) -> None:
