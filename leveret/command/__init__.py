@@ -38,8 +38,9 @@ VERBS = {
     "treasure": "Hide a treasure in one of many files, and have it found.",
     "completion": "Print what makes a shell complete this command.",
 }
-"""In the order in which they are listed. Each is the `verb` of the module of its name, or of that in `_MODULES`."""
-_MODULES = {"list": "listing"}  # a module `list` would hide Python's own in this package
+"""In the order in which they are listed. Each is the `verb` of the module of its name."""
+MODULES = {"list": "listing"}
+"""But for a name that would hide Python's own in this package."""
 
 
 class Tree(click.Group):
@@ -53,7 +54,8 @@ class Tree(click.Group):
         """Load a verb."""
         if cmd_name not in VERBS:
             return None
-        verb: click.Command = importlib.import_module(f"leveret.command.{_MODULES.get(cmd_name, cmd_name)}").verb
+        module = MODULES.get(cmd_name, cmd_name)
+        verb: click.Command = importlib.import_module(f"leveret.command.{module}").verb
         return verb
 
     def resolve_command(

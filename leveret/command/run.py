@@ -146,6 +146,7 @@ leveret run words --until-empty      end when nothing is left to do
 )
 @click.option("--drain", is_flag=True, hidden=True, help="The former name of --until-empty.")
 @click.option("--no-declare", is_flag=True, help="Declare nothing, for an account without the configure right.")
+@click.option("--record", is_flag=True, help="Run a recorder beside it, as leveret recorder does, on one machine.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -169,6 +170,7 @@ def verb(
     until_empty: bool,
     drain: bool,
     no_declare: bool,
+    record: bool,
     log_format: str,
     log_level: str,
     log_dir: Path | None,
@@ -192,7 +194,13 @@ def verb(
         threads=threads,
         recycling=Recycling(tasks_per_child, memory_per_child),
     )
-    return work(default_broker.resolve(configured), plan)
+    resolved = default_broker.resolve(configured)
+    if not record:
+        return work(resolved, plan)
+    from leveret.command import beside  # only who asks for it pays for it
+
+    with beside.recorder(log_format, log_level):
+        return work(resolved, plan)
 
 
 def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]:

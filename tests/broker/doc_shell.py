@@ -81,8 +81,8 @@ class Shell:
         )
 
     @contextlib.contextmanager
-    def working(self, line: str) -> Iterator[Iterator[str]]:
-        """Run a worker; yields the lines it logs once it consumes. Afterwards it is told to stop, and does so."""
+    def working(self, line: str, says: str = "consuming") -> Iterator[Iterator[str]]:
+        """Run a worker; yields the lines it logs once it `says` so. Afterwards it is told to stop, and does so."""
         worker = subprocess.Popen(
             ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
         )
@@ -93,10 +93,10 @@ class Shell:
         try:
             for said in worker.stderr:
                 log.append(said)
-                if "consuming" in said:
+                if says in said:
                     break
 
-            assert "consuming" in "".join(log[-1:]), (line, log)
+            assert says in "".join(log[-1:]), (line, log)
             yield iter(worker.stderr)
             worker.send_signal(signal.SIGTERM)
 
@@ -112,7 +112,13 @@ class Shell:
 
     def give(self, what: str) -> None:
         """Make what an example presupposes."""
-        if what == "declared":
+        for one in what.split(" and "):
+            self._give(one)
+
+    def _give(self, what: str) -> None:
+        if what == "a recorder":
+            self._workers.enter_context(self.working("leveret recorder", "recording"))
+        elif what == "declared":
             self.run("leveret declare -a my_app")
         elif what == "leveret.toml":
             self.write("leveret.toml", 'tasks = ["my_app"]\n')

@@ -14,6 +14,7 @@ import pika
 import pytest
 
 from leveret import AccessRefused, NobodyAnswers, QuestionRefused
+from leveret.topology.access.rights import rights_of
 from leveret.topology.link.question import (
     LARGEST_QUESTION_BYTES,
     RECORDERS,
@@ -153,16 +154,13 @@ def test_a_question_that_is_too_large_is_not_asked(vhost: Vhost) -> None:
         ask(vhost.settings, RECORDERS, {"ask": "status", "ids": ["a" * LARGEST_QUESTION_BYTES]})
 
 
-def test_who_may_not_ask_is_told_which_right_it_takes(vhost: Vhost) -> None:
-    """Asking takes the right to write to the exchange of control, and no other."""
+def test_who_may_not_ask_is_told_which_rights_it_takes(vhost: Vhost) -> None:
+    """Asking takes the rights of a producer, and no others."""
     vhost.declare()
-    with (
-        vhost.limited_user(write="^other$") as url,
-        pytest.raises(AccessRefused, match=r"write right on 'tasks\.contr"),
-    ):
+    with vhost.limited_user(write="^other$") as url, pytest.raises(AccessRefused, match="rights of a producer"):
         asyncio.run(ask_async(vhost.settings_for(url), RECORDERS, {"ask": "status"}, seconds=60))
     with (
-        vhost.limited_user(write="^tasks[.]control$") as url,
+        vhost.limited_user(**rights_of("producer", [])._asdict()) as url,
         serving(vhost, lambda _: [{"version": 1, "is": "it"}]),
     ):
         assert ask(vhost.settings_for(url), RECORDERS, {"ask": "status"})[0]["is"] == "it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 
 from leveret import (
     NobodyAnswers,
+    Publisher,
     QuestionRefused,
     ResultMissed,
     ResultTimeout,
@@ -26,17 +28,20 @@ from leveret import (
     Status,
     TaskCancelled,
     TaskFailed,
+    TaskMessage,
     recorded,
     result_of,
     result_of_async,
     statuses,
     statuses_async,
 )
+from leveret.topology.access.rights import rights_of
 from leveret.topology.events import Kind
 from leveret.topology.link.question import RECORDERS, Questions, open_reply_queue
 from leveret.topology.names import CONTROL_EXCHANGE, QUESTIONS_QUEUE
+from tests.broker.jobs import jobs
 from tests.broker.recording import Recorders, await_recorded, objects_in, publish_events, tell
-from tests.broker.support import Vhost, Worker, await_value
+from tests.broker.support import Vhost, Worker, Workers, await_value
 
 FAILURE = {"type": "OSError", "message": "away", "traceback": "Traceback …", "fingerprint": "f"}
 
@@ -348,6 +353,23 @@ def test_a_recorder_that_cannot_begin_says_why(vhost: Vhost, recorders: Recorder
     assert "must be one of followed, all, off" in said[5].stderr
 
 
+def test_the_rights_of_a_recorder_are_enough(vhost: Vhost, recorders: Recorders) -> None:
+    """It makes its own queues, and no exchange where somebody has declared those."""
+    vhost.declare()
+    with vhost.limited_user(**rights_of("recorder", [])._asdict()) as url:
+        recorder = recorders.start(AMQP_URL=url)
+        tell(vhost, Kind.SUCCEEDED, ["a"], result="1")
+        await_state(vhost, "a", State.SUCCEEDED)
+
+        assert recorder.stop() == 0
+        with vhost.connect() as connection:
+            connection.channel().exchange_delete("tasks.control")
+        refused = recorders.command("recorder", AMQP_URL=url)
+        assert refused.returncode == 1
+        assert "the broker refused exchange 'tasks.control'" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
 def test_a_recorder_connects_again(vhost: Vhost, recorders: Recorders) -> None:
     """After the broker has closed its connection."""
     recorder = recorders.start()
@@ -357,6 +379,25 @@ def test_a_recorder_connects_again(vhost: Vhost, recorders: Recorders) -> None:
 
     await_state(vhost, "a", State.SUCCEEDED)
     assert recorder.stop() == 0
+
+
+def test_a_worker_brings_its_recorder_along(vhost: Vhost, workers: Workers) -> None:
+    """It records what the worker tells, ends when the worker has, and is gone when that is killed."""
+    vhost.declare(jobs)
+    worker = workers.start("--record")
+    recorder = worker.await_event("recording")["pid"]
+    with Publisher(vhost.settings) as publisher:
+        sent = publisher.publish(TaskMessage.create("jobs.write", kwargs={"path": "/dev/null"}, follow="record"))
+    await_state(vhost, sent.id, State.SUCCEEDED)
+    assert os.getpgid(recorder) != os.getpgid(worker.process.pid)
+    assert worker.stop() == 0
+    assert worker.find("stopped", recorded=2)
+
+    worker = workers.start("--record")
+    recorder = worker.await_event("recording")["pid"]
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    await_value(lambda: not Path(f"/proc/{recorder}").exists(), "the recorder to follow its worker")
 
 
 def test_a_full_record_is_tried_again(vhost: Vhost, recorders: Recorders) -> None:

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 import click
 import pytest
 
-from leveret.command import VERBS, ending, verb
-from leveret.command import leveret as tree
+from leveret.command import MODULES, VERBS, ending, verb
 from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.settings import CHECKOUT
 from tests.unit.commands import leveret
@@ -39,8 +38,7 @@ def test_each_verb_is_there_and_explains_itself(name: str, capsys: pytest.Captur
 @pytest.mark.parametrize("name", VERBS)
 def test_every_option_that_is_shown_is_explained(name: str) -> None:
     """A verb is named as its module is, and no option is without help."""
-    made = tree.get_command(click.Context(tree), name)
-    assert made
+    made = importlib.import_module(f"leveret.command.{MODULES.get(name, name)}").verb
     options = [one for one in made.params if isinstance(one, click.Option) and not one.hidden]
 
     assert made.name == name
@@ -249,6 +247,6 @@ def test_completion_knows_verbs_and_options() -> None:
         return [line.partition(",")[2] for line in said.splitlines()]
 
     assert completed("leveret ", 1) == list(VERBS)
-    assert completed("leveret re", 1) == ["resume", "result", "recorder", "redrive"]
+    assert completed("leveret red", 1) == ["redrive"]
     assert "--until-empty" in completed("leveret run --", 2)
     assert completed("leveret submit --exchange ", 3) == ["direct", "topic", "fanout"]

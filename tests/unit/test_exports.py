@@ -16,24 +16,16 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = {
-    "Publisher",
-    "Submitted",
-    "as_completed",
-    "declare",
-    "gather",
-    "gather_async",
-    "recorded",
-    "result_of",
-    "result_of_async",
-    "statuses",
-    "statuses_async",
-}
+HEAVY = {"Publisher", "Submitted", "as_completed", "declare", "gather", "gather_async"}
+HEAVY |= {"recorded", "result_of", "result_of_async", "statuses", "statuses_async"}
 """What takes a client of RabbitMQ, or an event loop, to load."""
-CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"}
+CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"} | {
+    "sqlalchemy",
+    "psycopg",
+}
 FOLDERS = ("topology.", "producers.", "consumers.", "data.")
-NOT_EXPORTED = {"NodeError", "UnreadableMessage"}
-"""Errors that no program of a user's meets: of the command `leveret node`, and within a worker."""
+NOT_EXPORTED = {"NodeError", "RecordError", "RecordUnavailable", "UnreadableMessage"}
+"""Errors that no program of a user's meets: of `leveret node`, `leveret recorder`, and within a worker."""
 
 
 def typed() -> dict[str, str]:

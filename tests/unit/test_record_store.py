@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from leveret import RecordError, RecordUnavailable, Settings, State
+from leveret import Settings, State
 from leveret.consumers.recorder import looking
 from leveret.consumers.recorder.looking import Place, Wanted
 from leveret.consumers.recorder.store import Store
 from leveret.topology import events
+from leveret.topology.errors import RecordError, RecordUnavailable
 from leveret.topology.events import Kind
 from leveret.topology.status import Status
 from tests.postgresql import Cluster, find_programs, running

@@ -20,6 +20,7 @@ from tests.faults.rows import (
     processes,
     progress,
     queues,
+    recording,
     side_by_side,
     storm,
 )
@@ -44,6 +45,7 @@ ROWS: Sequence[Row] = sorted(
             elastic,
             progress,
             following,
+            recording,
         )
         for row in part.ROWS
     ),
