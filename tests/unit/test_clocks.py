@@ -9,8 +9,10 @@ from tests.unit.test_layers import sources
 
 TELLING_PEOPLE_THE_TIME = {
     "consumers/answering/told.py",  # since when a worker runs, how old messages are
+    "consumers/child/logged.py",  # when a task wrote a line
     "consumers/control/control.py",  # how old a cancel is, which another machine has said
     "consumers/log.py",
+    "consumers/log_file.py",  # since when a process runs, in its file's name
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened

@@ -133,14 +133,14 @@ def test_what_nobody_can_read_does_not_hold_up_the_rest(store: Store) -> None:
             message(Kind.SUCCEEDED, "a", result='"\0"'),
             message(Kind.SUCCEEDED, "b", result="\ud800"),
             message(Kind.SUCCEEDED, "c", task="ta\0sk", result="1"),
-            message(Kind.FAILED, "d", failure={"message": "\0 \ud800"}),
+            message(Kind.FAILED, "d", failure={"message": "\0 x"}),
             message(Kind.SUCCEEDED, "e", result="1"),
         ]
     )
 
     assert len(said.unreadable) == 5
     assert [find(store, one).state for one in "abcde"] == [State.UNKNOWN] * 3 + [State.FAILED, State.SUCCEEDED]
-    assert find(store, "d").failure == {"message": "\0 \ud800"}
+    assert find(store, "d").failure == {"message": "\0 x"}
 
 
 def test_texts_are_bounded(store: Store) -> None:

@@ -128,7 +128,7 @@ def _see_none_buried(stage: Stage) -> None:
 
 ROWS = [
     Row(
-        60,
+        54,
         "cancel-kill-node",
         "kill -9 of the broker, and a restart, while half of what waits is cancelled",
         BOUND,
@@ -139,7 +139,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        61,
+        55,
         "cancel-many",
         f"a worker starts after {_MANY:,} cancels",
         "0",
@@ -147,7 +147,7 @@ ROWS = [
         afterwards=_see_none_begun,
     ),
     Row(
-        62,
+        56,
         "cancel-kill-worker",
         "kill -9 of a worker while a cancelled task that it runs does not end",
         f"what the worker held: its prefetch, {PREFETCH}",

@@ -70,7 +70,7 @@ def _cut_off(stage: Stage) -> int:
 
 ROWS = [
     Row(
-        70,
+        61,
         "elastic-kill-child",
         f"kill -9 of a child, {2 * _KILLS + 2} times, while its worker grows to {_MOST} processes and shrinks again",
         "what was begun in that child, once more",

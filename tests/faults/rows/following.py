@@ -320,7 +320,7 @@ def _most_held_at_node(stage: Stage) -> int:
 
 ROWS = [
     Row(
-        54,
+        48,
         "followed-kill-workers",
         f"kill -9 of whole workers, {_KILLS} times, amid {_MANY} tasks whose results a producer gathers",
         f"for each kill what the worker held: its prefetch, {_PREFETCH}",
@@ -329,7 +329,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        55,
+        49,
         "followed-kill-node",
         f"kill -9 of the broker, and a restart, while {_WAITERS} threads and coroutines wait for results",
         f"what the worker held: its prefetch, {_PREFETCH}, and {_WAITERS} publishes that had no confirm yet",
@@ -339,7 +339,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        56,
+        50,
         "followed-cut-link",
         f"the link of a producer cut for {_CUT_SECONDS:g} s amid {_MANY} tasks whose results it gathers",
         "1, a publish that had no confirm yet",
@@ -348,7 +348,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        57,
+        51,
         "followed-memory-alarm",
         "a memory alarm while tasks end whose results somebody waits for",
         "0",
@@ -357,7 +357,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        58,
+        52,
         "followed-kill-producer",
         "kill -9 of a producer that submits and would wait for results",
         "0",
@@ -365,7 +365,7 @@ ROWS = [
         patience_seconds=_PATIENCE_SECONDS,
     ),
     Row(
-        59,
+        53,
         "followed-delete-queue",
         f"the queue in which a producer waits for results deleted, {_DELETIONS} times",
         "0",

@@ -154,7 +154,7 @@ def _see_recorded(stage: Stage, configured: Settings, handles: list[Submitted[No
 
 ROWS = [
     Row(
-        60,
+        57,
         "record-kill",
         f"kill -9 of the recorder, {_KILLS} times amid {_MANY} followed tasks",
         "nothing: the worker is not hit",
@@ -162,7 +162,7 @@ ROWS = [
         patience_seconds=60.0,
     ),
     Row(
-        61,
+        58,
         "record-full",
         f"the disk of the record is full while {_FEW} followed tasks end",
         "nothing: the worker is not hit",
@@ -170,7 +170,7 @@ ROWS = [
         patience_seconds=60.0,
     ),
     Row(
-        62,
+        59,
         "record-database",
         f"PostgreSQL crashes and comes back while {2 * _FEW} followed tasks are recorded",
         "nothing: the worker is not hit",
@@ -178,7 +178,7 @@ ROWS = [
         patience_seconds=60.0,
     ),
     Row(
-        63,
+        60,
         "record-away",
         f"no recorder runs while {2 * _FEW} followed tasks do, half of them waited for",
         "nothing: the worker is not hit",
