@@ -110,9 +110,9 @@ def _row(number: int, name: str, injected: str, run: Callable[[Stage], None], *n
 
 
 ROWS = [
-    _row(70, "told-kill-child", f"kill -9 of a child amid {_MANY} followed tasks that tell progress", kill_child),
+    _row(62, "told-kill-child", f"kill -9 of a child amid {_MANY} followed tasks that tell progress", kill_child),
     _row(
-        71,
+        63,
         "told-kill-node",
         f"kill -9 of the broker, and a restart, amid {_MANY} followed tasks that tell progress",
         kill_node,
