@@ -203,6 +203,9 @@ def run_line(shell: Shell, line: str) -> None:
         if verb == "run" and not {"--until-empty", "--help"} & {*arguments}:
             with shell.working(line.split(" #")[0]):
                 pass
+        elif verb == "recorder":
+            with shell.working(line.split(" #")[0], "recording"):
+                pass
         elif verb == "users":
             _make_users(shell, line)
         elif verb not in NOT_RUN and not ENDLESS & {*arguments}:

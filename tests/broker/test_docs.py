@@ -247,6 +247,7 @@ def test_errors_are_listed() -> None:
     exported = {name: getattr(leveret, name) for name in leveret.__all__}
     errors = {name for name, value in exported.items() if isinstance(value, type) and issubclass(value, LeveretError)}
     elsewhere = {"LeveretError", "PublishError", "BrokerError", "TaskModuleError", "OutsideTask", "ResultError"}
+    elsewhere |= {"QuestionError"}
     listed = re.findall(r"^\| `(\w+)` \|", section("docs/submitting.md", "When it fails"), re.MULTILINE)
     listed += re.findall(r"^\| `(\w+)` \|", section("docs/following.md", "Wait for a result"), re.MULTILINE)
 
@@ -270,14 +271,8 @@ def test_error_tree() -> None:
 
 def test_every_name_is_explained() -> None:
     """What a program can import stands on a page for who writes or runs tasks."""
-    pages_for_users = (
-        "docs/tasks.md",
-        "docs/submitting.md",
-        "docs/following.md",
-        "docs/cancelling.md",
-        "docs/operating.md",
-    )
-    named = " ".join(text_of(page) for page in pages_for_users)
+    pages_for_users = ("tasks", "submitting", "following", "recorder", "cancelling", "operating", "logs", "testing")
+    named = " ".join(text_of(f"docs/{page}.md") for page in pages_for_users)
 
     assert [name for name in leveret.__all__ if not re.search(rf"\b{name}\b", named)] == []
 

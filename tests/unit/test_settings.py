@@ -38,6 +38,10 @@ def test_the_environment_sets_every_field() -> None:
         "SHUTDOWN_TIMEOUT_SECONDS": "0",
         "HEARTBEAT_SECONDS": "60",
         "CONSUMER_TIMEOUT_SECONDS": "600",
+        "RECORD": "all",
+        "RECORD_URL": "sqlite:///record.sqlite3",
+        "RECORD_SUCCESS_SECONDS": "60",
+        "RECORD_FAILURE_SECONDS": "600",
         "LEVERET_TASKS": "my_app,other.tasks",
     }
 
@@ -51,6 +55,10 @@ def test_the_environment_sets_every_field() -> None:
         0.0,
         60,
         consumer_timeout_seconds=600.0,
+        record="all",
+        record_url="sqlite:///record.sqlite3",
+        record_success_seconds=60.0,
+        record_failure_seconds=600.0,
         tasks=("my_app", "other.tasks"),
     )
 
@@ -348,3 +356,46 @@ def test_the_settings_of_the_process_are_read_once(monkeypatch: pytest.MonkeyPat
         assert settings.current() is first
     finally:
         settings.current.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://db/x", "of no kind that is known"),
+        ("record.sqlite3", "of no kind that is known"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///a?mode=memory", "names no file"),
+        ("postgresql://me:secret@db", "names no database"),
+        ("postgresql://me:secret@db/", "names no database"),
+        ("postgresql://me:secret@db:port/x", "names no database"),
+        ("postgresql://me:sec/ret@db/x", "cannot stand for themselves"),
+        ("postgresql://me:sec#ret@db/x", "cannot stand for themselves"),
+    ],
+)
+def test_where_a_record_cannot_be(url: str, problem: str) -> None:
+    """It is said what is wrong, and never with the password."""
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load({"RECORD_URL": url})
+
+    assert "RECORD_URL" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "sec/ret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////srv/record", "postgresql://me:p%40ss@db:5433/x", "postgresql:///x?host=/run"]
+)
+def test_where_a_record_can_be(url: str) -> None:
+    """A file, or a database wherever libpq finds it."""
+    made = load({"RECORD_URL": url})
+
+    assert made.record_url == url
+    assert "p%40ss" not in repr(made)
+
+
+def test_what_is_recorded_is_one_of_three() -> None:
+    """A misspelt choice is not taken for another one."""
+    with pytest.raises(SettingsError, match="record is 'none'; it must be one of followed, all, off"):
+        load({"RECORD": "none"})
