@@ -100,6 +100,8 @@ class Replies:
                 await self._open(lost)
             except (AccessRefused, SettingsError, TopologyError) as error:
                 if not self._opened.done():
+                    if self._connection:
+                        await close(self._connection)
                     self._opened.set_exception(_refused(error))
                     return
                 if str(error) != refused:  # once, not with every try
@@ -154,7 +156,8 @@ class Replies:
             await asking.ask(lambda answer: channel.queue_declare(self.key, passive=True, callback=answer))
         except TopologyError:
             return False
-        channel.close()
+        if channel.is_open:  # the link may have been lost since the answer
+            channel.close()
         return True
 
     def _on_message(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:

@@ -319,10 +319,14 @@ def test_a_lost_link_loses_no_result(worker: Worker, publisher: Publisher, vhost
 def test_without_the_right_to_wait(vhost: Vhost, publisher: Publisher) -> None:
     """Who may not declare the queue is told so, and nothing is submitted; without following all goes on."""
     with vhost.limited_user(write=".*") as url, Publisher(vhost.settings_for(url)) as limited:
-        with pytest.raises(AccessRefused, match="cannot wait for results"):
-            limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
+        open_files = []
+        for _ in range(3):
+            with pytest.raises(AccessRefused, match="cannot wait for results"):
+                limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
+            open_files.append(len(list(Path("/proc/self/fd").iterdir())))
         limited.publish(followed_jobs.add.message(1, 2))
 
+    assert len(set(open_files)) == 1  # no connection is left behind
     assert vhost.count("followed") == 1
 
 
