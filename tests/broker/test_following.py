@@ -482,6 +482,19 @@ def test_a_deleted_queue_is_made_again(
     assert sent.result(60) == "done"
 
 
+def test_a_message_larger_than_any_worker_sends_is_not_kept(
+    worker: Worker, publisher: Publisher, vhost: Vhost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, takes no memory, and what comes after it is heard."""
+    add = followed_jobs.add.options(follow=True)
+    assert add.submit(1, 2).result(60) == 3
+    (queue,) = reply_queues(vhost)
+    vhost.publish(Route(EVENTS_EXCHANGE, queue), b"x" * (5 * 1024 * 1024))
+
+    assert add.submit(3, 4).result(60) == 7
+    await_value(lambda: "a message of events has more than 4,194,304 bytes" in caplog.text, "what is said of it")
+
+
 @pytest.mark.parametrize("follow", ["yes", 1, 0, object()])
 def test_what_follow_can_be(follow: Any) -> None:
     """Nothing else, said when the options are made."""
