@@ -16,6 +16,7 @@ from leveret.producers.following.entry import Entry
 from leveret.topology import events
 from leveret.topology.errors import AccessRefused, LeveretError, SettingsError, TopologyError, UnreadableMessage
 from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import Pauses, close, connect
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
@@ -100,6 +101,8 @@ class Replies:
                 await self._open(lost)
             except (AccessRefused, SettingsError, TopologyError) as error:
                 if not self._opened.done():
+                    if self._connection:
+                        await close(self._connection)
                     self._opened.set_exception(_refused(error))
                     return
                 if str(error) != refused:  # once, not with every try
@@ -126,6 +129,7 @@ class Replies:
         if self.is_open and not await self._is_still_there(connection):
             self._was_gone = True
         channel = await open_channel(connection)
+        connection.judge_bodies(channel, lambda size: size <= events.LARGEST_BODY_BYTES)
         channel.add_on_close_callback(lambda _channel, reason: _set(lost, reason))
         channel.add_on_cancel_callback(lambda _frame: _set(lost, TopologyError("the queue was deleted")))
         asking = Asking(channel, f"queue {self.key!r}")
@@ -154,13 +158,16 @@ class Replies:
             await asking.ask(lambda answer: channel.queue_declare(self.key, passive=True, callback=answer))
         except TopologyError:
             return False
-        channel.close()
+        if channel.is_open:  # the link may have been lost since the answer
+            channel.close()
         return True
 
     def _on_message(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         if channel is not self._channel and self._channel is not None:
             return  # of a link that is given up; it comes again
         try:
+            if body is LEFT_OUT:
+                raise UnreadableMessage(f"a message of events has more than {events.LARGEST_BODY_BYTES:,} bytes")
             told = events.read(body)
         except UnreadableMessage as error:
             _log.warning("an event is not believed: %s", error)

@@ -319,10 +319,14 @@ def test_a_lost_link_loses_no_result(worker: Worker, publisher: Publisher, vhost
 def test_without_the_right_to_wait(vhost: Vhost, publisher: Publisher) -> None:
     """Who may not declare the queue is told so, and nothing is submitted; without following all goes on."""
     with vhost.limited_user(write=".*") as url, Publisher(vhost.settings_for(url)) as limited:
-        with pytest.raises(AccessRefused, match="cannot wait for results"):
-            limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
+        open_files = []
+        for _ in range(3):
+            with pytest.raises(AccessRefused, match="cannot wait for results"):
+                limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
+            open_files.append(len(list(Path("/proc/self/fd").iterdir())))
         limited.publish(followed_jobs.add.message(1, 2))
 
+    assert len(set(open_files)) == 1  # no connection is left behind
     assert vhost.count("followed") == 1
 
 
@@ -476,6 +480,19 @@ def test_a_deleted_queue_is_made_again(
     go.touch()
     assert await_value(lambda: sent.status().result, "what was missed, told after all") == '"done"'
     assert sent.result(60) == "done"
+
+
+def test_a_message_larger_than_any_worker_sends_is_not_kept(
+    worker: Worker, publisher: Publisher, vhost: Vhost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, takes no memory, and what comes after it is heard."""
+    add = followed_jobs.add.options(follow=True)
+    assert add.submit(1, 2).result(60) == 3
+    (queue,) = reply_queues(vhost)
+    vhost.publish(Route(EVENTS_EXCHANGE, queue), b"x" * (5 * 1024 * 1024))
+
+    assert add.submit(3, 4).result(60) == 7
+    await_value(lambda: "a message of events has more than 4,194,304 bytes" in caplog.text, "what is said of it")
 
 
 @pytest.mark.parametrize("follow", ["yes", 1, 0, object()])
