@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from leveret.consumers.log import event
@@ -72,9 +72,18 @@ class Load(NamedTuple):
 class Elastic:
     """Looks again and again, and has children started and let go. `consumer` is the one of the moment."""
 
-    def __init__(self, pool: Pool, queues: Sequence[WorkQueue], lanes: Lanes, least: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        queues: Sequence[WorkQueue],
+        lanes: Lanes,
+        least: int,
+        is_paused: Callable[[str], bool],
+    ) -> None:
+        """`least` is the fewest children of each lane. What lies in a queue that is paused waits for none of them."""
         self.consumer: Consumer | None = None
         self._pool = pool
+        self._is_paused = is_paused
         self._queues: dict[Lane, list[str]] = {
             plan.lane: [queue.name for queue in queues if plan in lanes.of_queue(queue.name)]
             for plan in lanes.crews.values()
@@ -115,8 +124,9 @@ class Elastic:
 
     async def _ready(self, lane: Lane) -> dict[str, int]:
         """Return what waits on the broker for this lane, as far as it says."""
+        names = [name for name in self._queues[lane] if not self._is_paused(name)]
         try:
-            return await self.consumer.ready_messages(self._queues[lane]) if self.consumer else {}
+            return await self.consumer.ready_messages(names) if self.consumer else {}
         except LeveretError:  # the connection has ended, or a queue is gone: who consumes says so
             return {}
 

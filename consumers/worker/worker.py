@@ -105,7 +105,11 @@ class Worker:
             self._control.pauses.__contains__,
         )
         least = plan.least_processes or plan.processes
-        self._elastic = Elastic(self._pool, plan.queues, lanes, least) if least < plan.processes else None
+        self._elastic = (
+            Elastic(self._pool, plan.queues, lanes, least, self._control.pauses.__contains__)
+            if least < plan.processes
+            else None
+        )
         self._told = Told(
             plan.queues,
             (least, plan.processes),

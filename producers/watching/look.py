@@ -109,6 +109,7 @@ def queue_look(
     incoming = rate.in_per_second if rate else None
     oldest = [at.oldest_seconds for _, at in seen if at.oldest_seconds is not None]
     backlog = (ready or 0) + waiting
+    paused = next((at.paused for _, at in seen if at.paused), None)
     return QueueLook(
         name=name,
         is_there=name in counts or not is_seen,
@@ -121,9 +122,9 @@ def queue_look(
         in_per_second=incoming,
         out_per_second=out,
         oldest_seconds=max(oldest, default=None),
-        empty_in_seconds=_empty_in(backlog, out, incoming or 0.0),
-        paused=next((at.paused for _, at in seen if at.paused), None),
-        desired_processes=_desired(backlog + running, seen),
+        empty_in_seconds=_empty_in(backlog, 0.0 if paused else out, incoming or 0.0),
+        paused=paused,
+        desired_processes=_desired(running if paused else backlog + running, seen),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,8 @@ import pytest
 from leveret import Route
 from tests.broker.asking import infos
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value, is_alive
+from tests.broker.other_jobs import others
+from tests.broker.support import JOBS, Vhost, Worker, Workers, await_value, is_alive
 from tests.broker.waiting_jobs import waiting
 
 FEWEST, MOST = 1, 3
@@ -158,3 +161,24 @@ def test_a_fixed_number_says_nothing_and_stays(vhost: Vhost, workers: Workers, t
     assert worker.find("from ") == []
     assert len(tasks.processes) == 2
     assert infos(vhost)[0]["processes"] == {"least": 2, "most": 2, "now": 2, "desired": 2}
+
+
+def test_what_lies_in_a_paused_queue_waits_for_no_process(vhost: Vhost, workers: Workers, tasks: Waiting) -> None:
+    """It will not be taken, however many there are."""
+    vhost.declare(others)
+    said = {"version": 1, "pause": "others", "at": time.time(), "by": "ops@desk", "reason": ""}
+    worker = workers.start(
+        "--processes", f"{FEWEST}:{MOST}", queue="jobs,others", tasks=[JOBS, "tests.broker.other_jobs"]
+    )
+    vhost.publish(Route("tasks.control", "pause"), json.dumps(said).encode())
+    worker.await_event("paused", queue="others")
+    for number in range(10 * MOST):
+        vhost.publish_task(Route.direct("others"), "jobs.write", f"other-{number}", path="/dev/null")
+    tasks.publish(vhost, 2)
+    await_value(lambda: len(tasks.processes) == 2, "two tasks")
+    tasks.go()
+    for number in range(2):
+        worker.await_event("done", id=f"id-{number}")
+
+    assert [event["message"].partition(" process")[0] for event in worker.find("from ")] == ["from 1 to 2"]
+    assert vhost.count("others") == 10 * MOST

@@ -126,6 +126,17 @@ def test_what_is_not_there_and_what_is_paused_needs_a_look() -> None:
     ]
 
 
+def test_a_paused_queue_wants_processes_for_what_runs_alone_and_will_not_be_empty() -> None:
+    """However much waits."""
+    paused = {"by": "ops@desk", "at": 1785585600.0, "reason": ""}
+    counts = counted(shop=238)
+    (going,) = look_at(told(), counts=counts).queues
+    (still,) = look_at(told(queues=[queue_told(paused=paused)]), counts=counts).queues
+
+    assert (going.empty_in_seconds, going.desired_processes) == (120, 121)
+    assert (still.empty_in_seconds, still.desired_processes) == (None, 1)
+
+
 def test_what_may_not_be_seen_is_not_called_missing() -> None:
     """An account without the right sees what its workers tell."""
     counts = Counts()
