@@ -132,6 +132,8 @@ def held(stage: Stage) -> dict[str, dict[str, int]]:
         return {f"unknown, {error}": {"ready": -1, "unacknowledged": -1, STUCK: 0}}
     holding = {}
     for queue in queues:
+        if queue["type"] == "stream":  # what was said to all workers stays there
+            continue
         total, ready, unacknowledged = (
             queue.get(kind, -1) for kind in ("messages", "messages_ready", "messages_unacknowledged")
         )
