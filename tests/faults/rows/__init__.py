@@ -15,6 +15,7 @@ from tests.faults.rows import (
     nodes,
     poison,
     processes,
+    progress,
     queues,
     side_by_side,
     storm,
@@ -36,6 +37,7 @@ ROWS: Sequence[Row] = sorted(
             cluster,
             attacks,
             side_by_side,
+            progress,
         )
         for row in part.ROWS
     ),
