@@ -342,7 +342,6 @@ def run(module: str, *arguments: str, stdin: str | None = None, **environment: s
     return warm().run([*command, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
 
 
-
 @functools.cache
 def warm() -> Warm:
     """What starts commands for this process; it ends with the session."""
