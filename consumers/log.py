@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from leveret.consumers.output import Output, leads_to
+from leveret.consumers.output import Output, leads_to, listener_here
 from leveret.consumers.tasks.attempt import attempt_here
 from leveret.topology.printable import printable, printable_lines
 
@@ -73,6 +73,17 @@ class _Formatter(logging.Formatter):
         return line + printable_lines(f"\n{trace}") if trace else line
 
 
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg,unused-ignore]
+    """Writes records, and has who listens hear them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if listener := listener_here():
+            trace = "\n" + logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+            listener.on_log(record.created, record.levelname.lower(), _message(record) + trace)
+        return line
+
+
 def _message(record: logging.LogRecord) -> str:
     """Return what was logged. `logging` itself would print the arguments that do not fit as they are."""
     try:
@@ -89,7 +100,7 @@ def configure(as_json: bool, level: str = "INFO") -> None:
     _journal.threshold = logging.getLevelNamesMapping()[level.upper()]
     if _journal.stream is None and leads_to(sys.stderr, 2):  # task modules may close it, or put another there
         _journal.stream = Output(os.dup(2), "the log", sys.stderr.encoding)
-    handler = logging.StreamHandler(_journal.stream or sys.stderr)
+    handler = _Handler(_journal.stream or sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it reports reaches us as errors, said once

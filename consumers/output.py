@@ -11,10 +11,33 @@ import os
 import select
 import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 OpenLines = dict["Output", str]
 _open_lines: ContextVar[OpenLines | None] = ContextVar("open_lines", default=None)
+
+
+class Listener(Protocol):
+    """Hears what is logged and printed in a context, before it is written."""
+
+    def on_log(self, at: float, level: str, text: str) -> None:
+        """Hear a record of `logging`; `at` is in seconds of the epoch."""
+
+    def on_print(self, stream: str, text: str) -> None:
+        """Hear a piece of text that is written to `stdout` or `stderr`."""
+
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def listen(listener: Listener) -> None:
+    """Have what is logged and printed in this context heard."""
+    _listener.set(listener)
+
+
+def listener_here() -> Listener | None:
+    """Return who hears what is logged and printed here, if anybody does."""
+    return _listener.get()
 
 
 def keep_open_lines(lines: OpenLines) -> None:
@@ -35,6 +58,7 @@ class Output(io.TextIOWrapper):
     def __init__(self, descriptor: int, name: str, encoding: str, is_buffered: bool = True) -> None:
         self._again = (descriptor, name, encoding, is_buffered)
         self.raw = _Raw(descriptor, name)
+        self._heard_as = name[1:-1] if name.startswith("<") else ""  # the log tells who listens by itself
         self.mode = "w"  # type: ignore[misc]  # as the interpreter's own streams have it
         super().__init__(
             io.BufferedWriter(self.raw) if is_buffered else self.raw,  # as python -u does
@@ -63,6 +87,8 @@ class Output(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         """Write; what the encoding has no character for is escaped."""
         self.raw.is_touched = True
+        if (listener := _listener.get()) is not None and self._heard_as:
+            listener.on_print(self._heard_as, str.__str__(text))
         if (open_lines := _open_lines.get()) is None:
             return super().write(text)
         text_so_far = open_lines.pop(self, "") + text

@@ -20,12 +20,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from leveret.consumers import output
 from leveret.consumers.child import telling
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.copies import copies, end_copy
+from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
 from leveret.consumers.child.process import settle_in, start
-from leveret.consumers.child.protocol import Order, Report, pack_report, read_orders
+from leveret.consumers.child.protocol import Lines, Order, Report, pack_lines, pack_report, read_orders
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.signals import CANCELLING
 from leveret.consumers.child.surroundings import Surroundings
@@ -38,6 +40,7 @@ from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
 
 _LONGEST_SILENCE_SECONDS = 0.002
+_ALARM_AGAIN_SECONDS = 0.005
 _OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
 
 _RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
@@ -53,7 +56,10 @@ def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_
     settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(
-        message_limit_bytes, functools.partial(board.write, index), functools.partial(board.cancelled, index)
+        message_limit_bytes,
+        functools.partial(board.write, index),
+        functools.partial(board.cancelled, index),
+        parent.sendall,
     )
     telling.tell_on(board, index, lambda one: (0, board.number_in(index)) if one is executor.attempt else None)
     start()
@@ -118,11 +124,20 @@ class Executor:
     """Runs orders one after the other; `begin` is told the number, start, deadline and task of each.
 
     `cancelled` says the number of the order that was begun last if that is to end, else 0; it is asked at a signal.
+    `send` is given frames of what followed tasks log and print while they run; by default it goes nowhere else.
     """
 
-    def __init__(self, limit_bytes: int, begin: Begin, cancelled: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        begin: Begin,
+        cancelled: Callable[[], int] = lambda: 0,
+        send: Callable[[bytes], object] | None = None,
+    ) -> None:
         self._limit_bytes = limit_bytes
         self._begin = begin
+        self._send = send
+        self._is_sending = False
         self.attempt: attempt.Attempt | None = None
         """The one that runs, or ran last."""
         copies.is_copy = False
@@ -145,7 +160,21 @@ class Executor:
         attempt.begin(self.attempt)
         self._begin(order.number, started, started + task.time_limit, task.name)
         context = contextvars.copy_context()  # what it sets there ends with it
-        return context.run(self._run, task, args, kwargs, started, order.is_followed)
+        if not (order.is_followed or task.follow):
+            return context.run(self._run, task, args, kwargs, started, False)
+        logged = Logged(functools.partial(self._send_lines, order.number, task.name))
+        context.run(output.listen, logged)
+        outcome = context.run(self._run, task, args, kwargs, started, True)
+        logged.close()  # before the outcome is sent: then no thread of it sends any more
+        return outcome
+
+    def _send_lines(self, number: int, task: str, lines: list[str], dropped: int) -> None:
+        if self._send:
+            self._is_sending = True
+            try:
+                self._send(pack_lines(Lines(number, task, lines, dropped)))
+            finally:
+                self._is_sending = False
 
     def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float, is_followed: bool) -> Outcome:
         try:
@@ -154,7 +183,7 @@ class Executor:
             if self._told and self._told == self._cancelled():
                 return cancelled_in(task, error, started, _OWN_FRAMES)
             return failed(task, error, started, _OWN_FRAMES)
-        if is_followed or task.follow:
+        if is_followed:
             return succeeded(task, returned, started)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
@@ -200,6 +229,9 @@ class Executor:
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._soft_limit_armed:
+            if self._is_sending:  # half a frame would be garbage
+                signal.setitimer(signal.ITIMER_REAL, _ALARM_AGAIN_SECONDS)
+                return
             self._soft_limit_armed = False
             raise SoftTimeLimitExceeded("the task overran its soft time limit")
 

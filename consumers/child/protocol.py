@@ -17,6 +17,11 @@ from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, 
 
 _LENGTH = struct.Struct("!I")
 _LARGEST_REPORT_BYTES = 4 * 1024 * 1024
+MOST_LOGGED_BYTES = 256 * 1024
+"""What is told of what one attempt logs and prints, but for the line that passes it and one that says so."""
+LONGEST_LINE_BYTES = 4096
+_LONGEST_CUT_LINE_BYTES = LONGEST_LINE_BYTES + len("…".encode())
+_MOST_DROPPED = 2**53
 _ENDINGS = tuple(Ending)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -44,6 +49,22 @@ class Report(NamedTuple):
     first: int
     outcomes: list[Outcome]
     is_last: bool
+
+
+class Lines(NamedTuple):
+    """Lines that an attempt has logged or printed while it runs: its order's number, and the name of its task."""
+
+    number: int
+    task: str
+    lines: list[str]
+    """Each is a moment as in ISO 8601, the level or the stream, and the text, with one space between."""
+    dropped: int
+    """How many more were left out."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of what an attempt may log this is."""
+        return sum(len(line.encode()) + 1 for line in self.lines)
 
 
 def pack_orders(orders: list[OrderFields]) -> bytes:
@@ -84,7 +105,12 @@ def pack_report(report: Report) -> bytes:
     return _framed(_encode(report).encode())
 
 
-def unpack_reports(received: bytearray) -> list[Report]:
+def pack_lines(lines: Lines) -> bytes:
+    """Return lines as a frame, which either kind of child may send between its reports."""
+    return _framed(_encode(lines).encode())
+
+
+def unpack_reports(received: bytearray) -> list[Report | Lines]:
     """Take the complete reports off the front of what was received.
 
     Raises `ValueError` for bytes that are no report: the child is not to be trusted any more.
@@ -107,18 +133,20 @@ def pack_shared_report(outcomes: list[tuple[int, Outcome]], skipped: list[int], 
     return _framed(_encode((outcomes, skipped, misplaced)).encode())
 
 
-def unpack_shared_reports(received: bytearray) -> list[SharedReport]:
+def unpack_shared_reports(received: bytearray) -> list[SharedReport | Lines]:
     """Take the complete ones off the front of what was received. Raises `ValueError` for bytes that are none."""
     return [_read_shared_report(payload) for payload in _frames_in(received, _LARGEST_REPORT_BYTES)]
 
 
-def _read_shared_report(payload: bytearray) -> SharedReport:
+def _read_shared_report(payload: bytearray) -> SharedReport | Lines:
     try:
         match json.loads(payload):
             case [list(outcomes), list(skipped), list(misplaced)]:
                 told = [(number, _read_outcome(*outcome)) for number, outcome in outcomes]
                 if all(type(number) is int for number in (*skipped, *misplaced, *(number for number, _ in told))):
                     return SharedReport(told, skipped, misplaced)
+            case [int(number), str(task), list(lines), int(dropped)]:
+                return _read_lines(number, task, lines, dropped)
     except (RecursionError, TypeError, IndexError) as error:
         raise ValueError("JSON that is no report") from error
     raise ValueError("JSON that is no report")
@@ -142,14 +170,24 @@ def _frames_in(received: bytearray, most_bytes: int | None = None) -> Iterator[b
         yield payload
 
 
-def _read_report(payload: bytearray) -> Report:
+def _read_report(payload: bytearray) -> Report | Lines:
     try:
         match json.loads(payload):
             case [int(first), list(outcomes), bool(is_last)]:
                 return Report(first, [_read_outcome(*outcome) for outcome in outcomes], is_last)
+            case [int(number), str(task), list(lines), int(dropped)]:
+                return _read_lines(number, task, lines, dropped)
     except (RecursionError, TypeError, IndexError) as error:
         raise ValueError("JSON that is no report") from error
     raise ValueError("JSON that is no report")
+
+
+def _read_lines(number: int, task: str, lines: list[str], dropped: int) -> Lines:
+    """Return lines that events can carry, whoever wrote them."""
+    if not (lines or dropped) or not 0 <= dropped < _MOST_DROPPED or not all(type(line) is str for line in lines):
+        raise TypeError("no lines")
+    shown = [cut(line, _LONGEST_CUT_LINE_BYTES) for line in lines]
+    return Lines(number, cut(task, LONGEST_CUT_BYTES), shown, dropped)
 
 
 def _read_outcome(

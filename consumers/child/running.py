@@ -10,6 +10,7 @@ from typing import Any
 
 from leveret.consumers import output
 from leveret.consumers.child.execute import outcome_of
+from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.task import AnyTask
@@ -23,6 +24,7 @@ class Running:
         "is_cancelled",
         "is_followed",
         "is_unwanted",
+        "logged",
         "number",
         "place",
         "printed",
@@ -44,6 +46,8 @@ class Running:
         self.is_followed = is_followed or task.follow
         self.subtasks: set[asyncio.Future[Any]] | None = None
         self.printed: output.OpenLines = {}
+        self.logged: Logged | None = None
+        """What hears what it writes, where it is followed."""
 
 
 current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("running", default=None)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -22,9 +24,10 @@ from leveret.consumers.child.copies import copies
 from leveret.consumers.child.execute import read_call, take_tokens
 from leveret.consumers.child.in_loop import InLoop
 from leveret.consumers.child.in_threads import InThreads
+from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.child.process import settle_in, start
-from leveret.consumers.child.protocol import Order, pack_shared_report, unpack_shared_orders
+from leveret.consumers.child.protocol import Lines, Order, pack_lines, pack_shared_report, unpack_shared_orders
 from leveret.consumers.child.running import Running, cancelled
 from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.child.watch import Watch
@@ -85,6 +88,7 @@ class _Program:
         self._limit_bytes = limit_bytes
         self._kind = kind
         self._runs = runs
+        self._thread = threading.get_ident()
         self._received = bytearray()
         self._running: dict[Running, object] = {}  # with what can be told to end
         self._outcomes: list[tuple[int, Outcome]] = []
@@ -142,6 +146,9 @@ class _Program:
         self._board.write(self._index, order.number, started, running.deadline, task.name, place)
         context = contextvars.copy_context()
         context.run(attempts.enter, running, attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        if running.is_followed:
+            running.logged = Logged(functools.partial(self._send_lines, running))
+            context.run(output.listen, running.logged)
         self._running[running] = self._runs.begin(running, args, kwargs, context, self._finish)
         if self._watch:
             self._watch.begin()
@@ -152,6 +159,8 @@ class _Program:
     def _finish(self, running: Running, outcome: Outcome) -> None:
         if self._running.pop(running, None) is None:
             return
+        if running.logged:
+            running.logged.close()
         self._tell(running.number, outcome)
         output.end_lines(running.printed)
         if not self._running:
@@ -177,6 +186,14 @@ class _Program:
                 return
         self._report_later()
 
+    def _send_lines(self, running: Running, lines: list[str], dropped: int) -> None:
+        """Send what an attempt has logged, from whatever thread it did so in."""
+        frame = pack_lines(Lines(running.number, running.task.name, lines, dropped))
+        if threading.get_ident() == self._thread:
+            self._send(frame)
+        else:
+            self._loop.call_soon_threadsafe(self._send, frame)
+
     def _report_later(self) -> None:
         if self._report_soon is None:
             self._report_soon = self._loop.call_soon(self._report)
@@ -189,8 +206,11 @@ class _Program:
         self._unreported_characters = 0
         report = pack_shared_report(self._outcomes, self._skipped, self._misplaced)
         self._outcomes, self._skipped, self._misplaced = [], [], []
+        self._send(report)
+
+    def _send(self, frame: bytes) -> None:
         try:
-            self._parent.sendall(report)
+            self._parent.sendall(frame)
         except ConnectionError:  # the parent has left
             self._end()
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from leveret.consumers.child.protocol import Lines
 from leveret.consumers.log import event as log_event
 from leveret.consumers.settling.closing import MOST_EVENTS, event_of
 from leveret.consumers.settling.delivery import Delivery
@@ -32,11 +33,17 @@ _MOST_UNCONFIRMED = 200
 class Telling:
     """Publishes events that nobody waits for."""
 
-    def __init__(self, outbox: Outbox, worker: str, tells_of_others: bool = True) -> None:
-        """`tells_of_others` says whether failures are told that nobody follows."""
+    def __init__(
+        self, outbox: Outbox, worker: str, tells_of_others: bool = True, followed: Collection[str] = ()
+    ) -> None:
+        """`tells_of_others` says whether failures are told that nobody follows.
+
+        `followed` are the names of tasks that are followed whatever their messages say.
+        """
         self._outbox = outbox
         self._worker = worker
         self._tells_of_others = tells_of_others
+        self._followed = frozenset(followed)
         self._refused_until = 0.0
         self._has_said = False
         self._unconfirmed = 0
@@ -62,15 +69,8 @@ class Telling:
 
     def tell(self, kind: Kind, delivery: Delivery, task: str, fields: Mapping[str, Any]) -> None:
         """Tell of a followed delivery that runs; what is told in one turn of the loop travels together."""
-        told = {
-            "id": delivery.id,
-            "at": events.now(),
-            "queue": delivery.queue.name,
-            "attempt": delivery.attempt,
-            "of": delivery.queue.attempts,
-            **fields,
-        }
-        self._together.setdefault((kind, task, delivery.reply_to), []).append(events.write_event(told))
+        told = events.write_event({**_common(delivery), **fields})
+        self._together.setdefault((kind, task, delivery.reply_to), []).append(told)
         if self._send_soon is None:
             self._send_soon = asyncio.get_running_loop().call_soon(self._send_together)
 
@@ -80,6 +80,12 @@ class Telling:
         for (kind, task, reply_to), told in together.items():
             for first in range(0, len(told), MOST_EVENTS):
                 self._publish(kind, task, reply_to, told[first : first + MOST_EVENTS])
+
+    def tell_lines(self, delivery: Delivery, lines: Lines) -> None:
+        """Tell what a followed delivery has logged and printed: at once, so that it comes before how it ended."""
+        if delivery.reply_to or lines.task in self._followed:
+            told = {**_common(delivery), "lines": lines.lines, "dropped": lines.dropped}
+            self._send(Kind.LOG, lines.task, delivery.reply_to, told)
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
         self._publish(kind, task, reply_to, [events.write_event(told)])
@@ -100,3 +106,13 @@ class Telling:
             log_event(
                 logging.WARNING, f"what happens to tasks cannot be told: {error}; leveret declare makes the exchange"
             )
+
+
+def _common(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "at": events.now(),
+        "queue": delivery.queue.name,
+        "attempt": delivery.attempt,
+        "of": delivery.queue.attempts,
+    }

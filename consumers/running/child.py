@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.outcome import Outcome
+from leveret.consumers.child.protocol import LONGEST_LINE_BYTES, MOST_LOGGED_BYTES, Lines
 from leveret.consumers.log import event
 from leveret.consumers.running.child_pipe import ChildPipe
 from leveret.consumers.running.forkserver import Forkserver
@@ -18,6 +19,7 @@ BEGIN_SECONDS = 10.0
 """A child that begins nothing of what it was given for so long cannot any more: even a thrashing machine is faster."""
 _NEWBORN_SECONDS = 5.0
 _LONGEST_STEP_SECONDS = 0.5  # longer between two looks, and it was this process that did not run
+_MOST_LINES_BYTES = MOST_LOGGED_BYTES + 4 * LONGEST_LINE_BYTES  # with the line that passes the limit, and one more
 
 Ended = list[tuple[Delivery, Outcome]]
 
@@ -29,6 +31,8 @@ class Child:
         self.index = index
         self.ended_count = 0
         """How many of its orders have ended since it was started."""
+        self.logged: list[tuple[Delivery, Lines]] = []
+        """What followed tasks have written, until it is taken from here."""
         self._forkserver = forkserver
         self._board = board
         self._on_readable = on_readable
@@ -37,6 +41,7 @@ class Child:
         self._held: dict[int, Delivery] = {}  # by number, so in the order of running
         self._killed_because = ""
         self._received = bytearray()
+        self._logged_bytes: dict[int, int] = {}
         self._born = 0.0
         self._has_reported = False
         self._looked = self._unbegun_seconds = 0.0
@@ -76,6 +81,7 @@ class Child:
         self._pipe = pipe = ChildPipe(self._on_readable, self._note_progress)
         self._killed_because = ""
         self._received.clear()
+        self._logged_bytes.clear()
         self._born, self._has_reported, self.ended_count = time.monotonic(), False, 0
         self._board.clear(self.index)
         self._forkserver.fork(self.index, pipe.child_socket, pipe.child_tokens)
@@ -115,6 +121,19 @@ class Child:
         step, self._looked = min(now - self._looked, _LONGEST_STEP_SECONDS), now
         self._unbegun_seconds = self._unbegun_seconds + step if is_waiting else 0.0
         return self._unbegun_seconds > BEGIN_SECONDS and not self._killed_because
+
+    def _take_lines(self, lines: Lines) -> None:
+        """Take in what a task has written. Raises `ValueError` when that is more than one may."""
+        delivery = self._held.get(lines.number)
+        if delivery is None:  # it has ended, and a thread of it wrote on
+            return
+        written = self._logged_bytes.get(lines.number, 0) + lines.size_bytes
+        if written > _MOST_LINES_BYTES:
+            raise ValueError("it logs more than a task may")
+        if len(self._logged_bytes) > 2 * len(self._held):
+            self._logged_bytes = {number: size for number, size in self._logged_bytes.items() if number in self._held}
+        self._logged_bytes[lines.number] = written
+        self.logged.append((delivery, lines))
 
     def _kill_for_garbage(self, error: ValueError) -> None:
         assert self._pipe is not None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from leveret.consumers.child.board import Begun, Board
-from leveret.consumers.child.protocol import OrderFields, pack_orders, unpack_reports
+from leveret.consumers.child.protocol import Lines, OrderFields, pack_orders, unpack_reports
 from leveret.consumers.running.child import Child, Ended
 from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT, end_of, success_of
 from leveret.consumers.running.forkserver import Forkserver
@@ -65,6 +65,9 @@ class ChildHandle(Child):
                 self._note_progress()
                 if not self._is_busy:
                     raise ValueError("it had nothing to do")
+                if isinstance(report, Lines):
+                    self._take_lines(report)
+                    continue
                 for number, outcome in enumerate(report.outcomes, start=report.first):
                     if number in self._held:
                         ended.append((self._held.pop(number), outcome))

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from leveret.consumers.child.board import Begun
 from leveret.consumers.child.outcome import Outcome
+from leveret.consumers.child.protocol import Lines
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
 from leveret.consumers.running.child import BEGIN_SECONDS, Child
@@ -58,6 +59,8 @@ class Watchers(NamedTuple):
     """Whether also of those that ended before anybody looked."""
     on_look: Callable[[], None] = lambda: None
     """Called after each look at what runs: again and again while anything does."""
+    on_lines: Callable[[Delivery, Lines], None] = lambda _delivery, _lines: None
+    """Told of what tasks write that are followed, by their child's word."""
 
 
 class ChildrenDie(LeveretError):
@@ -252,6 +255,11 @@ class Crew(Generic[C]):
             began = time.monotonic() - outcome.duration_seconds
             self._office.watchers.on_started(delivery, Begun(0, began, float("inf"), child.process, outcome.task))
         self._office.on_end(delivery, outcome)
+
+    def _pass_on_lines(self, child: C) -> None:
+        logged, child.logged = child.logged, []
+        for delivery, lines in logged:
+            self._office.watchers.on_lines(delivery, lines)
 
     def _hear_all(self, child: C) -> bool:
         """Take in what a child has reported; returns whether that was all. A flood of reports must not hold us here."""

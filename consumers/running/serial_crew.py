@@ -57,6 +57,8 @@ class SerialCrew(Crew[ChildHandle]):
     def hear(self, child: ChildHandle) -> None:
         """Take in what a child reports."""
         finished, is_free = child.receive()
+        if child.logged:
+            self._pass_on_lines(child)
         if finished:
             self._stillborn = 0
         for delivery, outcome in finished:

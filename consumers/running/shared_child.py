@@ -13,7 +13,13 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
-from leveret.consumers.child.protocol import OrderFields, pack_cancels, pack_shared_orders, unpack_shared_reports
+from leveret.consumers.child.protocol import (
+    Lines,
+    OrderFields,
+    pack_cancels,
+    pack_shared_orders,
+    unpack_shared_reports,
+)
 from leveret.consumers.running.child import Child, Ended
 from leveret.consumers.running.deaths import CANCELLED_TASK, GRACE_SECONDS, TIME_LIMIT
 from leveret.consumers.running.forkserver import Forkserver
@@ -91,6 +97,9 @@ class SharedChild(Child):
             for report in unpack_shared_reports(self._received):
                 self._has_reported = True
                 self._note_progress()
+                if isinstance(report, Lines):
+                    self._take_lines(report)
+                    continue
                 if not (report.outcomes or report.skipped or report.misplaced):
                     raise ValueError("a report of nothing")
                 for number, outcome in report.outcomes:

@@ -68,6 +68,8 @@ class SharedCrew(Crew[SharedChild]):
     def hear(self, child: SharedChild) -> None:
         """Take in what a child reports."""
         finished, misplaced = child.receive()
+        if child.logged:
+            self._pass_on_lines(child)
         if finished:
             self._stillborn = 0
         backlog = self._office.backlog

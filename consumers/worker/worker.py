@@ -64,7 +64,7 @@ class Worker:
         self._outbox = Outbox(settings, "leveret worker, publishing")
         is_recorded = settings.record != "off"
         followed = followed_tasks() if is_recorded else []
-        telling = Telling(self._outbox, host_and_pid(), tells_of_others=is_recorded)
+        telling = Telling(self._outbox, host_and_pid(), is_recorded, followed)
         self._runs = Runs(board, telling.tell, followed)
         ends = Ends()
         self._settlement = Settlement(
@@ -83,7 +83,13 @@ class Worker:
             lanes,
             self._settlement.settle,
             (*gates_of(settings.record), self._settlement.admit),
-            Watchers(self._on_started, log_running, is_logged(logging.DEBUG), self._runs.on_look),
+            Watchers(
+                self._on_started,
+                log_running,
+                is_logged(logging.DEBUG),
+                self._runs.on_look,
+                telling.tell_lines,
+            ),
             plan.recycling,
             plan.least_processes,
         )

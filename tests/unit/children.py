@@ -11,7 +11,7 @@ from pika import BasicProperties, spec
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.execute import serve
 from leveret.consumers.child.outcome import Outcome
-from leveret.consumers.child.protocol import pack_orders, unpack_reports
+from leveret.consumers.child.protocol import Report, pack_orders, unpack_reports
 from leveret.consumers.settling.delivery import Delivery
 from leveret.topology.queues import WorkQueue
 
@@ -55,4 +55,5 @@ def run_in_child(*names: str) -> list[Outcome]:
     os.close(tokens)
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return [outcome for report in unpack_reports(received) for outcome in report.outcomes]
+    reports = [report for report in unpack_reports(received) if isinstance(report, Report)]
+    return [outcome for report in reports for outcome in report.outcomes]

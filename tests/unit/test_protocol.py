@@ -6,6 +6,7 @@ import io
 import json
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.child.protocol import (
+    LONGEST_LINE_BYTES,
+    Lines,
     Order,
     OrderFields,
     Report,
+    pack_lines,
     pack_orders,
     pack_report,
     pack_shared_orders,
@@ -91,6 +95,7 @@ def test_an_ending_arrives_as_an_ending() -> None:
     """Numbers become the enumeration's members again, and lists become a failure."""
     failure = Failure("ValueError", "text", "trace", "print")
     (report,) = unpack_reports(bytearray(pack_report(Report(7, [Outcome(Ending.RAISED, "a", 0.5, failure)], True))))
+    assert isinstance(report, Report)
     (outcome,) = report.outcomes
 
     assert report.first == 7
@@ -104,6 +109,7 @@ def test_what_a_child_tells_fits_into_headers(text: str) -> None:
     """A task can write to its parent, and what it writes may not end the connection that its dead copy goes out on."""
     hostile = Outcome(Ending.RAISED, text, 0.5, Failure(text, text, text, text))
     (report,) = unpack_reports(bytearray(pack_report(Report(1, [hostile], True))))
+    assert isinstance(report, Report)
     (outcome,) = report.outcomes
     assert outcome.failure is not None
 
@@ -115,7 +121,9 @@ def test_half_a_report_is_kept_for_later() -> None:
     first = pack_report(Report(1, [Outcome(Ending.RETURNED, "a", 0.5)], False))
     received = bytearray(first + first[:9])
 
-    assert [report.first for report in unpack_reports(received)] == [1]
+    (report,) = unpack_reports(received)
+    assert isinstance(report, Report)
+    assert report.first == 1
     assert received == first[:9]
 
 
@@ -202,6 +210,8 @@ def test_any_json_is_a_report_or_a_value_error(payload: Any) -> None:
         reports = unpack_reports(bytearray(frame(payload)))
     except ValueError:
         return
+    if isinstance(reports[0], Lines):
+        return
     for outcome in reports[0].outcomes:
         assert isinstance(outcome.ending, Ending)
         assert isinstance(outcome.task, str)
@@ -264,3 +274,37 @@ def test_garbage_of_a_child_that_runs_side_by_side(garbage: bytes) -> None:
     """It is told as such, whatever it is."""
     with pytest.raises(ValueError, match=r"."):
         unpack_shared_reports(bytearray(garbage))
+
+
+@pytest.mark.parametrize("unpack", [unpack_reports, unpack_shared_reports])
+def test_lines_come_between_reports_and_fit_into_events(unpack: Callable[[bytearray], list[Any]]) -> None:
+    """From either kind of child; what a wild one writes there is cut, and what no event can carry is escaped."""
+    sent = Lines(7, "a" * 5000, ["plain", "\ud800", "é" * 10_000], 3)
+    (lines,) = unpack(bytearray(pack_lines(sent)))
+
+    assert isinstance(lines, Lines)
+    assert (lines.number, lines.dropped, lines.lines[:2]) == (7, 3, ["plain", "\\ud800"])
+    assert len(lines.lines[2].encode()) <= LONGEST_LINE_BYTES + 6
+    assert len(lines.task.encode()) < 1100
+
+
+@pytest.mark.parametrize("unpack", [unpack_reports, unpack_shared_reports])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        [1, "a", [], 0],
+        [1, "a", [1], 0],
+        [1, "a", [["nested"]], 0],
+        [1, "a", ["b"], -1],
+        [1, "a", ["b"], 10**30],
+        [1, "a", ["b"], 0.5],
+        [1, None, ["b"], 0],
+        ["1", "a", ["b"], 0],
+        [1, "a", "b", 0],
+    ],
+    ids=str,
+)
+def test_what_is_nearly_lines_is_garbage(payload: list[Any], unpack: Callable[[bytearray], list[Any]]) -> None:
+    """The child is not to be trusted any more."""
+    with pytest.raises(ValueError, match="JSON that is no report"):
+        unpack(bytearray(frame(payload)))
