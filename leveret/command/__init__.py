@@ -27,6 +27,8 @@ VERBS = {
     "result": "Print what a task has returned.",
     "list": "List the tasks in the record.",
     "recorder": "Keep what becomes of followed tasks.",
+    "events": "Show what happens to tasks as it passes.",
+    "logs": "Show what a followed task logs and prints.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",

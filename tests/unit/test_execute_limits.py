@@ -6,12 +6,14 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
+from leveret.consumers import output
 from leveret.consumers.child.execute import Executor
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import Order
@@ -55,6 +57,29 @@ def run(executor: Executor, name: str, number: int = 1, **kwargs: object) -> Out
 def failure_type(outcome: Outcome) -> str:
     """The type of what went wrong."""
     return outcome.failure.type if outcome.failure else ""
+
+
+def test_a_soft_limit_waits_until_a_frame_has_left(executor: Executor, mail: WorkQueue) -> None:
+    """Half a frame of what a followed task logs would be garbage to the parent; the task is told right after it."""
+    sent: list[bytes] = []
+
+    def send(frame: bytes) -> None:
+        signal.raise_signal(signal.SIGALRM)
+        sent.append(frame)
+
+    @task("mail.log", queue=mail, soft_time_limit=FAR_SECONDS, time_limit=2 * FAR_SECONDS)
+    def log() -> None:
+        listener = output.listener_here()
+        assert listener
+        listener.on_print("stdout", "hello\n")
+        time.sleep(FAR_SECONDS)
+
+    executor._send = send
+    body = json.dumps({"task": "mail.log"}).encode()
+    outcome = executor.execute(Order(1, "mail", 1, "id-1", None, None, body, True))
+
+    assert failure_type(outcome) == "SoftTimeLimitExceeded"
+    assert len(sent) == 1
 
 
 def test_outside_a_worker_there_is_no_attempt(mail: WorkQueue) -> None:

@@ -1,0 +1,267 @@
+"""`leveret events` and `leveret logs`: what passes on the exchange of events, for people and machines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from leveret import Publisher
+from leveret.producers import default
+from leveret.topology import events
+from leveret.topology.events import Kind
+from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
+from leveret.topology.settings import CHECKOUT
+from tests.broker import logging_jobs as jobs
+from tests.broker.support import Vhost, Worker, Workers, await_value, run
+from tests.broker.test_info import Screen, environment
+from tests.broker.test_worker import close_connections
+
+ID = "0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1"
+EVENT: dict[str, Any] = {"id": ID, "at": 1785585600.123, "queue": "mail", "attempt": 1, "of": 4}
+
+
+class Command:
+    """A verb that runs until it is told to end, read as it speaks."""
+
+    def __init__(self, vhost: Vhost, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "leveret", *arguments],
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment(vhost)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._readers = [
+            threading.Thread(target=lambda stream=stream, into=into: into.extend(stream), daemon=True)
+            for stream, into in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def await_listening(self) -> None:
+        await_value(lambda: any("listening" in line for line in self.err) or self.process.poll() is not None, "it")
+
+        assert self.process.poll() is None, self.err
+
+    def wait(self) -> int:
+        status = self.process.wait(60)
+        for reader in self._readers:
+            reader.join(60)
+        return status
+
+
+@pytest.fixture
+def started(vhost: Vhost) -> Iterator[contextlib.ExitStack]:
+    """Ends what was started in it."""
+    vhost.declare(jobs.logging_jobs)
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def listening(stack: contextlib.ExitStack, vhost: Vhost, *arguments: str) -> Command:
+    command = Command(vhost, *arguments)
+    stack.callback(command.wait)
+    stack.callback(command.process.kill)
+    command.await_listening()
+    return command
+
+
+def tell(vhost: Vhost, kind: Kind, task: str = "mail.send", body: bytes | None = None, **fields: object) -> None:
+    """Publish an event as a worker would."""
+    written = events.write(kind, task, "web-3:812", [events.write_event({**EVENT, **fields})])
+    with vhost.connect() as connection:
+        connection.channel().basic_publish(EVENTS_EXCHANGE, events.key(kind, task), body or written)
+
+
+def test_events_are_shown_one_a_line_until_there_were_so_many(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """Those that match the pattern, for people; the queue goes with the command."""
+    command = listening(started, vhost, "events", "task.*.mail.#", "--count", "2")
+    tell(vhost, Kind.SUCCEEDED, "reports.month", seconds=1.0, result="1")
+    tell(vhost, Kind.RETRYING, failure={"type": "OSError", "message": "no route"}, next_at=EVENT["at"] + 5, seconds=0.1)
+    tell(vhost, Kind.SUCCEEDED, seconds=0.21, result="5")
+
+    assert command.wait() == 0
+    assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in command.out] == [
+        f"retrying  mail.send {ID} 1/4 web-3:812 OSError: no route  again in 5 s\n",
+        f"succeeded mail.send {ID} 1/4 web-3:812 0.21 s  5\n",
+    ]
+    assert [name for name in vhost.queues() if name.startswith(REPLY_PREFIX)] == []
+
+
+def test_events_are_objects_for_machines(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """With the names that they have on the wire."""
+    command = listening(started, vhost, "events", "--json", "--count", "1")
+    tell(vhost, Kind.SUCCEEDED, seconds=0.21, result="5")
+
+    assert command.wait() == 0
+    expected = {**EVENT, "kind": "succeeded", "task": "mail.send", "worker": "web-3:812", "seconds": 0.21}
+    assert json.loads("".join(command.out)) == {**expected, "result": "5"}
+
+
+def test_a_terminal_gets_80_columns_and_nothing_raw(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """Whoever may publish events may write anything: a sequence that a terminal obeys, or a time of no calendar."""
+    terminal = Screen("events", "--count", "2", COLUMNS="80", **environment(vhost))
+    started.callback(terminal.process.kill)
+    await_value(lambda: "listening" in terminal.text, "the command")
+    tell(
+        vhost, Kind.FAILED, failure={"type": "E", "message": "\x1b[31m red \r\n" * 20}, lies_in="mail.dlq", seconds=1.0
+    )
+    tell(vhost, Kind.CANCELLED, "\x1b]0;title\x07", at=1e300, by="eve", reason="\x9b2J")
+
+    assert terminal.process.wait(60) == 0
+    shown = await_value(lambda: terminal.text if terminal.text.count("\n") > 2 else None, "its lines")
+    lines = shown.replace("\r\n", "\n").splitlines()[1:]
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert "…b7a3a0e1" in lines[0]
+    assert lines[1].startswith("--:--:--")
+
+
+def test_what_is_no_event_is_told_and_left_out(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """And the next one is shown."""
+    command = listening(started, vhost, "events", "--count", "1")
+    tell(vhost, Kind.FAILED, body=b"\x1b[2J{")
+    tell(vhost, Kind.FAILED, id="")
+    tell(vhost, Kind.SUCCEEDED, seconds=0.1, result="1")
+
+    assert command.wait() == 0
+    assert len(command.out) == 1
+    refused = [line for line in command.err if "not believed" in line]
+    assert len(refused) == 2
+    assert all(line.rstrip("\n").isprintable() for line in refused)
+
+
+def test_ctrl_c_ends_it(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """With the status of that, and without a traceback."""
+    command = listening(started, vhost, "events")
+    command.process.send_signal(signal.SIGINT)
+
+    assert command.wait() == 130
+    assert command.err[1:] == ["leveret events: interrupted\n"]
+
+
+def test_a_lost_broker_is_one_clear_error(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """It does not go on as if nothing had been missed."""
+    command = listening(started, vhost, "events")
+
+    def close() -> int | None:
+        close_connections(vhost, "leveret, listening")  # the management API learns of one after a while
+        return command.process.poll()
+
+    assert await_value(close, "the command to end") == 1
+    assert command.wait() == 1
+    assert len(command.err) == 2
+    assert "was lost" in command.err[1]
+
+
+@pytest.mark.parametrize("arguments", [("events",), ("logs", "some-id", "--follow")], ids=["events", "logs"])
+def test_without_broker_exchange_or_right_there_is_one_clear_error(arguments: tuple[str, ...], vhost: Vhost) -> None:
+    """Each says what to do next."""
+    missing = run("leveret", *arguments, **environment(vhost))
+    nobody = run("leveret", *arguments, AMQP_URL="amqp://127.0.0.1:9/")
+
+    assert (missing.returncode, missing.stdout, missing.stderr.count("\n")) == (1, "", 1)
+    assert "leveret declare" in missing.stderr
+    assert (nobody.returncode, nobody.stdout, nobody.stderr.count("\n")) == (1, "", 1)
+    vhost.declare(jobs.logging_jobs)
+    with vhost.connect() as connection:
+        assert connection.is_open
+    vhost.api("PUT", f"permissions/{vhost.name}/{vhost.user}", {"configure": ".*", "write": ".*", "read": "^$"})
+    refused = run("leveret", *arguments, **environment(vhost))
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert EVENTS_EXCHANGE in refused.stderr
+
+
+@pytest.fixture
+def worker(vhost: Vhost, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    vhost.declare(jobs.logging_jobs)
+    with Publisher(vhost.settings) as made:
+        monkeypatch.setattr(default, "_default", made)
+        yield workers.start("--processes", "1", queue="logging", tasks=["tests.broker.logging_jobs"])
+
+
+def test_what_a_task_logs_is_shown_until_it_ends(
+    worker: Worker, started: contextlib.ExitStack, vhost: Vhost, tmp_path: Path
+) -> None:
+    """Of this task alone, each line with its time and level; failed attempts and the end on stderr."""
+    command = listening(started, vhost, "logs", "the-id", "--follow")
+    (tmp_path / "go").touch()
+    record: Any = "record"
+    jobs.plain.options(follow=record, id="other").submit("another", str(tmp_path / "go"))
+    jobs.plain.options(follow=record, id="the-id").submit("this", str(tmp_path / "go"))
+
+    assert command.wait() == 0
+    assert [line.split(" ", 1)[1] for line in command.out] == [
+        "stdout  this begins\n",
+        "warning this warns\n",
+        "stderr  this on stderr\n",
+        "stdout  this ends\n",
+    ]
+    assert "succeeded" in command.err[-1]
+
+
+def test_the_status_tells_that_the_task_failed_and_json_has_the_attempts(
+    worker: Worker, started: contextlib.ExitStack, vhost: Vhost
+) -> None:
+    """Each line is an object."""
+    command = listening(started, vhost, "logs", "the-id", "--follow", "--json")
+    record: Any = "record"
+    jobs.fails.options(follow=record, id="the-id").submit()
+
+    assert command.wait() == 4
+    rows = [json.loads(line) for line in command.out]
+    assert [(row["id"], row["attempt"], row["level"], row["text"]) for row in rows] == [
+        ("the-id", 1, "stdout", "before it fails"),
+        ("the-id", 2, "stdout", "before it fails"),
+    ]
+    assert [line.split()[0] for line in command.err[1:]] == ["retrying", "failed"]
+
+
+def test_forged_lines_reach_no_terminal_raw(started: contextlib.ExitStack, vhost: Vhost) -> None:
+    """Whatever they look like, they are shown escaped, and do not end it."""
+    command = listening(started, vhost, "logs", ID, "--follow")
+    tell(vhost, Kind.LOG, lines=["\x1b[2J", "", "a b \x1b[2J\r", "9" * 5000 + " x y"], dropped=2)
+    tell(vhost, Kind.SUCCEEDED, seconds=0.1, result="1")
+
+    assert command.wait() == 0
+    assert len(command.out) == 4
+    assert all(line.rstrip("\n").isprintable() for line in (*command.out, *command.err))
+    assert any(line.startswith("2 more lines") for line in command.err)
+
+
+def test_a_task_that_does_not_end_in_time_is_not_yet_over(vhost: Vhost) -> None:
+    """As with --wait."""
+    vhost.declare(jobs.logging_jobs)
+    ended = run("leveret", "logs", "nobody", "--follow", "--timeout", "0.2", **environment(vhost))
+
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert "within 0.2 s" in ended.stderr
+
+
+def test_listening_needs_no_more_than_a_queue_of_its_own(vhost: Vhost, started: contextlib.ExitStack) -> None:
+    """It is exclusive, goes with the link, and drops what is oldest."""
+    listening(started, vhost, "events")
+    (name,) = [name for name in vhost.queues() if name.startswith(REPLY_PREFIX)]
+
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="RESOURCE_LOCKED"), vhost.connect() as other:
+        other.channel().queue_declare(name, passive=True)
+    found = vhost.api("GET", f"queues/{vhost.name}/{name}")
+    assert found["auto_delete"]
+    assert found["arguments"]["x-overflow"] == "drop-head"
+    assert found["arguments"]["x-max-length"] > 0
