@@ -17,8 +17,10 @@ import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
-from leveret.consumers.output import Output, leads_to, listener_here
+from leveret.consumers.log_file import LogFile
+from leveret.consumers.output import Output, copy_stderr, leads_to, listener_here
 from leveret.consumers.tasks.attempt import attempt_here
 from leveret.topology.printable import printable, printable_lines
 
@@ -94,12 +96,17 @@ def _message(record: logging.LogRecord) -> str:
         return f"{text} (logged at {record.pathname}:{record.lineno} with arguments that do not fit: {why})"
 
 
-def configure(as_json: bool, level: str = "INFO") -> None:
-    """Send the log of this process, and of those it forks, to stderr."""
+def configure(as_json: bool, level: str = "INFO", directory: Path | None = None) -> None:
+    """Send the log of this process, and of those it forks, to stderr, and with a directory also to a file of each.
+
+    Raises `SettingsError` when no file can be made there.
+    """
     _journal.as_json = as_json
     _journal.threshold = logging.getLevelNamesMapping()[level.upper()]
     if _journal.stream is None and leads_to(sys.stderr, 2):  # task modules may close it, or put another there
         _journal.stream = Output(os.dup(2), "the log", sys.stderr.encoding)
+    if directory:
+        copy_stderr(LogFile(directory, _news_line).write)
     handler = _Handler(_journal.stream or sys.stderr)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -116,6 +123,12 @@ def event(level: int, message: str, **fields: object) -> None:
         else:
             line = _as_text(time.time(), _LEVEL_NAMES[level], printable(message), fields)
         _journal.write(line + "\n")
+
+
+def _news_line(message: str) -> bytes:
+    level = _LEVEL_NAMES[logging.WARNING]
+    line = _as_json if _journal.as_json else _as_text
+    return f"{line(time.time(), level, printable(message), {})}\n".encode(errors="backslashreplace")
 
 
 def event_with_id(level: int, before: str, value: str, after: str) -> None:

@@ -10,6 +10,7 @@ import io
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -38,6 +39,19 @@ def listen(listener: Listener) -> None:
 def listener_here() -> Listener | None:
     """Return who hears what is logged and printed here, if anybody does."""
     return _listener.get()
+
+
+Copy = Callable[[memoryview], bytes]
+"""Is given whole lines that go to stderr; returns a line that is to follow them there, or nothing."""
+
+
+class _Stderr:
+    copy: Copy | None = None
+
+
+def copy_stderr(copy: Copy | None) -> None:
+    """Have what this process and those it forks write to stderr copied, the log included."""
+    _Stderr.copy = copy
 
 
 def keep_open_lines(lines: OpenLines) -> None:
@@ -144,6 +158,7 @@ class _Raw(io.FileIO):
         """Whether anything was done with the stream since it was settled."""
         self._pid = os.getpid()
         self._meets_the_log = os.path.sameopenfile(descriptor, 2)
+        self._is_stderr = self._meets_the_log and name != "<stdout>"
 
     def write(self, data: Any, /) -> int:
         self.is_touched = True
@@ -151,6 +166,8 @@ class _Raw(io.FileIO):
         size = len(left)
         if self._meets_the_log:
             left = self._complete_lines(left)
+        if _Stderr.copy and self._is_stderr and left and (news := _Stderr.copy(left)):
+            left = memoryview(bytes(left) + news)
         is_empty = not left
         try:
             while left:

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -149,6 +150,12 @@ leveret run words --until-empty      end when nothing is left to do
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
+@click.option(
+    "--log-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the log into a file for each process, too; one that is moved away is followed by another.",
+)
 def verb(
     queue_names: Sequence[str],
     more_names: Sequence[str],
@@ -164,12 +171,13 @@ def verb(
     no_declare: bool,
     log_format: str,
     log_level: str,
+    log_dir: Path | None,
 ) -> int:
     """Work until told to stop."""
     streams.open_closed()
     output.take_over()
     signals.take_over()
-    log.configure(log_format == "json", log_level)
+    log.configure(log_format == "json", log_level, log_dir)
     configured = settings.load()
     plan = Plan(
         queues=_load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from leveret.topology import events
 from leveret.topology.events import Kind
 from leveret.topology.names import EVENTS_EXCHANGE
 from tests.broker import logging_jobs as jobs
-from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.broker.support import Vhost, Worker, Workers, await_value, run
 
 JOBS = "tests.broker.logging_jobs"
 
@@ -140,3 +141,58 @@ def test_a_child_that_writes_more_than_a_task_may_is_killed(worker: Worker) -> N
     sent = jobs.always.submit("still here")
 
     assert worker.await_event("done", id=sent.id)
+
+
+def test_files_have_what_each_process_writes_to_stderr(publisher: Publisher, workers: Workers, tmp_path: Path) -> None:
+    """One of the worker and one of its child; moved away amid the run, they are followed by others of that name."""
+    worker = start(workers, "--log-dir", str(tmp_path / "logs"))
+    (tmp_path / "go").touch()
+
+    def run_one(name: str) -> dict[str, str]:
+        sent = jobs.plain.options(follow=True).submit(name, str(tmp_path / "go"))
+        sent.result(60)
+        worker.await_event("done", id=sent.id)
+        return {path.name: path.read_text() for path in (tmp_path / "logs").iterdir()}
+
+    first = run_one("first")
+    for name in first:
+        (tmp_path / "logs" / name).rename(tmp_path / name)
+    second = run_one("second")
+
+    assert sorted(name.partition("-")[0] for name in first) == ["child", "worker"]
+    assert first.keys() == second.keys()
+    for files, name, other in ((first, "first", "second"), (second, "second", "first")):
+        (child,) = (text for file, text in files.items() if file.startswith("child"))
+        assert f"{name} on stderr\n" in child
+        assert f"{name} warns" in child
+        assert other not in child
+    assert worker.stop() == 0
+    rest = "".join(path.read_text() for path in (tmp_path / "logs").glob("worker-*"))
+    assert '"message": "stopped"' in rest
+
+
+def test_a_log_directory_that_is_taken_away_fails_no_task(
+    publisher: Publisher, workers: Workers, tmp_path: Path
+) -> None:
+    """It is told once by each process, on stderr."""
+    worker = start(workers, "--log-dir", str(tmp_path / "logs"))
+    (tmp_path / "go").touch()
+    jobs.plain.options(follow=True).submit("before", str(tmp_path / "go")).result(60)
+    shutil.rmtree(tmp_path / "logs")
+    (tmp_path / "logs").touch()
+    for name in ("one", "two"):
+        jobs.plain.options(follow=True).submit(name, str(tmp_path / "go")).result(60)
+
+    assert worker.stop() == 0
+    news = worker.find(str(tmp_path / "logs"), level="warning")
+    assert len({event["pid"] for event in news}) == len(news) == 2
+    assert len(worker.find("done")) == 3
+
+
+def test_a_log_directory_that_cannot_be_used_is_one_clear_error(vhost: Vhost, tmp_path: Path) -> None:
+    """Before the worker takes anything."""
+    (tmp_path / "file").touch()
+    ended = run("leveret", "run", "logging", "-a", JOBS, "--log-dir", str(tmp_path / "file" / "logs"))
+
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert "name a directory in which this user may write" in ended.stderr

@@ -50,6 +50,7 @@ LAYERS = {
     "leveret.consumers": [
         "tasks",
         "output",
+        "log_file",
         "log",
         "child",
         "settling",
