@@ -34,16 +34,16 @@ class Telling:
     """Publishes events that nobody waits for."""
 
     def __init__(
-        self, outbox: Outbox, worker: str, followed: Collection[str] = (), tells_of_others: bool = True
+        self, outbox: Outbox, worker: str, tells_of_others: bool = True, followed: Collection[str] = ()
     ) -> None:
-        """`followed` are the names of tasks that are followed whatever their messages say.
+        """`tells_of_others` says whether failures are told that nobody follows.
 
-        `tells_of_others` says whether failures are told that nobody follows.
+        `followed` are the names of tasks that are followed whatever their messages say.
         """
         self._outbox = outbox
         self._worker = worker
-        self._followed = frozenset(followed)
         self._tells_of_others = tells_of_others
+        self._followed = frozenset(followed)
         self._refused_until = 0.0
         self._has_said = False
         self._unconfirmed = 0
@@ -69,15 +69,8 @@ class Telling:
 
     def tell(self, kind: Kind, delivery: Delivery, task: str, fields: Mapping[str, Any]) -> None:
         """Tell of a followed delivery that runs; what is told in one turn of the loop travels together."""
-        told = {
-            "id": delivery.id,
-            "at": events.now(),
-            "queue": delivery.queue.name,
-            "attempt": delivery.attempt,
-            "of": delivery.queue.attempts,
-            **fields,
-        }
-        self._together.setdefault((kind, task, delivery.reply_to), []).append(events.write_event(told))
+        told = events.write_event({**_common(delivery), **fields})
+        self._together.setdefault((kind, task, delivery.reply_to), []).append(told)
         if self._send_soon is None:
             self._send_soon = asyncio.get_running_loop().call_soon(self._send_together)
 
@@ -89,9 +82,10 @@ class Telling:
                 self._publish(kind, task, reply_to, told[first : first + MOST_EVENTS])
 
     def tell_lines(self, delivery: Delivery, lines: Lines) -> None:
-        """Tell what a followed delivery has logged and printed."""
+        """Tell what a followed delivery has logged and printed: at once, so that it comes before how it ended."""
         if delivery.reply_to or lines.task in self._followed:
-            self.tell(Kind.LOG, delivery, lines.task, {"lines": lines.lines, "dropped": lines.dropped})
+            told = {**_common(delivery), "lines": lines.lines, "dropped": lines.dropped}
+            self._send(Kind.LOG, lines.task, delivery.reply_to, told)
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:
         self._publish(kind, task, reply_to, [events.write_event(told)])
@@ -112,3 +106,13 @@ class Telling:
             log_event(
                 logging.WARNING, f"what happens to tasks cannot be told: {error}; leveret declare makes the exchange"
             )
+
+
+def _common(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "at": events.now(),
+        "queue": delivery.queue.name,
+        "attempt": delivery.attempt,
+        "of": delivery.queue.attempts,
+    }

@@ -64,7 +64,7 @@ class Worker:
         self._outbox = Outbox(settings, "leveret worker, publishing")
         is_recorded = settings.record != "off"
         followed = followed_tasks() if is_recorded else []
-        telling = Telling(self._outbox, host_and_pid(), followed, tells_of_others=is_recorded)
+        telling = Telling(self._outbox, host_and_pid(), is_recorded, followed)
         self._runs = Runs(board, telling.tell, followed)
         ends = Ends()
         self._settlement = Settlement(

@@ -11,13 +11,15 @@ from leveret.command.ending import EXIT_FAILED, EXIT_NOT_YET, tell, tell_json
 from leveret.command.events import what
 from leveret.command.moments import clock
 from leveret.command.verb import Verb, json_option, note, quiet_option
+from leveret.producers.following.record import open_record
 from leveret.producers.watching.listener import Listener
 from leveret.topology import events, settings
-from leveret.topology.errors import MessageError
+from leveret.topology.errors import AccessRefused, MessageError, QuestionError
 from leveret.topology.events import CLOSING, Event, Kind
 from leveret.topology.link import default_broker
 from leveret.topology.message import check_id
 from leveret.topology.printable import printable
+from leveret.topology.status import State, Status
 
 _KINDS = (Kind.LOG, Kind.RETRYING, *sorted(CLOSING))
 
@@ -33,8 +35,8 @@ def _checked_id(_ctx: click.Context, _param: click.Parameter, task_id: str) -> s
     "logs",
     cls=Verb,
     help="Show what a followed task logs and prints, from now on until it ends.\n\n"
-    "What it has written before stands in the log of its worker. Of a task that has ended already nothing comes any "
-    "more: say with --timeout how long to wait.",
+    "What it has written before stands in the log of its worker. Where no recorder runs nobody knows whether a task "
+    "has ended already, and nothing comes any more: say with --timeout how long to wait.",
     examples="""
 leveret logs 0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1 --follow
 leveret logs order-17 --follow --timeout 600 --json
@@ -64,6 +66,9 @@ async def _follow(
     listener = Listener(configured, keys, lambda why: note(f"an event is not believed: {why}"))
     try:
         await listener.open()
+        if ended := await _ended_before(configured, task_id):
+            note(f"task {task_id} has ended already: it is {ended.state}; leveret status {task_id} shows how")
+            return 0 if ended.state is State.SUCCEEDED else EXIT_FAILED
         note(f"listening to what {task_id} logs; Ctrl-C ends it", quiet)
         async with asyncio.timeout(timeout):
             while True:
@@ -82,6 +87,16 @@ async def _follow(
         return EXIT_NOT_YET
     finally:
         await listener.close()
+
+
+async def _ended_before(configured: settings.Settings, task_id: str) -> Status | None:
+    """Return how the task has ended, if the record knows; without a recorder nobody does, and it is waited for."""
+    try:
+        async with open_record(configured) as record:
+            (status,) = await record.statuses([task_id])
+    except (QuestionError, AccessRefused):
+        return None
+    return status if status.state.is_final else None
 
 
 def _show(event: Event, as_json: bool, quiet: bool) -> None:

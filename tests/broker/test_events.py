@@ -17,13 +17,15 @@ from typing import Any
 import pika
 import pytest
 
-from leveret import Publisher
+from leveret import Publisher, State
 from leveret.producers import default
+from leveret.producers.following.record import statuses
 from leveret.topology import events
 from leveret.topology.events import Kind
 from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
 from leveret.topology.settings import CHECKOUT
 from tests.broker import logging_jobs as jobs
+from tests.broker.recording import Recorders
 from tests.broker.support import Vhost, Worker, Workers, await_value, run
 from tests.broker.test_info import Screen, environment
 from tests.broker.test_worker import close_connections
@@ -265,3 +267,18 @@ def test_listening_needs_no_more_than_a_queue_of_its_own(vhost: Vhost, started: 
     assert found["auto_delete"]
     assert found["arguments"]["x-overflow"] == "drop-head"
     assert found["arguments"]["x-max-length"] > 0
+
+
+def test_a_task_that_has_ended_before_is_told_where_a_recorder_runs(
+    started: contextlib.ExitStack, vhost: Vhost, tmp_path: Path
+) -> None:
+    """Instead of waiting for what never comes."""
+    recorders = Recorders(vhost, tmp_path)
+    started.callback(recorders.kill_all)
+    recorders.start()
+    tell(vhost, Kind.FAILED, failure={"type": "E", "message": "m"}, lies_in="mail.dlq", seconds=0.1)
+    await_value(lambda: statuses(ID, configured=vhost.settings)[0].state is State.FAILED, "the record")
+    ended = run("leveret", "logs", ID, "--follow", **environment(vhost))
+
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "has ended already: it is failed" in ended.stderr
