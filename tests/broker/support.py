@@ -342,12 +342,6 @@ def run(module: str, *arguments: str, stdin: str | None = None, **environment: s
     return warm().run([*command, *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
 
 
-def leveret(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a verb to its end; not for who tests how it starts."""
-    told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment}
-    return warm().run(["leveret", *arguments], CHECKOUT, told, stdin, _PATIENCE_SECONDS)
-
-
 @functools.cache
 def warm() -> Warm:
     """What starts commands for this process; it ends with the session."""

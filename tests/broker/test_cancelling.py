@@ -24,7 +24,7 @@ from leveret.topology.names import CANCELLED_QUEUE, CONTROL_EXCHANGE, EVENTS_EXC
 from leveret.topology.objects import control_streams
 from tests.broker.jobs import jobs
 from tests.broker.recording import Recorders, tell
-from tests.broker.support import Vhost, Workers, await_value, leveret, run, start_waiting_task
+from tests.broker.support import Vhost, Workers, await_value, run, start_waiting_task
 
 
 @pytest.fixture
@@ -294,13 +294,13 @@ def test_the_verb(vhost: Vhost, workers: Workers, ran: Path) -> None:
     """It takes ids as arguments and from stdin, declares what it needs, and says what it did."""
     vhost.declare(jobs)
     write(vhost, ran, "one", "two", "three")
-    ended = leveret("cancel", "one", "-", stdin="two\n\none\n", AMQP_URL=vhost.amqp_url)
+    ended = run("leveret", "cancel", "one", "-", stdin="two\n\none\n", AMQP_URL=vhost.amqp_url)
 
     assert (ended.returncode, ended.stdout) == (0, "one\ntwo\n")
     assert ended.stderr.startswith("cancel sent for 2 task(s)")
     workers.drain()
     assert runs(ran) == ["three"]
-    as_json = leveret("cancel", "one", "--json", "-q", AMQP_URL=vhost.amqp_url)
+    as_json = run("leveret", "cancel", "one", "--json", "-q", AMQP_URL=vhost.amqp_url)
     assert (json.loads(as_json.stdout), as_json.stderr) == ({"id": "one", "cancel": "sent"}, "")
 
 
@@ -321,7 +321,7 @@ def test_the_verb(vhost: Vhost, workers: Workers, ran: Path) -> None:
 )
 def test_wrong_ids_are_refused(vhost: Vhost, arguments: list[str], status: int, said: str) -> None:
     """In one line, before anything is sent."""
-    ended = leveret("cancel", *arguments, stdin="", AMQP_URL=vhost.amqp_url)
+    ended = run("leveret", "cancel", *arguments, stdin="", AMQP_URL=vhost.amqp_url)
 
     assert (ended.returncode, ended.stdout) == (status, "")
     assert said in ended.stderr
@@ -337,9 +337,9 @@ def test_a_list_of_the_record(vhost: Vhost, tmp_path: Path) -> None:
         tell(vhost, Kind.SUBMITTED, ["one", "two"])
         tell(vhost, Kind.SUCCEEDED, ["ended"], result="5", seconds=0.1)
         await_value(lambda: len(list(recorded(configured=vhost.settings))) == 3, "the record of three")
-        refused = leveret("cancel", "--task", "*", AMQP_URL=vhost.amqp_url, stdin="")
-        ended = leveret("cancel", "--task", "*", "--yes", AMQP_URL=vhost.amqp_url)
-        none = leveret("cancel", "--task", "nothing.*", "--yes", AMQP_URL=vhost.amqp_url)
+        refused = run("leveret", "cancel", "--task", "*", AMQP_URL=vhost.amqp_url, stdin="")
+        ended = run("leveret", "cancel", "--task", "*", "--yes", AMQP_URL=vhost.amqp_url)
+        none = run("leveret", "cancel", "--task", "nothing.*", "--yes", AMQP_URL=vhost.amqp_url)
     finally:
         recorders.kill_all()
 
@@ -353,10 +353,10 @@ def test_without_the_right_to_declare_or_publish(vhost: Vhost) -> None:
     """It says whom to ask, and what for."""
     vhost.declare(jobs)
     with vhost.limited_user(write="^tasks.*") as url:
-        undeclared = leveret("cancel", "one", AMQP_URL=url)
+        undeclared = run("leveret", "cancel", "one", AMQP_URL=url)
     stop(vhost, "one")
     with vhost.limited_user(write="^tasks.direct$") as url:
-        refused = leveret("cancel", "one", AMQP_URL=url)
+        refused = run("leveret", "cancel", "one", AMQP_URL=url)
 
     assert (undeclared.returncode, refused.returncode) == (1, 1)
     assert "leveret declare" in undeclared.stderr

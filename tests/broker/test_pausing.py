@@ -10,7 +10,7 @@ import pytest
 from leveret import MessageError, Route, pause, resume
 from leveret.topology.names import PAUSED_QUEUE
 from tests.broker.jobs import jobs
-from tests.broker.support import JOBS, Vhost, Worker, Workers, await_value, leveret, start_waiting_task
+from tests.broker.support import JOBS, Vhost, Worker, Workers, await_value, run, start_waiting_task
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_worker_that_starts_later_knows(vhost: Vhost, workers: Workers, ran: P
     write(vhost, ran, "three")
 
     assert vhost.count("jobs") == 3
-    shown = leveret("info", "jobs", "--json", "--tasks", JOBS, AMQP_URL=vhost.amqp_url)
+    shown = run("leveret", "info", "jobs", "--json", "--tasks", JOBS, AMQP_URL=vhost.amqp_url)
     assert '"reason": "before it started"' in shown.stdout
     go_on(vhost)
     for name in ("one", "two", "three"):
@@ -132,8 +132,8 @@ def close_connections(vhost: Vhost, worker: Worker) -> None:
 def test_the_verbs(vhost: Vhost) -> None:
     """The queue may be named by its DLQ; what is paused, and what to do next, is said."""
     vhost.declare(jobs)
-    paused = leveret("pause", "jobs.dlq", "--reason", "why", "--json", AMQP_URL=vhost.amqp_url)
-    resumed = leveret("resume", "jobs", AMQP_URL=vhost.amqp_url)
+    paused = run("leveret", "pause", "jobs.dlq", "--reason", "why", "--json", AMQP_URL=vhost.amqp_url)
+    resumed = run("leveret", "resume", "jobs", AMQP_URL=vhost.amqp_url)
 
     assert (paused.returncode, json.loads(paused.stdout)) == (0, {"queue": "jobs", "paused": True})
     assert paused.stderr == "jobs is paused: workers finish what runs, and take again after leveret resume jobs\n"
@@ -146,8 +146,8 @@ def test_a_wrong_name_is_answered_with_the_nearest(vhost: Vhost, verb: str) -> N
     """And nothing is said to workers."""
     vhost.declare(jobs)
     environment = {"AMQP_URL": vhost.amqp_url, "MANAGEMENT_URL": vhost.broker.management_url}
-    near = leveret(verb, "jbos", **environment)
-    far = leveret(verb, "a\x1b[2J", **environment)
+    near = run("leveret", verb, "jbos", **environment)
+    far = run("leveret", verb, "a\x1b[2J", **environment)
 
     assert (near.returncode, near.stdout) == (1, "")
     assert "there is no queue 'jbos' on the broker at " in near.stderr
