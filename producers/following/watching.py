@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from leveret.topology.events import Kind, Told
 from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain, explain_channel
-from leveret.topology.names import EVENTS_EXCHANGE
+from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status, advance
 
@@ -81,10 +82,10 @@ async def _listening(configured: Settings, told: _Heard) -> AsyncIterator[None]:
         channel.add_on_close_callback(lambda _channel, reason: fail(explain_channel(reason, what, connection.url)))
         asking = Asking(channel, what)
         bounds = {"x-max-length": _MOST_WAITING, "x-overflow": "drop-head"}
-        answer = await asking.ask(
-            lambda done: channel.queue_declare("", exclusive=True, auto_delete=True, arguments=bounds, callback=done)
+        name = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
+        await asking.ask(
+            lambda done: channel.queue_declare(name, exclusive=True, auto_delete=True, arguments=bounds, callback=done)
         )
-        name = answer.method.queue
         await asking.ask(lambda done: channel.queue_bind(name, EVENTS_EXCHANGE, "task.#", callback=done))
         await asking.ask(lambda done: channel.basic_qos(prefetch_count=_PREFETCH, callback=done))
         await asking.ask(lambda done: channel.basic_consume(name, on_message, callback=done))

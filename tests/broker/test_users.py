@@ -162,7 +162,7 @@ FORBIDDEN = {
         **DECLARING,
         **RUNNING,
         **COMMANDING,
-        "hearing of all tasks": TELLING["hearing what happens to all tasks"],
+        **HEARING,
     },
     "producer": {**DECLARING, **RUNNING, **SUBMITTING, **COMMANDING, **TELLING, **HEARING},
     "recorder": {
