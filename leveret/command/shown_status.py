@@ -29,7 +29,7 @@ def status_lines(status: Status, attempts: Sequence[Mapping[str, Any]] = ()) -> 
     if status.state is State.UNKNOWN:
         return
     where = f" on {printable(status.worker)}" if status.worker else ""
-    took = "" if status.seconds is None else f", {status.seconds:.3g} s"
+    took = "" if status.seconds is None else f", {_number(status.seconds)} s"
     count = f", attempt {status.attempt} of {status.of}" if status.of else ""
     yield cut(f"  {printable(status.task)} from {printable(status.queue)}{count}{took}{where}")
     for attempt in attempts:
@@ -42,8 +42,8 @@ def status_lines(status: Status, attempts: Sequence[Mapping[str, Any]] = ()) -> 
     if status.state is State.RETRYING and status.next_at:
         yield f"  again {_clock(status.next_at)}"
     if status.done is not None and status.state is State.STARTED:
-        total = "" if status.total is None else f" of {status.total:,}"
-        yield cut(f"  {status.done:,}{total} done {printable(status.note)}".rstrip())
+        total = "" if status.total is None else f" of {_number(status.total)}"
+        yield cut(f"  {_number(status.done)}{total} done {printable(status.note)}".rstrip())
     if status.lies_in:
         yield cut(f"  its message lies in {printable(status.lies_in)}")
     if status.reason:
@@ -84,8 +84,19 @@ def _clock(at: float) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
+def _number(value: float) -> str:
+    """Return a number of somebody else's, which may be larger than any that can be shown."""
+    try:
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    except OverflowError:
+        return "?"
+
+
 def _age(at: float) -> str:
-    seconds = max(0.0, time.time() - at)
+    try:
+        seconds = max(0.0, time.time() - at)
+    except OverflowError:
+        return "?"
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
