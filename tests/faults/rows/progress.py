@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from leveret.topology import events
@@ -24,6 +24,7 @@ def kill_child(stage: Stage) -> None:
     """Kill one of two children whose tasks tell; who ran beside is seen to run again."""
     worker = _begin(stage)
     _await_told(stage, Kind.PROGRESS)
+    before = {one.pid for one in stage.account().running()}
     running = stage.account().running()
     victim = stage.random.choice(running).pid
     beside = [one.id for one in running if one.pid == victim]
@@ -31,8 +32,7 @@ def kill_child(stage: Stage) -> None:
     stage.blows.append(Blow(stage.began, {victim}))
     os.kill(victim, signal.SIGKILL)
     worker.await_event("a child process died (exit status -9) with")
-    _take_told(stage)
-    _await_told(stage, Kind.STARTED)
+    _await_told(stage, Kind.STARTED, before)
     _go(stage)
 
 
@@ -75,20 +75,24 @@ def _go(stage: Stage) -> None:
     (stage.folder / "go").touch()
 
 
-def _take_told(stage: Stage) -> set[Kind]:
+def _take_told(stage: Stage) -> list[events.Told]:
     """Take what was told, which is true: a note is the id of the task that told it."""
-    kinds = set()
-    for message in stage.vhost.take(RECORD_QUEUE):
-        told = events.read(message.body)
-        kinds.add(told.kind)
+    all_told = [events.read(message.body) for message in stage.vhost.take(RECORD_QUEUE)]
+    for told in all_told:
         if told.kind is Kind.PROGRESS:
             strange = [event for event in told.events if event["note"] != event["id"] or event["done"] < 1]
             stage.expect(not strange, f"is not what the task has told: {strange[:3]}")
-    return kinds
+    return all_told
 
 
-def _await_told(stage: Stage, kind: Kind) -> None:
-    await_value(lambda: kind in _take_told(stage), f"events of the kind {kind}", stage.row.patience_seconds)
+def _await_told(stage: Stage, kind: Kind, but_by: Collection[int] = ()) -> None:
+    """Wait for an event of this kind that is not about one of these processes."""
+
+    def look() -> bool:
+        told = [event for one in _take_told(stage) if one.kind is kind for event in one.events]
+        return any(event.get("child") not in but_by for event in told)
+
+    await_value(look, f"events of the kind {kind}", stage.row.patience_seconds)
 
 
 def _hit(stage: Stage) -> int:
