@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import os
@@ -119,14 +120,14 @@ def test_many_are_gathered(worker: Worker, publisher: Publisher) -> None:
 def test_a_failure_tells_why_and_where_it_lies(worker: Worker, vhost: Vhost) -> None:
     """After its last attempt; what is tried again is told meanwhile."""
     sent = followed_jobs.fail.options(follow=True).submit()
-    kinds = [kind for kind, _ in sent.events(60)]
+    kinds = [kind for kind, _ in sent.events(60) if kind is not Kind.STARTED]  # which a busy machine may tell
 
     with pytest.raises(TaskFailed, match=r"attempt 2 of 2: ValueError: no such mailbox; .* followed\.dlq") as failure:
         sent.result(0)
     assert failure.value.failure["traceback"].endswith("ValueError: no such mailbox\n")
     assert (failure.value.task_id, failure.value.lies_in) == (sent.id, "followed.dlq")
     assert kinds == [Kind.RETRYING, Kind.FAILED]
-    assert [kind for kind, _ in sent.events(0)] == kinds  # all of it again
+    assert [kind for kind, _ in sent.events(0) if kind is not Kind.STARTED] == kinds  # all of it again
     assert vhost.ids_in("followed.dlq") == [sent.id]
 
 
@@ -152,7 +153,7 @@ def test_events_on_a_loop(worker: Worker) -> None:
 
     async def listen() -> list[Kind]:
         sent = await followed_jobs.fail_once.options(follow=True).submit_async()
-        return [kind async for kind, _ in sent.events_async(60)]
+        return [kind async for kind, _ in sent.events_async(60) if kind is not Kind.STARTED]
 
     assert asyncio.run(listen()) == [Kind.RETRYING, Kind.SUCCEEDED]
 
@@ -320,13 +321,13 @@ def test_without_the_right_to_wait(vhost: Vhost, publisher: Publisher) -> None:
     """Who may not declare the queue is told so, and nothing is submitted; without following all goes on."""
     with vhost.limited_user(write=".*") as url, Publisher(vhost.settings_for(url)) as limited:
         open_files = []
-        for _ in range(3):
+        for _ in range(5):
             with pytest.raises(AccessRefused, match="cannot wait for results"):
                 limited.publish(followed_jobs.add.options(follow=True).message(1, 2))
             open_files.append(len(list(Path("/proc/self/fd").iterdir())))
         limited.publish(followed_jobs.add.message(1, 2))
 
-    assert len(set(open_files)) == 1  # no connection is left behind
+    assert open_files[-1] <= open_files[0]  # no connection is left behind
     assert vhost.count("followed") == 1
 
 
@@ -478,8 +479,13 @@ def test_a_deleted_queue_is_made_again(
     assert followed_jobs.add_async.options(follow=True).submit(3, 4).result(60) == 7
     assert reply_queues(vhost) == [queue]
     go.touch()
-    assert await_value(lambda: sent.status().result, "what was missed, told after all") == '"done"'
-    assert sent.result(60) == "done"
+
+    def look() -> str | None:
+        with contextlib.suppress(ResultMissed):
+            return sent.result(0)
+        return None
+
+    assert await_value(look, "what was missed, told after all") == "done"
 
 
 def test_a_message_larger_than_any_worker_sends_is_not_kept(
