@@ -194,10 +194,13 @@ class Submitted(str, Generic[R]):
         return ResultTimeout(f"task {self.task!r} has not ended within {timeout:g} s; it is {state}", self.id)
 
     def _recorded(self, entry: Entry) -> R:
-        """Return the result as the record has it, of what this process was not told."""
-        from leveret.producers.following.record import result_of
+        """Return the result as the record has it, of what this process was not told; not that of another task."""
+        from leveret.producers.following.record import result_of, statuses
 
         try:
+            (status,) = statuses(self.id, configured=self._settings)
+            if status.task not in ("", self.task):
+                raise self._missed(entry)
             result: R = result_of(self.id, configured=self._settings)
         except (NobodyAnswers, BrokerError, ResultMissed, ResultTimeout) as error:
             raise self._missed(entry) from error
