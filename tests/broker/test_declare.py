@@ -36,9 +36,10 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> MakePlan:
     return make
 
 
-def wanted(*work_queues: WorkQueue) -> Objects:
-    """Everything in the table of these queues."""
-    tables = [shared_exchanges(), control_streams(), *map(objects_of, work_queues)]
+def wanted(*work_queues: WorkQueue, with_streams: bool = False) -> Objects:
+    """Everything in the table of these queues; the command and workers declare the streams of control, too."""
+    streams = [control_streams()] if with_streams else []
+    tables = [shared_exchanges(), *streams, *map(objects_of, work_queues)]
     return {
         "exchanges": {
             (e.name, e.type, True, e.internal, _frozen(e.arguments)) for table in tables for e in table.exchanges
@@ -224,7 +225,7 @@ def test_command(vhost: Vhost) -> None:
     assert ended.returncode == 0
     assert f"/{vhost.name}" in ended.stderr
     assert f"{vhost.user}:***@" in ended.stderr
-    assert reported(vhost) == wanted(jobs, others)
+    assert reported(vhost) == wanted(jobs, others, with_streams=True)
     assert [name for name in _names(wanted(jobs, others)) if name not in ended.stdout] == []
 
 
@@ -235,7 +236,7 @@ def test_dry_run(vhost: Vhost) -> None:
 
     assert (dry.returncode, dry.stderr) == (without_broker.returncode, without_broker.stderr) == (0, "")
     assert dry.stdout == without_broker.stdout
-    assert [name for name in _names(wanted(jobs)) if name not in dry.stdout] == []
+    assert [name for name in _names(wanted(jobs, with_streams=True)) if name not in dry.stdout] == []
     assert reported(vhost) == {"exchanges": set(), "queues": set(), "bindings": set()}
 
 

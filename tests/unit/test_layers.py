@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 import sys
+import tomllib
 
 import pytest
 
@@ -235,3 +236,12 @@ def test_a_walk_finds_the_sources() -> None:
     assert {"topology/message/envelope.py", "producers/calls.py", "data/fetch.py", "leveret/command/run.py"} <= {
         *sources()
     }
+
+
+def test_every_room_is_installed() -> None:
+    """A folder with code that the list of packages leaves out would be missing in a wheel."""
+    packages = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
+
+    assert {module_of(one) for one in sources() if one.endswith("__init__.py")} | {"leveret"} == {*packages}
