@@ -33,7 +33,7 @@ the dead-letter queue. *Recovery* is the time from the end of the fault (a singl
 execution that began and finished, of a task that the fault had interrupted or that was confirmed after it.
 Where tasks run side by side (40 to 47), none may begin more than once more for each fault that hit it, and none that is
 not to blame may use up an attempt; in 47 one may that runs alone in a child when that is killed.
-Where somebody waits for results (54 to 59), each wait has to end with the result of its task, or with an error that
+Where somebody waits for results (48 to 53), each wait has to end with the result of its task, or with an error that
 says what may have been missed, and nothing that is told later may contradict it.
 Rows run side by side (`--jobs`, several brokers), so these times are those of a busy machine.
 """
