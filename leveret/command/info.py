@@ -71,6 +71,7 @@ async def _show(configured: settings.Settings, only: Sequence[str], every: float
                 await watch.open()
                 stack.push_async_callback(watch.close)
                 while True:
+                    _end_if_told()
                     look = await watch.look()
                     if is_screen:
                         _redraw(_lines(look), clear=is_first)
@@ -87,7 +88,15 @@ async def _show(configured: settings.Settings, only: Sequence[str], every: float
             if is_first:
                 raise
             note(f"leveret info: {error}; looking again in {every:g} s")
+            _end_if_told()
             await asyncio.sleep(every or 0)
+
+
+def _end_if_told() -> None:
+    """End by Ctrl-C also where a wait has come to its end at the same moment, by which Python 3.11 can miss it."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _lines(look: Look) -> list[str]:

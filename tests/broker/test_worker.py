@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -162,7 +164,8 @@ def close_connections(vhost: Vhost, name: str) -> None:
     """Close every connection whose name begins like this in the virtual host, as an operator can."""
     for connection in vhost.api("GET", f"vhosts/{vhost.name}/connections"):
         if connection["client_properties"].get("connection_name", "").startswith(name):
-            vhost.api("DELETE", f"connections/{connection['name'].replace(' ', '%20').replace('>', '%3E')}")
+            with contextlib.suppress(urllib.error.HTTPError):  # it is gone meanwhile
+                vhost.api("DELETE", f"connections/{connection['name'].replace(' ', '%20').replace('>', '%3E')}")
 
 
 def lose_connection(vhost: Vhost, worker: Worker) -> None:
