@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pika
 
+from leveret.producers.following.entry import Entry
 from leveret.producers.following.replies import Replies
 from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
@@ -64,10 +65,13 @@ class Batch:
         seconds = int(time.time())
         self._messages = messages
         self._outgoing = [_outgoing(message, way, seconds, replies) for message in messages]
-        self._entries = [
-            replies.expect(message.id, message.task) if replies and message.follow is True else None
-            for message in messages
-        ]
+        self._entries: dict[int, Entry] = {}
+        if replies:
+            self._entries = {
+                position: replies.expect(message.id, message.task)
+                for position, message in enumerate(messages)
+                if message.follow is True
+            }
         self._follows = any(message.follow for message in messages)
         self._outbox: Outbox | None = None
         self._timeout_seconds = timeout_seconds
@@ -93,7 +97,7 @@ class Batch:
 
     def _end(self, position: int, outcome: LeveretError | None) -> None:
         self.outcomes[position] = outcome
-        if outcome is None and (entry := self._entries[position]):
+        if self._entries and outcome is None and (entry := self._entries.get(position)):
             entry.tell_submitted(events.now())
         self._missing -= 1
         if not self._missing:

@@ -163,7 +163,8 @@ class Publisher:
             make = maker(first, route)
             remaining = _iterate(calls, f"the calls of task {first!r}", "{'to': …}")
         ids: list[Submitted[Any]] = []
-        nobody: Submitted[Any] = Submitted("", "")
+        of_nobody = Submitted.of_nobody
+        nobody = of_nobody("", "")
         failures: list[tuple[int, LeveretError]] = []
         on_the_way: deque[int] = deque()  # positions, in the order of publishing
 
@@ -184,7 +185,7 @@ class Publisher:
                     return
                 else:
                     on_the_way.append(position)
-                    ids.append(Submitted(message.id, message.task))
+                    ids.append(of_nobody(message.id, message.task))
                     yield message
 
         for message, outcome in self.publish_many(messages(), route, timeout=timeout):

@@ -30,6 +30,9 @@ _MOST_UNCONFIRMED = 200
 """Messages; while the broker takes none, more are not told, and what is confirmed before an ack finds room."""
 
 
+_DONE = Verdict.DONE
+
+
 class Telling:
     """Publishes events that nobody waits for."""
 
@@ -53,6 +56,8 @@ class Telling:
     def observe(self, batch: Sequence[Settled]) -> None:
         """Tell of what is tried again, and of failures."""
         for delivery, outcome, verdict in batch:
+            if verdict is _DONE:  # most are
+                continue
             if verdict is Verdict.RETRY:
                 if delivery.reply_to:
                     told = event_of(delivery, outcome, Kind.RETRYING)

@@ -40,19 +40,24 @@ class Submitted(str, Generic[R]):
     They come to the process that has submitted it, as long as it lives.
     """
 
-    __slots__ = ("_entry", "_settings", "task")
-
-    task: str
+    task: str = ""
     """The name of the task."""
-    _settings: Settings | None
-    _entry: Entry | None
+    _settings: Settings | None = None
+    _entry: Entry | None = None
 
     def __new__(
         cls, task_id: str, task: str, settings: Settings | None = None, entry: Entry | None = None
     ) -> Submitted[R]:
         """Make one; `entry` is what this process is told of the task."""
-        made = super().__new__(cls, task_id)
+        made = str.__new__(cls, task_id)
         made.task, made._settings, made._entry = task, settings, entry
+        return made
+
+    @classmethod
+    def of_nobody(cls, task_id: str, task: str) -> Submitted[Any]:
+        """Make one of a task that nobody follows here; there may be millions of them."""
+        made = str.__new__(cls, task_id)
+        made.task = task
         return made
 
     def __reduce__(self) -> Any:
