@@ -14,7 +14,7 @@ import click
 from leveret.command.ending import tell, tell_json
 from leveret.command.moments import clock
 from leveret.command.verb import Verb, json_option, note, quiet_option
-from leveret.producers.watching.listener import Listener
+from leveret.producers.following.listener import Listener
 from leveret.topology import settings
 from leveret.topology.events import Event, Kind, Told
 from leveret.topology.link import default_broker

@@ -11,8 +11,8 @@ from leveret.command.ending import EXIT_FAILED, EXIT_NOT_YET, tell, tell_json
 from leveret.command.events import what
 from leveret.command.moments import clock
 from leveret.command.verb import Verb, json_option, note, quiet_option
+from leveret.producers.following.listener import Listener
 from leveret.producers.following.record import open_record
-from leveret.producers.watching.listener import Listener
 from leveret.topology import events, settings
 from leveret.topology.errors import AccessRefused, MessageError, QuestionError
 from leveret.topology.events import CLOSING, Event, Kind

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import click
 
-from leveret.command.ending import tell
+from leveret.command.ending import EXIT_FAILED, EXIT_NOT_YET, tell
+from leveret.command.shown_status import result_text
 from leveret.command.verb import Verb, note
 from leveret.producers.following.record import open_record
 from leveret.topology import settings
 from leveret.topology.errors import ResultMissed
 from leveret.topology.link import default_broker
-from leveret.topology.message import check_id, read_json
+from leveret.topology.message import check_id
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status
-
-EXIT_FAILED, EXIT_NOT_YET = 4, 5
 
 
 @click.command(
@@ -38,7 +36,7 @@ def verb(task_id: str) -> int:
     check_id(task_id)
     status = asyncio.run(_ask(default_broker.resolve(settings.load()), task_id))
     if status.state is State.SUCCEEDED:
-        tell(_as_json(status.result))
+        tell(result_text(status.result))
         return 0
     if status.state is State.UNKNOWN:
         raise ResultMissed(
@@ -53,16 +51,6 @@ def verb(task_id: str) -> int:
 async def _ask(configured: Settings, task_id: str) -> Status:
     async with open_record(configured) as record:
         return await record.result(task_id)
-
-
-def _as_json(text: str | None) -> str:
-    """Return a result for a terminal; who wrote it may be anybody who may publish events."""
-    if text is None:
-        return "null"
-    try:
-        return text if text.isprintable() else json.dumps(read_json(text))  # escaped as JSON does it
-    except (ValueError, RecursionError):
-        return text  # it is no JSON, and is escaped when it is told
 
 
 def _why_none(status: Status) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from leveret.topology.message import read_json
 from leveret.topology.printable import printable
 from leveret.topology.record import write_status
 from leveret.topology.status import State, Status
@@ -21,6 +23,16 @@ def status_object(status: Status, attempts: Sequence[Mapping[str, Any]] = ()) ->
     empty = {"worker": "", "attempt": 0, "of": 0, "times": {}, "seconds": None, "failure": None, "next_at": None}
     late = {"lies_in": "", "reason": "", "done": None, "total": None, "note": ""}
     return {**made, **empty, **late, **write_status(status), "failed_attempts": list(attempts)}
+
+
+def result_text(text: str | None) -> str:
+    """Return a result as one line of JSON for a terminal; who wrote it may be anybody who may publish events."""
+    if text is None:
+        return "null"
+    try:
+        return text if text.isprintable() else json.dumps(read_json(text))  # escaped as JSON does it
+    except (ValueError, RecursionError):
+        return text  # it is no JSON, and is escaped when it is told
 
 
 def status_lines(status: Status, attempts: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from leveret.command.ending import EXIT_FAILED, EXIT_NOT_YET, EXIT_PARTLY, tell, tell_json
+from leveret.command.shown_status import result_text
 from leveret.command.verb import note
 from leveret.producers.following.handle import Submitted, as_completed
 from leveret.topology.errors import ResultTimeout
@@ -52,7 +53,7 @@ def wait_for_one(sent: Submitted[Any], timeout: float | None, as_json: bool, qui
     if as_json:
         tell_json(row_of(status))
     elif status.state is State.SUCCEEDED:
-        tell(_result_of(status))
+        tell(result_text(status.result))
     return 0 if status.state is State.SUCCEEDED else EXIT_FAILED
 
 
@@ -87,14 +88,6 @@ def row_of(status: Status) -> dict[str, Any]:
         if value := getattr(status, name):
             row[name] = value
     return row
-
-
-def _result_of(status: Status) -> str:
-    """Return the result as one line of JSON, which shows everything and nothing raw."""
-    import json
-
-    text = status.result or "null"
-    return text if text.isprintable() else json.dumps(read_json(text))
 
 
 def _note_end(status: Status, quiet: bool) -> None:

@@ -200,13 +200,13 @@ class Submitted(str, Generic[R]):
 
     def _recorded(self, entry: Entry) -> R:
         """Return the result as the record has it, of what this process was not told; not that of another task."""
-        from leveret.producers.following.record import result_of, statuses
+        from leveret.producers.following.record import result_from, with_result
 
         try:
-            (status,) = statuses(self.id, configured=self._settings)
+            status = with_result(self.id, self._settings)
             if status.task not in ("", self.task):
                 raise self._missed(entry)
-            result: R = result_of(self.id, configured=self._settings)
+            result: R = result_from(status)
         except (NobodyAnswers, BrokerError, ResultMissed, ResultTimeout) as error:
             raise self._missed(entry) from error
         return result

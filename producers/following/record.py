@@ -120,9 +120,7 @@ def statuses(*ids: str, configured: Settings | None = None) -> list[Status]:
 
 async def result_of_async(task_id: str, *, configured: Settings | None = None) -> Any:
     """Do as `result_of` does, awaitable."""
-    check_id(task_id)
-    async with open_record(configured) as record:
-        return result_from(await record.result(str(task_id)))
+    return result_from(await _with_result(task_id, configured))
 
 
 def result_of(task_id: str, *, configured: Settings | None = None) -> Any:
@@ -132,6 +130,17 @@ def result_of(task_id: str, *, configured: Settings | None = None) -> Any:
     the id, and as `statuses` does.
     """
     return daemon_thread.call(lambda: asyncio.run(result_of_async(task_id, configured=configured)))
+
+
+def with_result(task_id: str, configured: Settings | None = None) -> Status:
+    """Return what the record knows of a task, its result included. Raises as `statuses` does."""
+    return daemon_thread.call(lambda: asyncio.run(_with_result(task_id, configured)))
+
+
+async def _with_result(task_id: str, configured: Settings | None) -> Status:
+    check_id(task_id)
+    async with open_record(configured) as record:
+        return await record.result(str(task_id))
 
 
 def result_from(status: Status) -> Any:

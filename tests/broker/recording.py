@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pika
@@ -16,22 +14,11 @@ from leveret.topology import events
 from leveret.topology.events import CLOSING, Kind
 from leveret.topology.names import EVENTS_EXCHANGE
 from leveret.topology.settings import CHECKOUT
-from tests.broker.support import Vhost, Worker, await_value
+from tests.broker.support import Started, Vhost, Worker, await_value
 
 
-class Recorders:
+class Recorders(Started):
     """Starts recorders on one virtual host and one record."""
-
-    def __init__(self, vhost: Vhost, folder: Path) -> None:
-        self._vhost = vhost
-        self.environment = {
-            **os.environ,
-            "AMQP_URL": vhost.amqp_url,
-            "MANAGEMENT_URL": vhost.broker.management_url,
-            "OUTPUT_DIR": str(folder / "output"),
-            "PYTHONPATH": str(CHECKOUT),
-        }
-        self._started: list[Worker] = []
 
     def start(self, **environment: str) -> Worker:
         """Start one, and wait until it consumes."""
@@ -50,12 +37,6 @@ class Recorders:
         )
         self._started.append(Worker(process))
         return self._started[-1]
-
-    def kill_all(self) -> None:
-        for one in self._started:
-            if one.process.poll() is None:
-                one.process.kill()
-            one.wait()
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""

@@ -264,8 +264,8 @@ class Worker:
         return self.wait()
 
 
-class Workers:
-    """Starts workers of one virtual host."""
+class Started:
+    """Processes of one virtual host that are ended with the test."""
 
     def __init__(self, vhost: Vhost, folder: Path) -> None:
         self._folder = folder
@@ -277,6 +277,16 @@ class Workers:
             "PYTHONPATH": str(CHECKOUT),
         }
         self._started: list[Worker] = []
+
+    def kill_all(self) -> None:
+        for one in self._started:
+            if one.process.poll() is None:
+                one.process.kill()
+            one.wait()
+
+
+class Workers(Started):
+    """Starts workers of one virtual host."""
 
     def start(
         self,
@@ -327,12 +337,6 @@ class Workers:
 
         assert status == 0, (worker.events[-5:], worker.text)
         return worker
-
-    def kill_all(self) -> None:
-        for worker in self._started:
-            if worker.process.poll() is None:
-                worker.process.kill()
-            worker.wait()
 
 
 def run(module: str, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
