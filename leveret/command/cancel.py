@@ -12,6 +12,7 @@ from leveret.command.verb import Verb, filled, json_option, note, quiet_option, 
 from leveret.producers.following.cancelling import cancel
 from leveret.topology import settings
 from leveret.topology.link import default_broker
+from leveret.topology.link.connection import check_any
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 from leveret.topology.status import State
@@ -60,6 +61,7 @@ def verb(
     if is_list and not (chosen and _is_meant(len(chosen), yes)):
         note("no task was cancelled", quiet)
         return EXIT_ERROR
+    check_any(configured)  # fail fast, where publishing would wait for the broker
     cancel(*chosen, reason=reason, configured=configured)
     for task_id in chosen:
         if as_json:

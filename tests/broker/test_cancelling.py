@@ -373,3 +373,13 @@ def test_from_python(vhost: Vhost) -> None:
     cancel(configured=vhost.settings)  # nothing to say, so nobody is asked
 
     assert {queue.name for queue in control_streams().queues} <= vhost.queues()
+
+
+def test_without_a_broker_the_command_ends_at_once() -> None:
+    """As every other does, and not after the time that a publish may take."""
+    ended = run("leveret", "cancel", "some-id", AMQP_URL="amqp://guest:secret@127.0.0.1:1/")
+
+    assert ended.returncode == 1
+    assert "does not answer" in ended.stderr
+    assert "tried for" not in ended.stderr
+    assert "secret" not in ended.stderr
