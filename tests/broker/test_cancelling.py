@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pika
 import pytest
+from pika.exceptions import ConnectionClosedByBroker
 
 from leveret import MessageError, Route, cancel, cancel_async, recorded
 from leveret.consumers.control import stream
@@ -257,10 +259,11 @@ def test_the_stream_forgets_whole_segments(vhost: Vhost) -> None:
             channel.basic_publish("", "small", b"x" * 1000)
 
     def first_offset() -> int:
-        with vhost.connect() as connection:
+        found: list[int] = []
+        # pika rejects what is in flight when it leaves, for which 3.10 ends the connection of a stream's reader
+        with contextlib.suppress(ConnectionClosedByBroker), vhost.connect() as connection:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=1)
-            found: list[int] = []
 
             def note(_channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
                 found.append(properties.headers["x-stream-offset"])
@@ -268,7 +271,7 @@ def test_the_stream_forgets_whole_segments(vhost: Vhost) -> None:
             channel.basic_consume("small", note, arguments={"x-stream-offset": 0})
             while not found:
                 connection.process_data_events(1)
-            return found[0]
+        return found[0]
 
     assert await_value(first_offset, "the oldest segment to go") > 0
 
