@@ -146,5 +146,6 @@ def _outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: 
             delivery_mode=PERSISTENT,
             timestamp=seconds,
             reply_to=reply_to,
+            headers=message.headers,
         ),
     )
