@@ -68,6 +68,11 @@ class StreamReader:
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * pause_seconds)
 
     @property
+    def position(self) -> int:
+        """The offset up to which all was read."""
+        return self._next
+
+    @property
     def _is_expected(self) -> bool:
         """Whether the stream is to be there, so that its absence is a matter of moments."""
         return self._may_declare or self._was_read
