@@ -304,7 +304,8 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
     """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
-    ending = Ending.REJECTED if isinstance(error, Reject) else Ending.RAISED
+    is_final = isinstance(error, (Reject, *task.never))
+    ending = Ending.REJECTED if is_final else Ending.RAISED
     failure = failure_of(error, own_frames)
     if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from leveret.consumers.tasks.arguments import Arguments
@@ -46,6 +46,7 @@ class Task(Generic[P, R]):
         kind: Kind,
         concurrency: int | None,
         follow: bool = False,
+        never: tuple[type[BaseException], ...] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -56,6 +57,7 @@ class Task(Generic[P, R]):
         self.kind = kind
         self.concurrency = concurrency
         self.follow = follow
+        self.never = never
         self.arguments = Arguments(function, name)
         self.result = Result(function)
 
@@ -173,6 +175,7 @@ def task(
     concurrency: int | None = None,
     threads: bool = False,
     follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make the decorated function, plain or `async def`, a task.
 
@@ -184,8 +187,12 @@ def task(
     that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
     the task earlier. With `follow=True` every message of it is followed, see `Task.options`.
 
+    Exceptions of the classes in `never`, and of their subclasses, never lead to a further attempt: a message whose
+    task raises one goes to the dead-letter queue at once, as with `Reject`.
+
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
-    or beyond 1e9, and when what is decorated is no function, or none that can run like this.
+    or beyond 1e9, when `never` is no tuple of exception classes, and when what is decorated is no function, or none
+    that can run like this.
     """
     if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
         raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
@@ -209,6 +216,8 @@ def task(
     if concurrency is not None and concurrency < 1:
         raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
 
+    _check_never(name, never)
+
     def define(function: Callable[P, R]) -> Task[P, R]:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
@@ -229,10 +238,31 @@ def task(
                 "function, which runs alone in its process; make it async def, or add threads=True"
             )
         return registry.add(
-            Task(function, name, queue, float(time_limit), soft_time_limit, kind, concurrency, bool(follow))
+            Task(
+                function,
+                name,
+                queue,
+                float(time_limit),
+                soft_time_limit,
+                kind,
+                concurrency,
+                bool(follow),
+                tuple(never),
+            )
         )
 
     return define
+
+
+def _check_never(name: str, never: object) -> None:
+    if not isinstance(never, (tuple, list)):
+        raise TaskModuleError(f"task {name!r}: never is {printable(repr(never))}; give a tuple, as never=(ValueError,)")
+    for one in never:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TaskModuleError(
+                f"task {name!r}: {printable(repr(one))} in never is no exception class; give classes, as "
+                "never=(ValueError,)"
+            )
 
 
 AnyTask = Task[Any, Any]
