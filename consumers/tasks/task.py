@@ -19,6 +19,8 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from leveret.consumers.tasks.batch import Batch
+    from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
@@ -46,6 +48,7 @@ class Task(Generic[P, R]):
         kind: Kind,
         concurrency: int | None,
         follow: bool = False,
+        batch: Batch | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -56,6 +59,7 @@ class Task(Generic[P, R]):
         self.kind = kind
         self.concurrency = concurrency
         self.follow = follow
+        self.batch = batch
         self.arguments = Arguments(function, name)
         self.result = Result(function)
 
@@ -164,6 +168,7 @@ class Task(Generic[P, R]):
         return f"<task {self.name} on queue {self.queue.name}>"
 
 
+@overload
 def task(
     name: str,
     *,
@@ -173,7 +178,28 @@ def task(
     concurrency: int | None = None,
     threads: bool = False,
     follow: bool = False,
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@overload
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    follow: bool = False,
+    batch: Batch,
+) -> DefinesBatchTask: ...
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    concurrency: int | None = None,
+    threads: bool = False,
+    follow: bool = False,
+    batch: Batch | None = None,
+) -> Any:
     """Make the decorated function, plain or `async def`, a task.
 
     A plain one has its process for itself while it runs. Those that are `async def` run side by side in one, as many
@@ -183,6 +209,9 @@ def task(
     `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed; one
     that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
     the task earlier. With `follow=True` every message of it is followed, see `Task.options`.
+
+    With `batch=Batch(100, within_seconds=2)` the function takes a list of up to so many calls at once, and the limits
+    are for all of them together; each message still is one call, which is retried or buried by itself.
 
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
     or beyond 1e9, and when what is decorated is no function, or none that can run like this.
@@ -209,7 +238,7 @@ def task(
     if concurrency is not None and concurrency < 1:
         raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
 
-    def define(function: Callable[P, R]) -> Task[P, R]:
+    def define(function: Callable[..., Any]) -> AnyTask:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
                 f"task {name!r} is {printable(repr(function))}, no function with a name of its own; "
@@ -223,6 +252,10 @@ def task(
                 f"task {name!r} is async def, which threads=True is not for: its like run side by side in one event "
                 "loop; leave threads out, or make it a plain function"
             )
+        if batch is not None:
+            return _batch_task(
+                function, name, queue, (float(time_limit), soft_time_limit), kind, concurrency, follow, batch
+            )
         if kind is Kind.PLAIN and concurrency is not None:
             raise TaskModuleError(
                 f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
@@ -233,6 +266,30 @@ def task(
         )
 
     return define
+
+
+def _batch_task(
+    function: Callable[..., Any],
+    name: str,
+    queue: WorkQueue,
+    limits: tuple[float, float | None],
+    kind: Kind,
+    concurrency: int | None,
+    follow: bool,
+    batch: Batch,
+) -> AnyTask:
+    from leveret.consumers.tasks.batch import Batch as Known  # most modules define none
+    from leveret.consumers.tasks.batch_task import BatchTask
+
+    if not isinstance(batch, Known):
+        raise TaskModuleError(f"task {name!r}: batch is {batch!r}, not a Batch; use batch=Batch(100, within_seconds=2)")
+    if kind is Kind.THREADS or concurrency is not None:
+        given = "threads=True" if kind is Kind.THREADS else f"concurrency={concurrency}"
+        raise TaskModuleError(
+            f"task {name!r}: {given} is for tasks that run side by side, and a batch has its process for itself; leave "
+            "one of them out"
+        )
+    return registry.add(BatchTask(function, name, queue, *limits, Kind.PLAIN, None, bool(follow), batch))
 
 
 AnyTask = Task[Any, Any]
