@@ -9,9 +9,10 @@ from __future__ import annotations
 TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is looked after
 
 if TYPE_CHECKING:
-    from leveret.consumers.tasks.attempt import Attempt, current_attempt
+    from leveret.consumers.tasks.attempt import Attempt, current_attempt, current_attempts
+    from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.child_start import on_child_start
-    from leveret.consumers.tasks.errors import Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.errors import BatchFailed, Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessRefused",
     "Attempt",
+    "Batch",
+    "BatchFailed",
     "BrokerBlocked",
     "BrokerError",
     "BrokerUnreachable",
@@ -105,6 +108,7 @@ __all__ = [
     "cancel",
     "cancel_async",
     "current_attempt",
+    "current_attempts",
     "declare",
     "gather",
     "gather_async",
@@ -126,9 +130,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "consumers.tasks.attempt": ("Attempt", "current_attempt"),
+    "consumers.tasks.attempt": ("Attempt", "current_attempt", "current_attempts"),
+    "consumers.tasks.batch": ("Batch",),
     "consumers.tasks.child_start": ("on_child_start",),
-    "consumers.tasks.errors": ("Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.errors": ("BatchFailed", "Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
     "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),

@@ -55,7 +55,7 @@ class Backlog:
             if (answer := gate(delivery)) is not Answer.BEGIN:
                 return answer
         lane = self._only.get(delivery.queue.name) or self._sort(delivery)
-        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.is_shared:
+        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.leaves_doubt:
             lane = Lane.ALONE  # there it can be known whether it is what its child, or its worker, dies of
         delivery.lane = lane
         if delivery.returns >= SUSPECT_RETURNS:

@@ -12,6 +12,7 @@ from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
+from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
@@ -63,7 +64,7 @@ class Pool:
             self._watch,
             recycling,
         )
-        self._crews: dict[Lane, SerialCrew | SharedCrew] = {
+        self._crews: dict[Lane, SerialCrew[Any] | SharedCrew] = {
             lane: self._crew(plan, board) for lane, plan in lanes.crews.items()
         }
         self._feeding: dict[Lane, asyncio.Handle] = {}
@@ -79,13 +80,17 @@ class Pool:
             if lane in lanes.needed:
                 crew.start()
 
-    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
+    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew[Any] | SharedCrew:
         if plan.lane.is_shared:
             from leveret.consumers.running.shared_crew import SharedCrew  # most workers have plain tasks only
 
             return SharedCrew(plan, self._office, self._forkserver, board, self._lanes)
-        kind = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
-        return kind(plan, self._office, self._forkserver, board)
+        if plan.lane is Lane.BATCH:
+            from leveret.consumers.running.batch_crew import BatchCrew
+
+            return BatchCrew(plan, self._office, self._forkserver, board)
+        crew = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
+        return crew(plan, self._office, self._forkserver, board, ChildHandle)
 
     @property
     def running(self) -> list[Delivery]:

@@ -19,6 +19,8 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from leveret.consumers.tasks.batch import Batch
+    from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
@@ -47,6 +49,7 @@ class Task(Generic[P, R]):
         concurrency: int | None,
         follow: bool = False,
         never: tuple[type[BaseException], ...] = (),
+        batch: Batch | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -58,6 +61,7 @@ class Task(Generic[P, R]):
         self.concurrency = concurrency
         self.follow = follow
         self.never = never
+        self.batch = batch
         self.arguments = Arguments(function, name)
         self.result = Result(function)
 
@@ -166,6 +170,7 @@ class Task(Generic[P, R]):
         return f"<task {self.name} on queue {self.queue.name}>"
 
 
+@overload
 def task(
     name: str,
     *,
@@ -176,7 +181,30 @@ def task(
     threads: bool = False,
     follow: bool = False,
     never: Sequence[type[BaseException]] = (),
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@overload
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    batch: Batch,
+) -> DefinesBatchTask: ...
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    concurrency: int | None = None,
+    threads: bool = False,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    batch: Batch | None = None,
+) -> Any:
     """Make the decorated function, plain or `async def`, a task.
 
     A plain one has its process for itself while it runs. Those that are `async def` run side by side in one, as many
@@ -189,6 +217,9 @@ def task(
 
     Exceptions of the classes in `never`, and of their subclasses, never lead to a further attempt: a message whose
     task raises one goes to the dead-letter queue at once, as with `Reject`.
+
+    With `batch=Batch(100, within_seconds=2)` the function takes a list of up to so many calls at once, and the limits
+    are for all of them together; each message still is one call, which is retried or buried by itself.
 
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
     or beyond 1e9, when `never` is no tuple of exception classes, and when what is decorated is no function, or none
@@ -218,7 +249,7 @@ def task(
 
     _check_never(name, never)
 
-    def define(function: Callable[P, R]) -> Task[P, R]:
+    def define(function: Callable[..., Any]) -> AnyTask:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
                 f"task {name!r} is {printable(repr(function))}, no function with a name of its own; "
@@ -231,6 +262,18 @@ def task(
             raise TaskModuleError(
                 f"task {name!r} is async def, which threads=True is not for: its like run side by side in one event "
                 "loop; leave threads out, or make it a plain function"
+            )
+        if batch is not None:
+            return _batch_task(
+                function,
+                name,
+                queue,
+                (float(time_limit), soft_time_limit),
+                kind,
+                concurrency,
+                follow,
+                tuple(never),
+                batch,
             )
         if kind is Kind.PLAIN and concurrency is not None:
             raise TaskModuleError(
@@ -263,6 +306,31 @@ def _check_never(name: str, never: object) -> None:
                 f"task {name!r}: {printable(repr(one))} in never is no exception class; give classes, as "
                 "never=(ValueError,)"
             )
+
+
+def _batch_task(
+    function: Callable[..., Any],
+    name: str,
+    queue: WorkQueue,
+    limits: tuple[float, float | None],
+    kind: Kind,
+    concurrency: int | None,
+    follow: bool,
+    never: tuple[type[BaseException], ...],
+    batch: Batch,
+) -> AnyTask:
+    from leveret.consumers.tasks.batch import Batch as Known  # most modules define none
+    from leveret.consumers.tasks.batch_task import BatchTask
+
+    if not isinstance(batch, Known):
+        raise TaskModuleError(f"task {name!r}: batch is {batch!r}, not a Batch; use batch=Batch(100, within_seconds=2)")
+    if kind is Kind.THREADS or concurrency is not None:
+        given = "threads=True" if kind is Kind.THREADS else f"concurrency={concurrency}"
+        raise TaskModuleError(
+            f"task {name!r}: {given} is for tasks that run side by side, and a batch has its process for itself; leave "
+            "one of them out"
+        )
+    return registry.add(BatchTask(function, name, queue, *limits, Kind.PLAIN, None, bool(follow), never, batch))
 
 
 AnyTask = Task[Any, Any]
