@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from leveret.consumers.recorder import looking
 from leveret.consumers.recorder.looking import Place, Wanted
@@ -21,6 +20,9 @@ from leveret.topology.status import State, Status
 _ROOM_BYTES = LARGEST_ANSWER_BYTES - 8 * 1024
 """For statuses; the rest is for what stands around them."""
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+_LARGEST_NUMBER = 2**53
+"""In a question; larger ones overflow here and there."""
 
 Question = Mapping[str, Any]
 
@@ -73,7 +75,7 @@ def _answer_list(store: Store, question: Question) -> dict[str, Any]:
         wanted_states = [State(one) for one in states]
     except (TypeError, ValueError) as error:
         raise QuestionRefused("the states of a list are names of states") from error
-    if type(since) not in (int, float) or not math.isfinite(since):
+    if not _is_number(since):
         raise QuestionRefused("the time of a list is a number of seconds")
     if type(most) is not int or not 1 <= most <= MOST_LISTED:
         raise QuestionRefused(f"a list has from 1 to {MOST_LISTED} tasks")
@@ -137,6 +139,10 @@ def _place(after: object) -> Place | None:
     match after:
         case None:
             return None
-        case [float() | int() as changed, str(task_id)] if math.isfinite(changed) and not isinstance(changed, bool):
+        case [changed, str(task_id)] if _is_number(changed):
             return Place(float(changed), _checked(task_id))
     raise QuestionRefused("a list goes on after a time and an id")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
