@@ -14,11 +14,21 @@ from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.question import LARGEST_ANSWER_BYTES, LARGEST_QUESTION_BYTES, VERSION, read_object
 from leveret.topology.message import check_id
 from leveret.topology.names import LONGEST_NAME_BYTES
-from leveret.topology.record import MOST_IDS, MOST_LISTED, RESULT_PIECE_CHARACTERS, write_status
+from leveret.topology.record import (
+    MOST_IDS,
+    MOST_LISTED,
+    RESULT_PIECE_CHARACTERS,
+    Logged,
+    LogPlace,
+    write_status,
+)
 from leveret.topology.status import State, Status
 
 _ROOM_BYTES = LARGEST_ANSWER_BYTES - 8 * 1024
 """For statuses; the rest is for what stands around them."""
+_AROUND_LINES_BYTES = 128
+_MOST_LOGGED = 100
+"""Events of one answer; each has 256 KiB at most."""
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 _LARGEST_NUMBER = 2**53
@@ -94,10 +104,19 @@ def _answer_list(store: Store, question: Question) -> dict[str, Any]:
     return {"statuses": said, "next": place}
 
 
+def _answer_logs(store: Store, question: Question) -> dict[str, Any]:
+    place = _log_place(question.get("from"))
+    status, found = looking.logs(store, _checked(question.get("id")), place, _MOST_LOGGED + 1)
+    room = _ROOM_BYTES - len(_encode(document := write_status(status)))
+    said, following = _lines_that_fit(found, place, room)
+    return {"status": document, "logs": said, "next": following}
+
+
 _ANSWERS: dict[str, Callable[[Store, Question], dict[str, Any]]] = {
     "status": _answer_status,
     "result": _answer_result,
     "list": _answer_list,
+    "logs": _answer_logs,
 }
 
 
@@ -111,6 +130,25 @@ def _what_fits(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         said.append(document)
     return said
+
+
+def _lines_that_fit(found: list[Logged], place: LogPlace, room: int) -> tuple[list[dict[str, Any]], LogPlace | None]:
+    """Return what was logged from this place on, and the first line that has no room."""
+    said: list[dict[str, Any]] = []
+    for number, one in enumerate(found):
+        begin = place.line if (one.at, one.attempt) == place[:2] else 0
+        room -= _AROUND_LINES_BYTES
+        if number == _MOST_LOGGED or room < 0:
+            return said, LogPlace(one.at, one.attempt, begin)
+        part = {**one._asdict(), "lines": (lines := [])}
+        said.append(part)
+        for at, line in enumerate(one.lines[begin:], begin):
+            room -= len(_encode(line)) + 1
+            if room < 0:
+                part["dropped"] = 0  # that is said with its last line
+                return said, LogPlace(one.at, one.attempt, at)
+            lines.append(line)
+    return said, None
 
 
 def _short(status: Status) -> dict[str, Any]:
@@ -146,3 +184,12 @@ def _place(after: object) -> Place | None:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+
+
+def _log_place(place: object) -> LogPlace:
+    match place:
+        case None:
+            return LogPlace(0.0, 0, 0)
+        case [at, int(attempt), int(line)] if _is_number(at) and 0 <= attempt < 2**31 and 0 <= line < _LARGEST_NUMBER:
+            return LogPlace(float(at), int(attempt), int(line))
+    raise QuestionRefused("what a task has logged goes on from a time, an attempt and a line")
