@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
+    from leveret.producers.following.logs import LogLine, logs_of, logs_of_async
     from leveret.producers.following.record import (
         recorded,
         result_of,
@@ -72,6 +73,7 @@ __all__ = [
     "Cancelled",
     "ConfirmTimeout",
     "LeveretError",
+    "LogLine",
     "MessageError",
     "MessageTooLarge",
     "Nacked",
@@ -112,6 +114,8 @@ __all__ = [
     "declare",
     "gather",
     "gather_async",
+    "logs_of",
+    "logs_of_async",
     "on_child_start",
     "pause",
     "progress",
@@ -139,6 +143,7 @@ _HOMES = {
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
+    "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
     "topology.apply.declare": ("declare",),
