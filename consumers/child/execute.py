@@ -93,7 +93,7 @@ def _run_batch(
         surroundings.put_back(outcome.task)
         outcomes.append(outcome)
         now = time.monotonic()
-        if (
+        if order is not orders[-1] and (  # the last is in the report that says that all is done
             outcome.ending is not Ending.RETURNED
             or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
             or now - reported > _LONGEST_SILENCE_SECONDS
