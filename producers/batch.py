@@ -71,7 +71,7 @@ class Batch:
                 if message.follow is True
             }
         self._follows = any(message.follow for message in messages)
-        self._submissions: Submissions
+        self._submissions: Submissions | None = None
         self._timeout_seconds = timeout_seconds
         self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
@@ -84,8 +84,8 @@ class Batch:
         self._ended.acquire()
         return self.outcomes
 
-    def send(self, outbox: Outbox, submissions: Submissions) -> None:
-        """Pass on what is not refused already."""
+    def send(self, outbox: Outbox, submissions: Submissions | None = None) -> None:
+        """Pass on what is not refused already; what is confirmed and followed is told by `submissions`."""
         self._submissions = submissions
         for position, outgoing in enumerate(self._outgoing):
             if self.outcomes[position]:
@@ -99,7 +99,7 @@ class Batch:
             entry.tell_submitted(events.now())
         self._missing -= 1
         if not self._missing:
-            if self._follows:
+            if self._follows and self._submissions:
                 ended = zip(self._messages, self._outgoing, self.outcomes, strict=True)
                 self._submissions.add(
                     (message, outgoing.route) for message, outgoing, outcome in ended if message.follow and not outcome

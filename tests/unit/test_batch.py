@@ -10,7 +10,6 @@ import pytest
 
 from leveret.producers import batch
 from leveret.producers.batch import Batch, Batches
-from leveret.producers.submissions import Submissions
 from leveret.topology.errors import LeveretError, MessageTooLarge, NotRouted
 from leveret.topology.link import frames
 from leveret.topology.link.outbox import Outgoing
@@ -38,7 +37,7 @@ def sent(*messages: TaskMessage, route: Any = None, limit_bytes: int = 1000) -> 
     """A batch of these messages, and the outbox it was given to."""
     outbox: Any = FakeOutbox()
     made = Batch(messages, route, limit_bytes, 2.5, None)
-    made.send(outbox, Submissions(outbox))
+    made.send(outbox)
     return made, outbox
 
 
@@ -81,7 +80,7 @@ def test_all_have_ended_when_the_last_has() -> None:
     ended: list[bool] = []
     outbox: Any = FakeOutbox()
     made = Batch([TaskMessage.create("a") for _ in range(3)], None, 1000, None, lambda: ended.append(True))
-    made.send(outbox, Submissions(outbox))
+    made.send(outbox)
     refused = NotRouted("no queue")
     outbox.tell[2](None)
     outbox.tell[0](refused)
