@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         statuses_async,
     )
     from leveret.producers.publisher import Publisher
+    from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
         AccessRefused,
@@ -86,6 +87,7 @@ __all__ = [
     "ResultMissed",
     "ResultTimeout",
     "Route",
+    "Schedule",
     "Settings",
     "SettingsError",
     "SoftTimeLimitExceeded",
@@ -136,6 +138,7 @@ _HOMES = {
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
+    "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
