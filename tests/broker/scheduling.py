@@ -12,7 +12,14 @@ from typing import Any
 from leveret.topology.schedules import fire_id
 from tests.broker.support import JOBS, Started, Vhost, Worker, await_value
 
-TICK = '[schedules.tick]\ntask = "jobs.nothing"\nqueue = "jobs"\nevery = "1s"\nmissed = "all"\n'
+TICK = """
+[schedules.tick]
+task = "jobs.write"
+kwargs = { path = "/dev/null" }
+queue = "jobs"
+every = "1s"
+missed = "all"
+"""
 
 
 class Schedulers(Started):
@@ -23,7 +30,6 @@ class Schedulers(Started):
         self.vhost = vhost
         self.environment = {
             **{name: value for name, value in self.environment.items() if not name.startswith("LEVERET_")},
-            "HEARTBEAT_SECONDS": "10",
         }
         self.file = folder / "leveret.toml"
         self.write(TICK)
@@ -46,10 +52,10 @@ class Schedulers(Started):
         started.await_event("another scheduler fires")
         return started
 
-    def launch(self, module: str = "leveret", **environment: str) -> Worker:
-        """Start one, by another module if it prepares something."""
+    def launch(self, module: str = "leveret", tasks: str = JOBS, **environment: str) -> Worker:
+        """Start one, by another module if it prepares something; without tasks those that are set."""
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "schedule", "-a", JOBS, "--log-format", "json"],
+            [sys.executable, "-m", module, "schedule", *_options(tasks), "--log-format", "json"],
             env={**self.environment, **environment},
             stderr=subprocess.PIPE,
             text=True,
@@ -58,10 +64,10 @@ class Schedulers(Started):
         self._started.append(Worker(process))
         return self._started[-1]
 
-    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, tasks: str = JOBS, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `leveret schedule …` to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "leveret", "schedule", *arguments, "-a", JOBS],
+            [sys.executable, "-m", "leveret", "schedule", *arguments, *_options(tasks)],
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
@@ -70,9 +76,9 @@ class Schedulers(Started):
             check=False,
         )
 
-    def listed(self) -> Mapping[str, Any]:
+    def listed(self, tasks: str = JOBS) -> Mapping[str, Any]:
         """Return what `leveret schedule list --json` says, by name."""
-        said = self.command("list", "--json")
+        said = self.command("list", "--json", tasks=tasks)
         assert said.returncode == 0, said.stderr
         return {one["name"]: one for one in map(json.loads, said.stdout.splitlines())}
 
@@ -84,6 +90,10 @@ class Schedulers(Started):
         """Wait until so many more were fired than now."""
         before = len(self.fired())
         await_value(lambda: len(self.fired()) >= before + count, f"{count} fires", patience_seconds)
+
+
+def _options(tasks: str) -> list[str]:
+    return ["-a", tasks] if tasks else []
 
 
 def whole_seconds(ids: set[str], schedule: str, begin: int, end: int) -> list[int]:
