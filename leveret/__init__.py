@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         statuses_async,
     )
     from leveret.producers.publisher import Publisher
+    from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
         AccessRefused,
@@ -91,6 +92,7 @@ __all__ = [
     "ResultMissed",
     "ResultTimeout",
     "Route",
+    "Schedule",
     "Settings",
     "SettingsError",
     "SoftTimeLimitExceeded",
@@ -146,6 +148,7 @@ _HOMES = {
     "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
+    "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),

@@ -62,7 +62,7 @@ class Batch:
         way = Route(*route) if route else None  # any pair will do
         seconds = int(time.time())
         self._messages = messages
-        self._outgoing = [_outgoing(message, way, seconds, replies) for message in messages]
+        self._outgoing = [as_outgoing(message, way, seconds, replies) for message in messages]
         self._entries: dict[int, Entry] = {}
         if replies:
             self._entries = {
@@ -115,7 +115,8 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     return None
 
 
-def _outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+def as_outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+    """Return a message as it is published, at a time in seconds of the epoch; `replies` is where results are told."""
     reply_to = None
     if message.follow:
         reply_to = replies.key if replies and message.follow is True else RECORD_QUEUE
