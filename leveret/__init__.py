@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         TopologyMismatch,
         Unwritable,
     )
+    from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
     from leveret.topology.queues import WorkQueue
@@ -69,6 +70,7 @@ __all__ = [
     "Cancelled",
     "ConfirmTimeout",
     "LeveretError",
+    "Limit",
     "MessageError",
     "MessageTooLarge",
     "Nacked",
@@ -81,6 +83,7 @@ __all__ = [
     "Publisher",
     "QuestionError",
     "QuestionRefused",
+    "Rate",
     "Reject",
     "ResultError",
     "ResultMissed",
@@ -137,6 +140,7 @@ _HOMES = {
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
     "topology.apply.declare": ("declare",),
+    "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),

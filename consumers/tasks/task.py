@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from leveret.consumers.tasks.arguments import Arguments
 from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.tasks.reading import Misfit
 from leveret.consumers.tasks.result import Result
-from leveret.topology import registry
+from leveret.topology import limits, registry
 from leveret.topology.errors import MessageError, TaskModuleError
+from leveret.topology.limits import Limit
 from leveret.topology.message import check_id
 from leveret.topology.names import LONGEST_NAME_BYTES
 from leveret.topology.printable import printable
@@ -46,6 +48,7 @@ class Task(Generic[P, R]):
         kind: Kind,
         concurrency: int | None,
         follow: bool = False,
+        limit: Limit | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -56,6 +59,7 @@ class Task(Generic[P, R]):
         self.kind = kind
         self.concurrency = concurrency
         self.follow = follow
+        self.limit = limit
         self.arguments = Arguments(function, name)
         self.result = Result(function)
 
@@ -142,8 +146,8 @@ class Task(Generic[P, R]):
 
     @property
     def is_typed(self) -> bool:
-        """Whether its annotations say what arguments are to be. Raises `TaskModuleError` for impossible ones."""
-        return self.arguments.is_typed
+        """Whether it matters what JSON makes of its arguments. Raises `TaskModuleError` for impossible annotations."""
+        return self.arguments.is_typed or bool(self.limit and self.limit.key)
 
     def prepare(self) -> None:
         """Find out what its annotations mean, before anything runs. Raises `TaskModuleError` for impossible ones."""
@@ -159,6 +163,18 @@ class Task(Generic[P, R]):
             self.arguments.fit(args, kwargs)
         except Misfit as misfit:
             raise MessageError(f"task {self.name!r} cannot be called like this: {misfit}") from misfit
+        if self.limit and self.limit.key:
+            self.limit_key(args, kwargs)
+
+    def limit_key(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Return the key of its limit for these arguments, which fit. Raises `MessageError` where there is none."""
+        assert self.limit is not None
+        bound = self.arguments.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            return self.limit.key_of(bound.arguments)
+        except MessageError as error:
+            raise MessageError(f"task {self.name!r} cannot be called like this: {error}") from error
 
     def __repr__(self) -> str:
         return f"<task {self.name} on queue {self.queue.name}>"
@@ -173,6 +189,7 @@ def task(
     concurrency: int | None = None,
     threads: bool = False,
     follow: bool = False,
+    limit: Limit | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make the decorated function, plain or `async def`, a task.
 
@@ -183,6 +200,8 @@ def task(
     `time_limit` is in seconds, per attempt: the process that overruns it is killed, and the attempt has failed; one
     that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
     the task earlier. With `follow=True` every message of it is followed, see `Task.options`.
+
+    `limit` says how many of it run at the same time, or begin in a period, at all workers together, see `Limit`.
 
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
     or beyond 1e9, and when what is decorated is no function, or none that can run like this.
@@ -196,11 +215,11 @@ def task(
             f"task {name!r} is on queue {queue.name!r}, whose topics {', '.join(queue.topics)} do not match that "
             "name, so submitting it would not reach the queue; rename the task or add a topic"
         )
-    for limit in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
-        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        if not is_number or not 0 < limit <= time_limit or limit > _LONGEST_LIMIT_SECONDS:
+    for seconds in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not 0 < seconds <= time_limit or seconds > _LONGEST_LIMIT_SECONDS:
             raise TaskModuleError(
-                f"task {name!r}: a time limit of {limit!r} is not possible; limits are seconds, more than 0 and "
+                f"task {name!r}: a time limit of {seconds!r} is not possible; limits are seconds, more than 0 and "
                 f"at most {_LONGEST_LIMIT_SECONDS:g}, the soft one not the larger"
             )
 
@@ -208,6 +227,8 @@ def task(
         raise TaskModuleError(f"task {name!r}: concurrency is {concurrency!r}, not a number of tasks")
     if concurrency is not None and concurrency < 1:
         raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
+
+    named_limit = _named_limit(limit, name, time_limit)
 
     def define(function: Callable[P, R]) -> Task[P, R]:
         if not callable(function) or not hasattr(function, "__qualname__"):
@@ -228,11 +249,32 @@ def task(
                 f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
                 "function, which runs alone in its process; make it async def, or add threads=True"
             )
-        return registry.add(
-            Task(function, name, queue, float(time_limit), soft_time_limit, kind, concurrency, bool(follow))
+        made = Task(
+            function, name, queue, float(time_limit), soft_time_limit, kind, concurrency, bool(follow), named_limit
         )
+        if named_limit:
+            limits.check_fields(named_limit, made.arguments.names, f"task {name!r}")
+            limits.enter(named_limit, f"task {name!r}")
+        return registry.add(made)
 
     return define
+
+
+def _named_limit(limit: Limit | None, task: str, time_limit: float) -> Limit | None:
+    """Return a task's limit with its name. Raises `TaskModuleError` when the task cannot have it."""
+    if limit is None:
+        return None
+    if not isinstance(limit, Limit):
+        raise TaskModuleError(f"task {task!r}: limit is {limit!r}, no Limit; write limit=Limit(at_once=2)")
+    if limit.key and limit.at_once and time_limit > limits.LONGEST_KEYED_TASK_SECONDS:
+        raise TaskModuleError(
+            f"task {task!r} has a limit for each key, and may run for {time_limit:g} s; give it a time_limit of at "
+            f"most {limits.LONGEST_KEYED_TASK_SECONDS:g} s: what nobody seems to need of a key is forgotten"
+        )
+    try:
+        return limit if limit.name else dataclasses.replace(limit, name=task)
+    except TaskModuleError as error:
+        raise TaskModuleError(f"task {task!r}: {error}") from error
 
 
 AnyTask = Task[Any, Any]
