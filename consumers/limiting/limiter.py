@@ -32,12 +32,12 @@ Tell = Callable[[Kind, Delivery, str, Mapping[str, Any]], None]
 class _Claim:
     """How far a delivery has come with its tokens."""
 
-    __slots__ = ("has_place", "is_told", "needs", "reached", "since")
+    __slots__ = ("has_begun", "has_place", "is_told", "needs", "reached", "since")
 
     def __init__(self, needs: Sequence[Tokens]) -> None:
         self.needs = needs
         self.reached = 0  # so many it has
-        self.has_place = False
+        self.has_place = self.has_begun = False
         self.is_told = False
         self.since = time.monotonic()
 
@@ -82,9 +82,22 @@ class Limiter:
             self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
         return Answer.LATER
 
+    def start(self, delivery: Delivery) -> None:
+        """Take in that a delivery has begun, and spend what tokens it has of rates.
+
+        Not before, for it may take a while until a child begins what it was given; in time to be away for the period.
+        """
+        claim = self._claims.get(delivery)
+        if claim and not claim.has_begun:
+            claim.has_begun = True
+            for tokens in claim.needs:
+                if tokens.period_seconds is not None:
+                    self._sources[tokens].spend(delivery)
+
     def end(self, delivery: Delivery, outcome: Outcome) -> None:
         """Settle a delivery that has ended, and give its tokens back."""
         self._settle(delivery, outcome)
+        self.start(delivery)
         self._release(delivery)
 
     def withdraw(self, deliveries: Iterable[Delivery]) -> None:
@@ -141,9 +154,6 @@ class Limiter:
             if not self._source(tokens).take(delivery):
                 return False
             claim.reached += 1
-        for tokens in claim.needs:
-            if tokens.period_seconds is not None:
-                self._sources[tokens].spend(delivery)
         return True
 
     def _on_token(self, delivery: Delivery) -> None:

@@ -90,7 +90,8 @@ class Source:
         self._drop()
 
     def _drop(self) -> None:
-        self.bereft.update(self.in_use)
+        if self.tokens.period_seconds is None:
+            self.bereft.update(self.in_use)
         self.in_use.clear()
         self._idle.clear()
         self._debts.clear()

@@ -327,6 +327,8 @@ class Worker:
     def _on_started(self, delivery: Delivery, begun: Begun) -> None:
         log_started(delivery, begun)
         self._runs.on_started(delivery, begun)
+        if self._limiter:
+            self._limiter.start(delivery)
 
     def _learn(self, settled: Sequence[Settled]) -> None:
         self._prefetching.observe(settled)

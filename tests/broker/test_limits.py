@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from leveret import Publisher, Route, WorkQueue, declare
+from leveret import Publisher, Route, State, TaskMessage, WorkQueue, declare
 from leveret.topology import names, queues
 from tests.broker.limited_jobs import both, few, keyed, paced
 from tests.broker.support import Vhost, Workers, await_value, run
@@ -76,8 +76,8 @@ def test_never_more_run_at_once_whoever_runs_them(vhost: Vhost, workers: Workers
     """Three workers with six processes run three at a time, always three, and the tokens are there at the end."""
     vhost.declare(few)
     path = tmp_path / "runs"
-    submit(vhost, "few.run", 60, path, "few")
     start(workers, 3, "few")
+    submit(vhost, "few.run", 60, path, "few")
 
     runs = await_runs(path, 60)
 
@@ -171,8 +171,8 @@ def test_tokens_whose_queue_is_deleted_are_made_again_but_not_at_once(
     """What runs at that moment may have them still, so the new ones come when no task can run any longer."""
     vhost.declare(few)
     path = tmp_path / "runs"
-    submit(vhost, "few.run", 30, path, "few", seconds=0.3)
     start(workers, 3, "few")
+    submit(vhost, "few.run", 30, path, "few", seconds=0.3)
     await_runs(path, 6)
     with vhost.connect() as connection:
         connection.channel().queue_delete(AT_ONCE)
@@ -288,6 +288,31 @@ def test_info_shows_who_waits_for_what(vhost: Vhost, workers: Workers, tmp_path:
     assert any(line.split()[:2] == ["LIMIT", "TOKENS"] for line in shown.stdout.splitlines())
 
 
+def test_who_follows_a_task_hears_what_it_waits_for(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """One that waits for a token for longer than a moment is blocked, by its limit, and then runs like any other."""
+    vhost.declare(few)
+    start(workers, 3, "few")
+    path = tmp_path / "runs"
+    with Publisher(vhost.settings) as publisher:
+        messages = [
+            TaskMessage.create(
+                "few.run", (), {"path": str(path), "seconds": 2.0}, route=Route.direct("few"), follow=True
+            )
+            for _ in range(6)
+        ]
+        start(workers, 2, "few")
+        handles = [publisher.publish(message) for message in messages]
+
+        def blocked() -> list[str]:
+            return [one.status().reason for one in handles if one.status().state is State.BLOCKED]
+
+        assert await_value(blocked, "a task that is blocked")[0] == "limit few"
+        for handle in handles:
+            handle.result(timeout=60)
+
+    assert most_at_once(runs_in(path)) == 3
+
+
 def test_a_task_that_may_outlast_its_token_is_refused(vhost: Vhost, workers: Workers) -> None:
     """After the consumer timeout the broker would give the token to another."""
     vhost.declare(few)
@@ -305,7 +330,7 @@ def test_pausing_and_leaving_give_tokens_back(vhost: Vhost, workers: Workers, tm
     (worker,) = start(workers, 1, "few")
     await_runs(path, 3)
 
-    assert worker.stop() == 0
+    assert worker.stop() == 0, (worker.events[-5:], worker.text)
 
     await_tokens(vhost, AT_ONCE, 3)
     assert vhost.count("few") == 40 - len(runs_in(path))
