@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         TopologyMismatch,
         Unwritable,
     )
+    from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
     from leveret.topology.queues import WorkQueue
@@ -74,6 +75,7 @@ __all__ = [
     "Cancelled",
     "ConfirmTimeout",
     "LeveretError",
+    "Limit",
     "LogLine",
     "MessageError",
     "MessageTooLarge",
@@ -87,6 +89,7 @@ __all__ = [
     "Publisher",
     "QuestionError",
     "QuestionRefused",
+    "Rate",
     "Reject",
     "ResultError",
     "ResultMissed",
@@ -150,6 +153,7 @@ _HOMES = {
     "producers.publisher": ("Publisher",),
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
+    "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),
