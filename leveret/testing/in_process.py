@@ -37,6 +37,9 @@ from leveret.topology.names import (
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
+    LEVELS,
+    NORMAL,
+    PRIORITY_HEADER,
     TOPIC_EXCHANGE,
     Route,
     dlq_name,
@@ -73,7 +76,7 @@ class Inline:
         self._attempts = Attempts(limit_bytes)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._line: list[tuple[float, int, Message]] = []  # a heap
+        self._line: list[tuple[float, int, int, Message]] = []  # a heap
         self._cancels: dict[str, Command] = {}
         self._told: dict[attempts_of_process.Attempt, Progress] = {}
         self._former_teller = progress_of_process.tell_by(self._note_progress)
@@ -81,7 +84,7 @@ class Inline:
     @property
     def waiting(self) -> list[Message]:
         """What has yet to run, in that order; what is to be tried again is due later than `now`."""
-        return [message for _, _, message in sorted(self._line)]
+        return [message for *_, message in sorted(self._line)]
 
     def run(self, seconds: float | None = None, *, check: bool = True) -> list[Ran]:
         """Run what waits until nothing does, with retries and with what tasks submit; returns the attempts.
@@ -136,7 +139,7 @@ class Inline:
     def _put(self, delivery: Delivery, due: float) -> None:
         message = Message(delivery, due)
         with self._lock:
-            heapq.heappush(self._line, (due, next(self._numbers), message))
+            heapq.heappush(self._line, (due, _level(delivery), next(self._numbers), message))
             if delivery.attempt == 1:
                 self.submitted.append(message)
 
@@ -146,7 +149,7 @@ class Inline:
             with self._lock:
                 if not self._line or self._line[0][0] > until:
                     break
-                due, _, message = heapq.heappop(self._line)
+                due, *_, message = heapq.heappop(self._line)
             if len(self.attempts) - began >= _MOST_ATTEMPTS:
                 raise EndlessWork(
                     f"{_MOST_ATTEMPTS:,} attempts have run and more wait, the next of task {message.task!r}; where "
@@ -207,6 +210,12 @@ class Inline:
 
     def _note_progress(self, attempt: attempts_of_process.Attempt, done: float, total: float | None, note: str) -> None:
         self._told[attempt] = Progress(done, total, note)
+
+
+def _level(delivery: Delivery) -> int:
+    """Return before or behind which others it runs that can run at the same time."""
+    said = (delivery.properties.headers or {}).get(PRIORITY_HEADER)
+    return LEVELS.index(said if delivery.queue.priorities and said in LEVELS else NORMAL)
 
 
 class _Method(NamedTuple):
