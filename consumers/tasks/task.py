@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
+    from leveret.topology.names import Priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +109,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -119,6 +121,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -129,6 +132,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -140,15 +144,18 @@ class Task(Generic[P, R]):
         `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
         statuses; `follow="record"` has it told to those who record or listen only.
 
+        `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import check_follow, check_timeout, route_of  # a worker does without them
+        from leveret.producers.calls import check_follow, check_priority, check_timeout, route_of  # workers never do
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
         route = route_of(self.name, queue, exchange, routing_key)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
+        level = check_priority(priority, self.name, route)
+        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow), level)
 
     @property
     def is_typed(self) -> bool:

@@ -43,7 +43,8 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
     task_modules.check_has_queue(names, queues.known())
     if not dry_run:
         configured = default_broker.resolve(configured)
-        declare(configured, queues.known())
+        for news in declare(configured, queues.known()):
+            note(f"leveret declare: {news}")
         try:
             declare_streams(configured)
         except (AccessRefused, TopologyError) as error:
