@@ -283,14 +283,8 @@ class Started:
 
     def _fork(self, *words: str, **environment: str) -> Worker:
         """Have the warm Python fork it: nobody here tests how it starts, or what `ps` shows of it."""
-        reading, writing = os.pipe()
-        try:
-            process = warm().start(
-                words, CHECKOUT, {**self.environment, **environment}, (0, 1, writing), os.fdopen(reading)
-            )
-        finally:
-            os.close(writing)
-        return self._keep(process)
+        environment = {**self.environment, **environment}
+        return self._keep(warm().start(words, CHECKOUT, environment, stderr=subprocess.PIPE))
 
     def _spawn(self, *words: str, **environment: str) -> Worker:
         return self._keep(

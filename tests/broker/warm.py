@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -42,13 +43,15 @@ _LONGEST_JOB_BYTES = 4 * 1024 * 1024
 class Forked:
     """A process that the warm Python has forked, with what a `subprocess.Popen` has of it."""
 
-    def __init__(self, warm: Warm, pid: int, stderr: IO[str] | None) -> None:
+    def __init__(self, warm: Warm, pid: int, stdout: IO[str] | None, stderr: IO[str] | None) -> None:
         self.pid = pid
         self.returncode: int | None = None
+        self.stdout = stdout
         self.stderr = stderr
         self._warm = warm
-        self._ended = threading.Lock()
+        self._ending = threading.Lock()
         self._descriptor = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def poll(self) -> int | None:
         """Return how it ended; None when it has not."""
@@ -58,12 +61,13 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return how it ended. Raises `subprocess.TimeoutExpired`."""
-        with self._ended:
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLIN)
+        if not poller.poll(None if timeout is None else timeout * 1000):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        with self._ending:
             if self.returncode is None:
-                if not select.select([self._descriptor], [], [], timeout)[0]:
-                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
                 self.returncode = self._warm.status_of(self.pid)
-                os.close(self._descriptor)
             return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -101,12 +105,20 @@ class Warm:
         words: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
-        streams: Sequence[int],
-        stderr: IO[str] | None = None,
+        stdin: int = 0,
+        stdout: int = 1,
+        stderr: int = 2,
     ) -> Forked:
-        """Start in this folder and environment, with these as stdin, stdout and stderr."""
+        """Start in this folder and environment, with these streams, or `subprocess.PIPE` for what is to be read."""
         job = {"words": words, "folder": str(folder), "environment": dict(environment)}
-        return Forked(self, self._ask(job, streams), stderr)
+        streams, read = [stdin, stdout, stderr], dict[int, IO[str]]()
+        with contextlib.ExitStack() as theirs:
+            for number in (1, 2):
+                if streams[number] == subprocess.PIPE:
+                    reading, streams[number] = os.pipe()
+                    theirs.callback(os.close, streams[number])
+                    read[number] = os.fdopen(reading, encoding="utf-8")
+            return Forked(self, self._ask(job, streams), read.get(1), read.get(2))
 
     def run(
         self,
@@ -124,7 +136,7 @@ class Warm:
             given, *said = (stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(3))
             given.write(stdin or "")
             given.seek(0)
-            process = self.start(words, folder, environment, [file.fileno() for file in (given, *said)])
+            process = self.start(words, folder, environment, *(file.fileno() for file in (given, *said)))
             try:
                 process.wait(patience_seconds)
             except subprocess.TimeoutExpired:
@@ -183,9 +195,10 @@ def _run(job: dict[str, Any], streams: list[int]) -> int:
 
     die_with_parent()
     words = job["words"]
-    for number, stream in enumerate(streams):
+    for number, (stream, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(stream, number)
         os.close(stream)
+        _open_stream(number, name)
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -200,6 +213,20 @@ def _run(job: dict[str, Any], streams: list[int]) -> int:
         sys.argv = words[1:]
         runpy.run_path(words[1], run_name="__main__")
     return 0
+
+
+def _open_stream(number: int, name: str) -> None:
+    """Make it anew, as Python does when it starts: what may be done with it depends on what it is."""
+    is_error = name == "stderr"
+    stream = open(  # noqa: SIM115 - it stays open as long as the process
+        number,
+        "w" if number else "r",
+        buffering=1 if is_error or os.isatty(number) else -1,
+        errors="backslashreplace" if is_error else None,
+        closefd=False,
+    )
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
 
 
 if __name__ == "__main__":
