@@ -92,12 +92,9 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_start_again(shared: node.Node) -> None:
-    """Starting a node that runs returns it at once."""
-    began = time.monotonic()
-
+    """Starting a node that runs returns it: the same process."""
     assert node.start(shared.folder) == shared
     assert node.status(shared.folder) == shared
-    assert time.monotonic() - began < 3
 
 
 def test_name(shared: node.Node) -> None:

@@ -7,7 +7,9 @@ start a Python.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,7 +24,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from leveret.consumers.child.process import die_with_parent
 from leveret.topology.settings import CHECKOUT
@@ -167,6 +169,7 @@ def _serve(asked: socket.socket) -> int:
     """Fork for each job that comes, and tell which process it is; or how one ended. In the fork: run the job."""
     for module in _LOADED:
         importlib.import_module(module)
+    gc.freeze()  # else each process that ends looks at all of it once more
     while asking := _receive(asked):
         job, streams = asking
         if ended := job.get("ended"):
@@ -175,7 +178,7 @@ def _serve(asked: socket.socket) -> int:
             answer = os.fork()
             if answer == 0:
                 asked.close()
-                return _run(job, streams)
+                _leave(_run(job, streams))
             for stream in streams:
                 os.close(stream)
         asked.sendall(f"{answer}\n".encode())
@@ -191,6 +194,7 @@ def _receive(asked: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 def _run(job: dict[str, Any], streams: list[int]) -> int:
+    """Do in this process what the job says, and return its exit status. What it raises ends the process as ever."""
     from leveret.__main__ import main
 
     die_with_parent()
@@ -206,13 +210,27 @@ def _run(job: dict[str, Any], streams: list[int]) -> int:
     if words[0] == "leveret":
         sys.path.pop(0)  # a command is not run from the current folder
         return main(words[1:])
-    if words[1] == "-m":
-        sys.argv = words[2:]
-        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = words[1:]
-        runpy.run_path(words[1], run_name="__main__")
+    try:
+        if words[1] == "-m":
+            sys.argv = words[2:]
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words[1:]
+            runpy.run_path(words[1], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        return end.code or 0
     return 0
+
+
+def _leave(status: int) -> NoReturn:
+    """End as Python does, but for taking apart all that was loaded, which takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _open_stream(number: int, name: str) -> None:
