@@ -21,7 +21,7 @@ from leveret.topology.link.connection import check
 from leveret.topology.local import launch, node
 from leveret.topology.settings import CHECKOUT
 
-pytestmark = pytest.mark.usefixtures("installed_server")
+pytestmark = [pytest.mark.usefixtures("installed_server"), pytest.mark.once]  # of that server's version
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,6 +13,8 @@ from leveret import Route
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Worker, Workers, await_value, children_of, is_alive
 
+pytestmark = pytest.mark.once  # it is between a worker and its children
+
 Start = Callable[..., Worker]
 
 HAND_PATCHED = """
