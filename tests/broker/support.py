@@ -72,7 +72,7 @@ class Vhost:
             urlsplit(url)._replace(path=f"/{self._path}").geturl() for url in found.amqp_url.split(";")
         )
         self.settings = Settings(
-            amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=20
+            amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=_PATIENCE_SECONDS
         )
         self._credentials = f"{unquote(place.username or 'guest')}:{unquote(place.password or 'guest')}"
         self.user = unquote(place.username or "guest")
