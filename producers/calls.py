@@ -27,6 +27,7 @@ def make_message(
     id: str | None = None,
     route: Route | None = None,
     follow: Follow | None = None,
+    headers: Mapping[str, str | int] | None = None,
 ) -> TaskMessage:
     """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
@@ -41,7 +42,7 @@ def make_message(
             raise MessageError(f"{task!r} is no task; name one, or give a function that @task has made one")
     if follow is None:
         follow = known.follow if known else False
-    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow)
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
         known.check(call.args, call.kwargs)

@@ -32,7 +32,7 @@ from leveret.topology.settings import CHECKOUT
 _LOADED = [
     "leveret.__main__",
     *(f"leveret.command.{verb}" for verb in ("run", "submit", "declare", "redrive", "users", "completion")),
-    *(f"leveret.command.{verb}" for verb in ("recorder", "status", "listing", "logs", "events", "info")),
+    *(f"leveret.command.{verb}" for verb in ("recorder", "schedule", "status", "listing", "logs", "events", "info")),
     "leveret.topology.apply.declare",
     "leveret.producers.publisher",
     "leveret.producers.not_routed",

@@ -52,6 +52,8 @@ class TaskMessage:
     """Where it goes; None for the topic exchange, with the task's name as routing key."""
     follow: Follow = False
     """Whether how it ends is told: to the process that submits it, or only to those who record or listen."""
+    headers: Mapping[str, str | int] | None = None
+    """AMQP headers by which the broker decides when and where it comes; None for most."""
 
     @classmethod
     def create(
@@ -63,6 +65,7 @@ class TaskMessage:
         id: str | None = None,
         route: Route | None = None,
         follow: Follow = False,
+        headers: Mapping[str, str | int] | None = None,
     ) -> TaskMessage:
         """Encode a call. Raises `MessageError` when the name, an argument or the id cannot be sent."""
         if not isinstance(task, str) or not task or len(task.encode(errors="replace")) > LONGEST_NAME_BYTES:
@@ -78,7 +81,7 @@ class TaskMessage:
             raise MessageError(f"{where} of task {task!r} cannot be written as JSON: {error}") from error
         if too_much := excess(body):
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {too_much}")
-        return cls(task, body, new_id() if id is None else check_id(id), route, follow)
+        return cls(task, body, new_id() if id is None else check_id(id), route, follow, headers)
 
 
 def _unwritable(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
