@@ -6,7 +6,7 @@
 Each system's own scheduler runs in a process of its own; this one takes what it sends, and notes when. How late a fire
 is counts from where it belongs: whole seconds for leveret, which promises them; for the others from the part of the
 second at which a schedule's fires begin, so that its first one is not held against it. Who drifts fires less often.
-Peers are taken from .venv-bench.
+Peers are installed into .venv-bench.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def _celery(configured: Settings, folder: Path, _count: int, stack: contextlib.E
 
 def _apscheduler(configured: Settings, _folder: Path, _count: int, stack: contextlib.ExitStack) -> tuple[Any, ...]:
     _purge(configured, stack)
-    return [_python("apscheduler"), "-m", "benchmarks.peers.schedules_apscheduler"], _from_queue, False
+    return [_python("apscheduler>=3.10,<4", "pika"), "-m", "benchmarks.peers.schedules_apscheduler"], _from_queue, False
 
 
 def _rq(_configured: Settings, folder: Path, _count: int, stack: contextlib.ExitStack) -> tuple[Any, ...]:
     if not (server := shutil.which("redis-server")):
         raise _LeftOut("no redis-server is installed")
-    python = _python("rq")
+    python = _python("rq", "redis")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     redis = subprocess.Popen(
@@ -132,14 +132,17 @@ _SYSTEMS: dict[str, Callable[[Settings, Path, int, contextlib.ExitStack], tuple[
 }
 
 
-def _python(package: str) -> str:
-    python = environment.python()
-    if (
-        not python.exists()
-        or subprocess.run([python, "-c", f"import {package}"], capture_output=True, check=False).returncode
-    ):
-        raise _LeftOut(f"{package} is not in {environment.FOLDER.name}")
-    return str(python)
+def _python(*requirements: str) -> str:
+    try:
+        environment.make(_say)
+        environment.install(requirements, _say)
+    except environment.CannotInstall as error:
+        raise _LeftOut(str(error)) from error
+    return str(environment.python())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -31,4 +31,4 @@ elif "BENCH_SCHEDULES" in os.environ:
     from rq import cron
 
     for each in range(int(os.environ["BENCH_SCHEDULES"])):
-        cron.register("benchmarks.peers.schedules_rq.bench", queue_name="bench", args=(f"number-{each}",), interval=1)
+        cron.register(bench, queue_name="bench", args=(f"number-{each}",), interval=1)
