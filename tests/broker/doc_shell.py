@@ -124,6 +124,10 @@ class Shell:
     def _give(self, what: str) -> None:
         if what == "a recorder":
             self._workers.enter_context(self.working("leveret recorder", "recording"))
+        elif what == "schedules":
+            self.write("leveret.toml", doc_pages.block("docs/schedules.md", "leveret.toml").text)
+        elif what == "a scheduler":
+            self._workers.enter_context(self.working("leveret schedule", "scheduling"))
         elif what == "declared":
             self.run("leveret declare -a my_app")
         elif what == "leveret.toml":
@@ -217,6 +221,9 @@ def run_line(shell: Shell, line: str) -> None:
                 pass
         elif verb == "recorder":
             with shell.working(line.split(" #")[0], "recording"):
+                pass
+        elif verb == "schedule" and arguments[:1] in ([], ["-a"]):
+            with shell.working(line.split(" #")[0], "scheduling"):
                 pass
         elif verb == "users":
             _make_users(shell, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,20 @@ class Schedulers(Started):
         started.await_event("scheduling")
         return started
 
-    def start_waiting(self, **environment: str) -> Worker:
+    @property
+    def started(self) -> Sequence[Worker]:
+        """All that were started."""
+        return self._started
+
+    def stop_all(self) -> None:
+        """Have all that run leave as they should."""
+        for one in self._started:
+            if one.process.poll() is None:
+                assert one.stop() == 0, one.text
+
+    def start_waiting(self, tasks: str = JOBS, **environment: str) -> Worker:
         """Start one beside another that fires."""
-        started = self.launch(**environment)
+        started = self.launch(tasks=tasks, **environment)
         started.await_event("another scheduler fires")
         return started
 

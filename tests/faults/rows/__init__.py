@@ -21,6 +21,7 @@ from tests.faults.rows import (
     progress,
     queues,
     recording,
+    schedules,
     side_by_side,
     storm,
 )
@@ -46,6 +47,7 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            schedules,
         )
         for row in part.ROWS
     ),
