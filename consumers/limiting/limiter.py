@@ -21,7 +21,9 @@ from leveret.topology.errors import MessageError
 from leveret.topology.events import Kind
 from leveret.topology.limits import Tokens
 
-_AHEAD = ((0.0005, 64), (0.002, 16), (0.010, 4))  # tasks of up to so many seconds: so many for each that can run
+_AHEAD = ((0.0005, 256), (0.002, 32), (0.010, 8))  # tasks of up to so many seconds: so many for each that can run
+_PACE_SECONDS = 0.05
+"""So long it is taken to be the same how many can begin."""
 _MOMENT_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
 
@@ -62,6 +64,7 @@ class Limiter:
         self._sources: dict[Tokens, Source] = {}
         self._claims: dict[Delivery, _Claim] = {}
         self._places: dict[str, int] = {}  # queue → how many have a place
+        self._most: dict[str, tuple[float, int]] = {}  # queue → until when how many have one at most
         self._lines: dict[str, dict[Delivery, None]] = {}  # queue → those that wait for a place
         self._looking: asyncio.TimerHandle | None = None
 
@@ -210,9 +213,14 @@ class Limiter:
 
     def _most_places(self, queue: str) -> int:
         """Return how many of a queue can begin here soon."""
-        pace = self.pool.pace_of(queue)
-        ahead = next((count for longest, count in _AHEAD if pace <= longest), 1)
-        return ahead * self.pool.runs_at_once(queue)
+        until, most = self._most.get(queue, (0.0, 0))
+        now = time.monotonic()
+        if now >= until:
+            pace = self.pool.pace_of(queue)
+            ahead = next((count for longest, count in _AHEAD if pace <= longest), 1)
+            most = ahead * self.pool.runs_at_once(queue)
+            self._most[queue] = (now + _PACE_SECONDS, most)
+        return most
 
     def _look(self) -> None:
         """Tell of what waits for longer than a moment."""

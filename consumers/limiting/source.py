@@ -23,7 +23,7 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.tokens import DEBT, TOKEN, make
 
-_SLICE_SECONDS = 0.1
+_SLICE_SECONDS = 0.25
 """So long a token goes from one delivery to the next here; a task that is longer gives it to whoever comes first."""
 _REST_SECONDS = 0.05
 """After so long without need what is idle is given back."""
