@@ -101,12 +101,11 @@ class Limiter:
         """Settle a delivery that has ended, and give its tokens back."""
         self._settle(delivery, outcome)
         self.start(delivery)
-        self._release(delivery)
+        self._release((delivery,))
 
     def withdraw(self, deliveries: Iterable[Delivery]) -> None:
         """Take in that these do not run here."""
-        for delivery in deliveries:
-            self._release(delivery)
+        self._release(deliveries)
 
     def serve(self, connection: Any) -> None:
         """Take tokens over this connection from now on."""
@@ -168,21 +167,22 @@ class Limiter:
         if self._advance(delivery, claim):
             self.pool.begin(delivery)
 
-    def _release(self, delivery: Delivery) -> None:
-        claim = self._claims.pop(delivery, None)
-        if claim is None:
-            return
-        name = delivery.queue.name
-        line = self._lines.get(name)
-        if line:
-            line.pop(delivery, None)
-        if claim.has_place:
-            self._places[name] -= 1
-            if line:  # first, for the next is to have the tokens
-                self._fill_places(name, line)
-        for tokens in claim.needs[: claim.reached + 1]:
-            if source := self._sources.get(tokens):
-                source.give_back(delivery)
+    def _release(self, deliveries: Iterable[Delivery]) -> None:
+        """Have deliveries wait for nothing any more, and then give to others what they had: to none of these."""
+        released = [(delivery, claim) for delivery in deliveries if (claim := self._claims.pop(delivery, None))]
+        for delivery, claim in released:
+            self._lines.get(delivery.queue.name, {}).pop(delivery, None)
+            if not claim.is_granted and (source := self._sources.get(claim.needs[claim.reached])):
+                source.waiting.pop(delivery, None)
+        for delivery, claim in released:
+            name = delivery.queue.name
+            if claim.has_place:
+                self._places[name] -= 1
+                if line := self._lines.get(name):  # first, for the next is to have the tokens
+                    self._fill_places(name, line)
+            for tokens in claim.needs[: claim.reached]:
+                if source := self._sources.get(tokens):  # that of a key whose token was spent may be forgotten
+                    source.give_back(delivery)
 
     def _source(self, tokens: Tokens) -> Source:
         source = self._sources.get(tokens)

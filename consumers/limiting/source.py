@@ -116,8 +116,7 @@ class Source:
         return False
 
     def give_back(self, delivery: Delivery) -> None:
-        """Take in that a delivery needs its token no longer, or waits no longer for one."""
-        self.waiting.pop(delivery, None)
+        """Take in that a delivery needs its token no longer."""
         if token := self.in_use.pop(delivery, None):
             self._use_again(token)
         elif delivery in self.bereft:

@@ -23,6 +23,7 @@ from tests.faults.rows import (
     recording,
     side_by_side,
     storm,
+    tokens,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -46,6 +47,7 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            tokens,
         )
         for row in part.ROWS
     ),
