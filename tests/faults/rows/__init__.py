@@ -24,6 +24,7 @@ from tests.faults.rows import (
     schedules,
     side_by_side,
     storm,
+    tokens,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -48,6 +49,7 @@ ROWS: Sequence[Row] = sorted(
             following,
             recording,
             schedules,
+            tokens,
         )
         for row in part.ROWS
     ),
