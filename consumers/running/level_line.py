@@ -20,35 +20,52 @@ _STEPS = (1, 2, 6)
 class _Levels:
     """What waits of one queue."""
 
+    __slots__ = ("_next", "_now", "_places", "lines")
+
     def __init__(self) -> None:
         self.lines: tuple[deque[Delivery], ...] = tuple(deque() for _ in _STEPS)
         self._places = [0] * len(_STEPS)
         self._now = 0  # the place of the one that was taken last
+        self._next = -1  # the level that is next, as long as that is known
 
     def append(self, delivery: Delivery) -> None:
         level = delivery.settler.level
         line = self.lines[level]
-        if not line and self._places[level] < self._now:
-            self._places[level] = self._now
+        if not line:
+            self._next = -1
+            if self._places[level] < self._now:
+                self._places[level] = self._now
         line.append(delivery)
 
     def put_back(self, delivery: Delivery) -> None:
         level = delivery.settler.level
         self.lines[level].appendleft(delivery)
         self._places[level] -= _STEPS[level]
+        self._next = -1
 
     def first(self) -> Delivery:
-        return self.lines[self._next()][0]
+        if self._next < 0:
+            self._next = self._choose()
+        return self.lines[self._next][0]
 
     def take(self) -> Delivery:
-        level = self._next()
+        level = self._next if self._next >= 0 else self._choose()
+        self._next = -1
         self._now = self._places[level]
         self._places[level] += _STEPS[level]
         return self.lines[level].popleft()
 
-    def _next(self) -> int:
-        _, level = min((self._places[level], level) for level, line in enumerate(self.lines) if line)
-        return level
+    def clear(self) -> None:
+        self._next = -1
+        for line in self.lines:
+            line.clear()
+
+    def _choose(self) -> int:
+        high, normal, low = self.lines  # spelled out, for it is done for every message of such a queue
+        of_high, of_normal, of_low = self._places
+        if high and (not normal or of_high <= of_normal) and (not low or of_high <= of_low):
+            return 0
+        return 1 if normal and (not low or of_normal <= of_low) else 2
 
 
 class LevelLine:
@@ -100,5 +117,4 @@ class LevelLine:
         """Remove all."""
         self._turns.clear()
         for levels in self._levels.values():
-            for line in levels.lines:
-                line.clear()
+            levels.clear()
