@@ -38,6 +38,7 @@ LAYERS = {
     "leveret.producers": [
         "calls",
         "following",
+        "submissions",
         "batch",
         "sender",
         "not_routed",
