@@ -109,19 +109,23 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
     is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
-    return replace(
-        status,
+    get = event.get
+    return Status(  # `replace` takes twice the time, and this is done for each task
+        id=status.id,
         state=state,
         task=task,
+        queue=get("queue", status.queue),
         worker=worker or status.worker,
-        queue=event.get("queue", status.queue),
         attempt=attempt or status.attempt,
-        of=event.get("of", status.of),
+        of=get("of", status.of),
         times=times,
-        seconds=event.get("seconds", status.seconds),
-        failure=event.get("failure", None if kind is Kind.SUCCEEDED else status.failure),
-        next_at=event.get("next_at", event.get("until")),
-        lies_in=event.get("lies_in", ""),
-        reason=str(event.get("reason", event.get("by", ""))),
-        result=event.get("result"),
+        seconds=get("seconds", status.seconds),
+        failure=get("failure", None if kind is Kind.SUCCEEDED else status.failure),
+        next_at=get("next_at", get("until")),
+        lies_in=get("lies_in", ""),
+        reason=str(get("reason", get("by", ""))),
+        done=status.done,
+        total=status.total,
+        note=status.note,
+        result=get("result"),
     )
