@@ -56,14 +56,15 @@ _KINDS: dict[str, Kind] = {str(kind): kind for kind in Kind}
 _NUMBER = (int, float)
 _LARGEST = sys.float_info.max
 """An integer of more digits is no number that can be calculated with; nor is what is not finite."""
-_COMMON: dict[str, tuple[type, ...]] = {
+_Types = dict[str, tuple[type, ...]]
+_COMMON: _Types = {
     "id": (str,),
     "at": _NUMBER,
     "queue": (str,),
     "attempt": (int,),
     "of": (int,),
 }
-_FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
+_FIELDS: dict[Kind, _Types] = {
     Kind.SUBMITTED: {"exchange": (str,), "routing_key": (str,)},
     Kind.DELAYED: {"until": _NUMBER},
     Kind.BLOCKED: {"by": (str,)},
@@ -75,8 +76,10 @@ _FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
     Kind.FAILED: {"failure": (dict,), "lies_in": (str,), "seconds": _NUMBER},
     Kind.CANCELLED: {"by": (str,), "reason": (str,), "seconds": _NUMBER},
 }
-"""The fields of each kind. `failure` has the texts type, message, traceback and fingerprint, some of which may be
-missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to read."""
+"""The fields of each kind, beside those of all. `failure` has the texts type, message, traceback and fingerprint, some
+of which may be missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to
+read."""
+_ALL_FIELDS = {kind: _COMMON | own for kind, own in _FIELDS.items()}
 _FAILURE = frozenset({"type", "message", "traceback", "fingerprint"})
 
 
@@ -144,10 +147,10 @@ def read(body: bytes) -> Told:
 def _read_event(kind: Kind, event: object) -> Event:
     if not isinstance(event, dict) or "id" not in event or "at" not in event:
         raise UnreadableMessage(f"an event of the kind {kind!r} has no id and time")
-    own = _FIELDS[kind]
+    fields = _ALL_FIELDS[kind]
     read: Event = {}
     for name, value in event.items():
-        if (types := _COMMON.get(name) or own.get(name)) is None:
+        if (types := fields.get(name)) is None:
             continue
         if type(value) not in types or (types is _NUMBER and not -_LARGEST < value < _LARGEST):
             raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")

@@ -28,8 +28,9 @@ class State(enum.StrEnum):
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
-_ORDER = {kind: number for number, kind in enumerate(Kind)}
+_ORDER = {str(kind): number for number, kind in enumerate(Kind)}
 """Within one attempt, what is further down has happened later."""
+_STATES = {kind: State(kind) for kind in Kind if kind not in (Kind.PROGRESS, Kind.LOG)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +97,28 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
             total=event.get("total"),
             note=event.get("note", ""),
         )
-    state = State(kind)
+    state = _STATES[kind]
     times = {**status.times, state: at}
     is_known = status.state is not State.UNKNOWN  # who waits knows the task's name before anything was told
-    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)])
+    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[status.state])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
-    return replace(
-        status,
-        state=state,
-        task=task,
-        worker=worker or status.worker,
-        queue=event.get("queue", status.queue),
-        attempt=attempt or status.attempt,
-        of=event.get("of", status.of),
-        times=times,
-        seconds=event.get("seconds", status.seconds),
-        failure=event.get("failure", None if kind is Kind.SUCCEEDED else status.failure),
-        next_at=event.get("next_at", event.get("until")),
-        lies_in=event.get("lies_in", ""),
-        reason=str(event.get("reason", event.get("by", ""))),
-        result=event.get("result"),
+    return Status(  # whole: replacing fields takes twice the time, of each event that a recorder writes
+        status.id,
+        state,
+        task,
+        event.get("queue", status.queue),
+        worker or status.worker,
+        attempt or status.attempt,
+        event.get("of", status.of),
+        times,
+        event.get("seconds", status.seconds),
+        event.get("failure", None if kind is Kind.SUCCEEDED else status.failure),
+        event.get("next_at", event.get("until")),
+        event.get("lies_in", ""),
+        str(event.get("reason", event.get("by", ""))),
+        status.done,
+        status.total,
+        status.note,
+        event.get("result"),
     )
