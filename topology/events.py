@@ -59,7 +59,8 @@ _NUMBER = (int, float)
 _LARGEST = sys.float_info.max
 """An integer of more digits is no number that can be calculated with; nor is what is not finite."""
 _USUAL = 2**53
-_COMMON: dict[str, tuple[type, ...]] = {
+_Types = dict[str, tuple[type, ...]]
+_COMMON: _Types = {
     "id": (str,),
     "at": _NUMBER,
     "queue": (str,),
@@ -67,7 +68,7 @@ _COMMON: dict[str, tuple[type, ...]] = {
     "of": (int,),
 }
 _ALWAYS = ("id", "at")
-_FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
+_FIELDS: dict[Kind, _Types] = {
     Kind.SUBMITTED: {"exchange": (str,), "routing_key": (str,)},
     Kind.DELAYED: {"until": _NUMBER},
     Kind.BLOCKED: {"by": (str,)},
@@ -79,8 +80,10 @@ _FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
     Kind.FAILED: {"failure": (dict,), "lies_in": (str,), "seconds": _NUMBER},
     Kind.CANCELLED: {"by": (str,), "reason": (str,), "seconds": _NUMBER},
 }
-"""The fields of each kind. `failure` has the texts type, message, traceback and fingerprint, some of which may be
-missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to read."""
+"""The fields of each kind, beside those of all. `failure` has the texts type, message, traceback and fingerprint, some
+of which may be missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to
+read."""
+_ALL_FIELDS = {kind: _COMMON | own for kind, own in _FIELDS.items()}
 _FAILURE = frozenset({"type", "message", "traceback", "fingerprint"})
 
 
@@ -185,10 +188,10 @@ def _read_carefully(body: bytes) -> Told:
 def _read_event(kind: Kind, event: object) -> Event:
     if not isinstance(event, dict) or "id" not in event or "at" not in event:
         raise UnreadableMessage(f"an event of the kind {kind!r} has no id and time")
-    own = _FIELDS[kind]
+    fields = _ALL_FIELDS[kind]
     read: Event = {}
     for name, value in event.items():
-        if (types := _COMMON.get(name) or own.get(name)) is None:
+        if (types := fields.get(name)) is None:
             continue
         if type(value) not in types or (types is _NUMBER and not -_LARGEST < value < _LARGEST):
             raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")

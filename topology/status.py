@@ -30,8 +30,9 @@ class State(enum.StrEnum):
 
 _CLOCKS_DIFFER_SECONDS = 1.0
 """So much later than its end a task may seem to have been submitted: another machine says so, and after the confirm."""
-_ORDER = {kind: number for number, kind in enumerate(Kind)}
+_ORDER = {str(kind): number for number, kind in enumerate(Kind)}
 """Within one attempt, what is further down has happened later."""
+_STATES = {kind: State(kind) for kind in Kind if kind not in (Kind.PROGRESS, Kind.LOG)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
             total=event.get("total"),
             note=event.get("note", ""),
         )
-    state = State(kind)
+    state = _STATES[kind]
     times = {**status.times, state: at}
     is_known = status.state is not State.UNKNOWN  # who waits knows the task's name before anything was told
-    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)])
+    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[status.state])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
     get = event.get
