@@ -14,6 +14,7 @@ from leveret.producers.following.replies import Replies
 from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
 from leveret.topology.events import Kind
+from leveret.topology.ladder import delayed
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.link.telling import event_message
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
@@ -62,8 +63,9 @@ class Batch:
         replies: Replies | None = None,
     ) -> None:
         way = Route(*route) if route else None  # any pair will do
-        seconds = int(time.time())
+        seconds = time.time()
         self._messages = messages
+        self._way = way
         self._outgoing = [_outgoing(message, way, seconds, replies) for message in messages]
         self._entries: dict[int, Entry] = {}
         if replies:
@@ -99,6 +101,8 @@ class Batch:
         self.outcomes[position] = outcome
         if self._entries and outcome is None and (entry := self._entries.get(position)):
             entry.tell_submitted(events.now())
+            if (due := self._messages[position].due) is not None:
+                entry.tell(Kind.DELAYED, "", "", _delayed_event(entry.status.id, due))
         self._missing -= 1
         if not self._missing:
             if self._follows:
@@ -107,17 +111,20 @@ class Batch:
 
     def _tell_submitted(self) -> None:
         """Tell who records or listens of what was confirmed. Nobody waits for that: the tasks' own events follow."""
-        confirmed: dict[str, list[str]] = {}
-        for message, outgoing, outcome in zip(self._messages, self._outgoing, self.outcomes, strict=True):
+        confirmed: dict[tuple[Kind, str], list[str]] = {}
+        for message, outcome in zip(self._messages, self.outcomes, strict=True):
             if message.follow and outcome is None:
-                exchange, key = outgoing.route
+                exchange, key = way_of(message, self._way)
                 event = {"id": message.id, "at": events.now(), "exchange": exchange, "routing_key": key}
-                confirmed.setdefault(message.task, []).append(events.write_event(event))
-        for task, told in confirmed.items():
+                confirmed.setdefault((Kind.SUBMITTED, message.task), []).append(events.write_event(event))
+                if message.due is not None:
+                    event = _delayed_event(message.id, message.due)
+                    confirmed.setdefault((Kind.DELAYED, message.task), []).append(events.write_event(event))
+        for (kind, task), told in confirmed.items():
             for start in range(0, len(told), _MOST_TOLD):
-                body = events.write(Kind.SUBMITTED, task, "", told[start : start + _MOST_TOLD])
+                body = events.write(kind, task, "", told[start : start + _MOST_TOLD])
                 if self._outbox is not None:
-                    self._outbox.send(event_message(Kind.SUBMITTED, task, "", body), _ignore)
+                    self._outbox.send(event_message(kind, task, "", body), _ignore)
 
 
 def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
@@ -128,24 +135,36 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     return None
 
 
+def _delayed_event(task_id: str, due: float) -> events.Event:
+    return {"id": task_id, "at": events.now(), "until": round(due, 3)}
+
+
 def _ignore(_error: LeveretError | None) -> None:
     """Whether anybody has heard it makes no difference."""
 
 
-def _outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+def way_of(message: TaskMessage, route: Route | None) -> Route:
+    """Return where a message goes that is published by this route, or by its own or the usual one."""
+    return Route(*route) if route else message.route or Route.topic(message.task)
+
+
+def _outgoing(message: TaskMessage, route: Route | None, now: float, replies: Replies | None) -> Outgoing:
     reply_to = None
+    way, headers = route or message.route or Route.topic(message.task), message.headers
+    if message.due is not None and (left := message.due - now) > 0:
+        way, headers = delayed(way, headers, left)
     if message.follow:
         reply_to = replies.key if replies and message.follow is True else RECORD_QUEUE
     return Outgoing(
-        route or message.route or Route.topic(message.task),
+        way,
         message.body,
         pika.BasicProperties(
             message_id=message.id,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             delivery_mode=PERSISTENT,
-            timestamp=seconds,
+            timestamp=int(now),
             reply_to=reply_to,
-            headers=message.headers,
+            headers=headers,
         ),
     )

@@ -28,6 +28,7 @@ def make_message(
     route: Route | None = None,
     follow: Follow | None = None,
     headers: Mapping[str, str | int] | None = None,
+    due: float | None = None,
 ) -> TaskMessage:
     """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
@@ -42,7 +43,7 @@ def make_message(
             raise MessageError(f"{task!r} is no task; name one, or give a function that @task has made one")
     if follow is None:
         follow = known.follow if known else False
-    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers)
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers, due=due)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
         known.check(call.args, call.kwargs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from leveret.producers import calls, default
+from leveret.producers import calls, default, later
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import Follow, TaskMessage
@@ -33,6 +34,10 @@ class Options(Generic[P, R]):
     """Seconds that a publish may wait for the broker's confirm; None for the setting."""
     follow: Follow | None = None
     """Whether what becomes of it is told; None for what its task says."""
+    delay: float | None = None
+    """Seconds from when it is made until it is to run."""
+    at: datetime | None = None
+    """When it is to run, in place of a delay."""
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """Submit the task and return its id, once the broker confirmed it. Raises as `Publisher.publish` does."""
@@ -51,4 +56,5 @@ class Options(Generic[P, R]):
         return self._message(*args, **kwargs)
 
     def _message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage:
-        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route, follow=self.follow)
+        due = later.due_of(self.delay, self.at)
+        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route, follow=self.follow, due=due)

@@ -43,23 +43,36 @@ class Queue(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A queue is bound to an exchange by a routing key."""
+    """A queue is bound to an exchange by a routing key, or on a headers exchange by arguments."""
 
     queue: str
     exchange: str
     routing_key: str
+    arguments: Mapping[str, object] | None = None
+
+
+class Link(NamedTuple):
+    """An exchange is bound to another, from which it gets what these arguments match."""
+
+    exchange: str
+    source: str
+    routing_key: str
+    arguments: Mapping[str, object] | None = None
 
 
 class Table(NamedTuple):
     """Exchanges, queues and bindings, in the order in which they can be declared.
 
-    `former_bindings` are those of earlier versions that must not be there any more.
+    `former_bindings` are those of earlier versions that must not be there any more. Where what is
+    `last` is there, all the rest is.
     """
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     former_bindings: tuple[Binding, ...] = ()
+    links: tuple[Link, ...] = ()
+    last: tuple[Exchange, ...] = ()
 
 
 PRODUCERS_EXCHANGES = (
@@ -73,6 +86,13 @@ WORKERS_EXCHANGES = (
     Exchange(names.DEAD_EXCHANGE, "direct"),
 )
 """Where only the broker and workers publish."""
+MIRROR_EXCHANGES = tuple(
+    Exchange(
+        names.MIRRORS[exchange.name], exchange.type, internal=True, arguments={"alternate-exchange": names.LATER_LOST}
+    )
+    for exchange in (*PRODUCERS_EXCHANGES, WORKERS_EXCHANGES[0])
+)
+"""To which queues are bound for what was delayed; see `ladder`."""
 CONTROL = Exchange(names.CONTROL_EXCHANGE, "topic")
 AROUND_EXCHANGES = (Exchange(names.EVENTS_EXCHANGE, "topic"), CONTROL)
 """Where what is around a task travels: what happens to it, and what is asked of workers."""
@@ -114,7 +134,7 @@ RECORD = Table(
 
 def shared_exchanges() -> Table:
     """Return the exchanges that all work queues share."""
-    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES))
+    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES, *MIRROR_EXCHANGES))
 
 
 def control_streams() -> Table:
@@ -146,6 +166,12 @@ def objects_of(queue: WorkQueue) -> Table:
     ]
     keys = [queue.name, *(names.attempt_key(queue.name, tier + 1) for tier, _, _ in tiers)]
     after_failure = [*(name for _, name, _ in tiers), dlq]
+    entrances = (
+        Binding(queue.name, *names.Route.direct(queue.name)),
+        *(Binding(queue.name, names.AGAIN_EXCHANGE, key) for key in keys[1:]),
+        *(Binding(queue.name, names.TOPIC_EXCHANGE, topic) for topic in queue.topics),
+        *((Binding(queue.name, names.FANOUT_EXCHANGE, ""),) if queue.fanout else ()),
+    )
     return Table(
         exchanges=(
             Exchange(first, "fanout", internal=True),
@@ -167,10 +193,8 @@ def objects_of(queue: WorkQueue) -> Table:
             Binding(after_failure[0], first, ""),
             *(Binding(target, failed, key) for key, target in zip(keys[1:], after_failure[1:], strict=True)),
             Binding(dlq, *names.Route.dead(queue.name)),
-            Binding(queue.name, *names.Route.direct(queue.name)),
-            *(Binding(queue.name, names.AGAIN_EXCHANGE, key) for key in keys[1:]),
-            *(Binding(queue.name, names.TOPIC_EXCHANGE, topic) for topic in queue.topics),
-            *((Binding(queue.name, names.FANOUT_EXCHANGE, ""),) if queue.fanout else ()),
+            *entrances,
+            *(binding._replace(exchange=names.MIRRORS[binding.exchange]) for binding in entrances),
         ),
         # What led back to the queue stays: a tier of version 0.1 may still hold messages.
         former_bindings=(Binding(dlq, names.DIRECT_EXCHANGE, dlq),),

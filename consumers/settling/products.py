@@ -13,7 +13,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import FAILURE_HEADERS, PERSISTENT, new_id, own_headers
-from leveret.topology.names import Route
+from leveret.topology.names import DELAY_PREFIX, Route
 
 FRAME_BYTES = 128 * 1024
 """The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
@@ -95,7 +95,8 @@ def _is_writable(name: str, value: Any) -> bool:
 
 def _first_failure(delivery: Delivery) -> str:
     deaths = (delivery.properties.headers or {}).get("x-death")
-    times = [death.get("time") for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    known_deaths = [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    times = [death.get("time") for death in known_deaths if not str(death.get("queue")).startswith(DELAY_PREFIX)]
     known = [time for time in times if isinstance(time, datetime)]
     return min(known).replace(tzinfo=UTC).isoformat() if known else ""
 

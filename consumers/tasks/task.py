@@ -19,6 +19,8 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
@@ -98,6 +100,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -109,6 +113,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -119,6 +125,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -130,15 +138,20 @@ class Task(Generic[P, R]):
         `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
         statuses; `follow="record"` has it told to those who record or listen only.
 
+        `delay` has it run that many seconds after the message was made, or `at` at that time, which needs a time zone:
+        up to 366 days ahead, and by the broker alone. Parts of a second are rounded up.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
         from leveret.producers.calls import check_follow, check_timeout, route_of  # a worker does without them
+        from leveret.producers.later import check_delay
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
         route = route_of(self.name, queue, exchange, routing_key)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
+        check_delay(delay, at, route)
+        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow), delay, at)
 
     @property
     def is_typed(self) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -16,10 +18,12 @@ import click
 
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.moments import Moment, Span
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
 from leveret.producers.calls import check_timeout, check_way, make_message, route_of
 from leveret.producers.following.handle import Submitted
+from leveret.producers.later import check_delay, due_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.encoding import wide_encoding
@@ -54,6 +58,8 @@ leveret submit words.count book=lighthouse-log.txt top=5
 leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
 leveret submit mail.send --id order-17 to=a@example.org
 leveret submit mail.send to=a@example.org --wait --timeout 60
+leveret submit mail.send to=a@example.org --delay 15m
+leveret submit mail.send to=a@example.org --at 2026-12-01T09:00+01:00
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
 generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
@@ -77,6 +83,13 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 @click.option("--exchange", type=click.Choice(["direct", "topic", "fanout"]), help="Exchange (default: topic).")
 @click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
 @click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
+@click.option(
+    "--delay",
+    type=Span(may_be_bare=True),
+    metavar="TIME",
+    help="Have it run so much later: 90s, 15m, 1h, 2d, up to a year.",
+)
+@click.option("--at", type=Moment(), metavar="TIME", help="Have it run then: 2026-12-01T09:00+01:00.")
 @click.option(
     "--wait",
     is_flag=True,
@@ -104,6 +117,8 @@ def verb(
     exchange: str | None,
     routing_key: str | None,
     task_id: str | None,
+    delay: float | None,
+    at: datetime | None,
     wait: bool,
     follow: bool,
     timeout: float | None,
@@ -143,24 +158,26 @@ def verb(
         task_modules.load([SAMPLES])
     name = task or TASK_NAMES[0]
     try:
+        check_delay(delay, at)
         check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
     except MessageError as error:
         raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
+    due = _due(delay, at)
     followed: Follow | None = True if wait else "record" if follow else None
     is_many = bool(file) or samples
     messages = None
     if task and not file:
         call = (_json(args, list, "--args"), _kwargs(task, kwargs, pairs))
-        messages = [make_message(task, *call, id=task_id, route=route, follow=followed)]
+        messages = [make_message(task, *call, id=task_id, route=route, follow=followed, due=due)]
     configured = resolve(configured)
     check_any(configured)  # fail fast, where a publisher would wait for the broker
     with Publisher(configured, timeout=None if wait else timeout) as publisher:
         if file:
-            status = _submit_file(publisher, name, file, route, followed, tell_of, quiet)
+            status = _submit_file(publisher, name, file, route, followed, due, tell_of, quiet)
         else:
             status = 0
-            for message in messages or _sample_messages(publisher.settings, route, followed, quiet):
+            for message in messages or _sample_messages(publisher.settings, route, followed, due, quiet):
                 tell_of(publisher.publish(message))
         if not wait:
             return status
@@ -171,14 +188,22 @@ def verb(
         return wait_for_many(handles, timeout, quiet) or status
 
 
+def _due(delay: float | None, at: datetime | None) -> float | None:
+    """Return when it is to run; a time that is over is now, and said."""
+    if at is not None and at.timestamp() <= time.time():
+        note(f"leveret submit: --at {at.isoformat()} is over, so it runs now")
+        return None
+    return due_of(delay, at)
+
+
 def _sample_messages(
-    configured: settings.Settings, route: Route | None, followed: Follow | None, quiet: bool
+    configured: settings.Settings, route: Route | None, followed: Follow | None, due: float | None, quiet: bool
 ) -> list[TaskMessage]:
     from leveret.producers.examples.samples import SAMPLE_TASK, sample_texts
 
     texts = sample_texts(configured.data_dir)
     note(f"submitting {SAMPLE_TASK} for {len(texts)} texts in {configured.data_dir}", quiet)
-    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route, follow=followed) for text in texts]
+    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route, follow=followed, due=due) for text in texts]
 
 
 def _kwargs(task: str, text: str | None, pairs: Sequence[str]) -> dict[str, Any]:
@@ -210,6 +235,7 @@ def _submit_file(
     file: str,
     route: Route | None,
     followed: Follow | None,
+    due: float | None,
     tell_of: Tell,
     quiet: bool,
 ) -> int:
@@ -227,7 +253,8 @@ def _submit_file(
                 if not line.strip():
                     continue
                 try:
-                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route, follow=followed)
+                    call = _json(line, dict, "the line")
+                    message = make_message(task, kwargs=call, route=route, follow=followed, due=due)
                 except LeveretError as error:
                     failures[number] = str(error)
                     progress.update()

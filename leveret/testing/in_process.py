@@ -30,6 +30,7 @@ from leveret.topology import registry
 from leveret.topology.control import Command, is_older, read_cancel
 from leveret.topology.errors import LeveretError, TaskFailed
 from leveret.topology.events import Event, Kind
+from leveret.topology.ladder import ENTRANCES, seconds_of
 from leveret.topology.link import publish_errors
 from leveret.topology.link.outbox import OnPublished, Outgoing
 from leveret.topology.names import (
@@ -37,6 +38,7 @@ from leveret.topology.names import (
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
+    LATER_TO,
     TOPIC_EXCHANGE,
     Route,
     dlq_name,
@@ -110,12 +112,16 @@ class Inline:
             on_published(None)
             return
         task_id, route = outgoing.id, outgoing.route
+        due = self.now
+        if route.exchange in ENTRANCES:
+            headers = outgoing.properties.headers
+            due, route = due + seconds_of(headers), Route(headers[LATER_TO], route.routing_key)
         if route.exchange not in _EXCHANGES:
             on_published(publish_errors.channel_closed(task_id, route, 404, ""))
         elif found := reached_queues(route):
             for queue in found:
                 method = _Method(1, route.exchange, route.routing_key, redelivered=False)
-                self._put(Delivery(cast(Any, None), queue, method, outgoing.properties, outgoing.body), self.now)
+                self._put(Delivery(cast(Any, None), queue, method, outgoing.properties, outgoing.body), due)
             on_published(None)
         else:
             on_published(publish_errors.not_routed(task_id, route))

@@ -26,7 +26,7 @@ from leveret.topology.link.connection import close, connect, server_version
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.question import WORKERS, Questions
 from leveret.topology.message import check_name
-from leveret.topology.names import dlq_name
+from leveret.topology.names import LATER_LOST, dlq_name
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, mask
 from leveret.topology.workers import QueueAtWorker, WorkerInfo, read
@@ -83,7 +83,8 @@ class Watch:
     async def _look(self) -> Look:
         told, unreadable = await self._ask()
         plans = self._plans(told)
-        counts = await ready_messages(self._connection, _queues_of(plans))
+        counts = await ready_messages(self._connection, [*_queues_of(plans), LATER_LOST])
+        counts.refused.discard(LATER_LOST)  # it is nobody's queue, and only who may see it can help
         if self._only:
             plans = self._chosen(plans, counts)
         rates = await asyncio.to_thread(self._rates.of, plans)
@@ -98,7 +99,7 @@ class Watch:
             queues=queues,
             running=running,
             running_count=sum(queue.running for queue in queues),
-            warnings=warnings_of(queues, running, unreadable),
+            warnings=warnings_of(queues, running, unreadable, counts.get(LATER_LOST, 0)),
             notes=list(self._notes(plans, counts)),
         )
 

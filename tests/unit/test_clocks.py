@@ -21,6 +21,8 @@ TELLING_PEOPLE_THE_TIME = {
     "producers/dead/letters.py",  # when it was redriven
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
+    "leveret/command/submit.py",  # whether --at is over
+    "producers/later.py",  # when a message is due
     "producers/following/record.py",  # since when
     "producers/watching/watch.py",
     "topology/message/ids.py",  # which go on from the last one when the clock jumps back

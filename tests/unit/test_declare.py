@@ -58,6 +58,7 @@ def test_the_whole_life_of_a_failure_is_shown() -> None:
         "exchanges  tasks.direct (direct), tasks.topic (topic), tasks.fanout (fanout)",
         "           tasks.again (direct), tasks.dead (direct): not for producers",
         "           tasks.events (topic), tasks.control (topic): what is told and asked",
+        "           tasks.later.direct, tasks.later.topic, tasks.later.fanout, tasks.later.again: what was delayed",
         "streams    tasks.cancelled, tasks.paused",
         "mail: at most 2 attempts",
         "  mail.failed (direct), for any other key mail.failed.first.after.30s (fanout)",
@@ -92,8 +93,31 @@ def test_rows_are_everything_that_is_declared() -> None:
         {"queue": one.name, "arguments": one.arguments} for table in tables for one in table.queues
     ]
     assert [tuple(row.values()) for row in made if "bound" in row] == [
-        tuple(one) for table in tables for one in table.bindings
+        (one.queue, one.exchange, one.routing_key) for table in tables for one in table.bindings
     ]
+
+
+def test_the_ladder_of_delays_is_shown_with_what_it_is_bound_by(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only where it is asked for, for few queues need it."""
+    assert leveret("declare", "--dry-run", "--delays", "--json") == 0
+    read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert leveret("declare", "--dry-run", "--delays") == 0
+    shown = capsys.readouterr().out
+
+    bound = {
+        "bound": "tasks.delay.30s",
+        "to": "tasks.delay.1",
+        "key": "",
+        "arguments": {"x-match": "all", "later-1": "3"},
+    }
+    assert bound in read
+    assert {"x-match": "all", "later-to": "tasks.topic"} in [
+        row["arguments"] for row in read if row.get("bound") == "tasks.later.topic"
+    ]
+    assert (
+        "delays     tasks.delay.1s to tasks.delay.400d, 58 queues; what no queue takes lies in tasks.later.lost"
+        in shown
+    )
 
 
 def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ LAYERS = {
         "queues",
         "registry",
         "objects",
+        "ladder",
         "settings",
         "message",
         "events",
@@ -36,6 +37,7 @@ LAYERS = {
         "local",
     ],
     "leveret.producers": [
+        "later",
         "calls",
         "following",
         "batch",
@@ -105,7 +107,7 @@ CLIENT_LIBRARIES = {
         "topology/link/telling.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
-    "amqp": {"topology/apply/declare.py"},
+    "amqp": {"topology/apply/declare.py", "topology/apply/later.py"},
     "msgspec": {
         "consumers/tasks/arguments.py",
         "consumers/tasks/reading.py",

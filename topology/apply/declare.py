@@ -17,6 +17,7 @@ from amqp import spec
 from leveret.topology import names, queues, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
+from leveret.topology.ladder import ladder
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.objects import CONTROL, Exchange, Queue, Table, control_streams, objects_of, shared_exchanges
 from leveret.topology.printable import printable
@@ -63,6 +64,14 @@ def declare_streams(configured: Settings) -> None:
     _declare(configured, [Table((CONTROL,)), control_streams()])
 
 
+def declare_ladder(configured: Settings) -> None:
+    """Declare what delayed messages go through; raises as `declare` does.
+
+    That takes a second or two the first time, so only who delays has it.
+    """
+    _declare(configured, [shared_exchanges(), ladder()])
+
+
 def _declare(settings_used: Settings, tables: Sequence[Table]) -> None:
     for tries_left in reversed(range(_TRIES)):
         try:
@@ -94,14 +103,18 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> None:
 
     def bind(channel: Any) -> None:
         """Bind without waiting for each answer; the answer to the last one brings a refusal of any."""
-        for number, (queue, exchange, key) in enumerate(table.bindings):
-            by_name[queue].bind_to(exchange, key, nowait=number < last, channel=channel)
+        for number, (queue, exchange, key, arguments) in enumerate(table.bindings):
+            by_name[queue].bind_to(exchange, key, arguments, nowait=number < last, channel=channel)
 
     _apply(connection, vhost, bind)
-    for queue_name, exchange_name, key in table.former_bindings:
+    for link in table.links:
+        _apply(connection, vhost, lambda channel, to=link: channel.exchange_bind(*to))
+    for queue_name, exchange_name, key, _ in table.former_bindings:
         _apply(connection, vhost, lambda channel, b=(queue_name, exchange_name, key): channel.queue_unbind(*b))
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
+    for exchange in map(_kombu_exchange, table.last):
+        _apply(connection, vhost, lambda channel, e=exchange: e.declare(channel=channel))
 
 
 def _kombu_exchange(exchange: Exchange) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from leveret.topology import names, queues
+from leveret.topology.ladder import ladder
 from leveret.topology.objects import (
     AROUND_EXCHANGES,
+    MIRROR_EXCHANGES,
     PRODUCERS_EXCHANGES,
     WORKERS_EXCHANGES,
     Exchange,
@@ -16,15 +18,22 @@ from leveret.topology.objects import (
     shared_exchanges,
 )
 
+_MIRRORS = frozenset(exchange.name for exchange in MIRROR_EXCHANGES)
 
-def show(work_queues: Sequence[queues.WorkQueue]) -> str:
+
+def show(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> str:
     """Return everything that would be declared, short enough for one screen."""
     lines = [
         f"exchanges  {_typed(PRODUCERS_EXCHANGES)}",
         f"           {_typed(WORKERS_EXCHANGES)}: not for producers",
         f"           {_typed(AROUND_EXCHANGES)}: what is told and asked",
+        f"           {', '.join(exchange.name for exchange in MIRROR_EXCHANGES)}: what was delayed",
         f"streams    {', '.join(queue.name for queue in control_streams().queues)}",
     ]
+    if with_delays:
+        table = ladder()
+        lost, *steps = (queue.name for queue in table.queues)
+        lines.append(f"delays     {steps[0]} to {steps[-1]}, {len(steps)} queues; what no queue takes lies in {lost}")
     for work_queue in work_queues:
         table = objects_of(work_queue)
         first, failed = table.exchanges
@@ -48,7 +57,7 @@ def _sources(table: Table, queue: str) -> str:
     """Return what is bound to a queue: exchanges, each with its keys."""
     keys: dict[str, list[str]] = {}
     for binding in table.bindings:
-        if binding.queue == queue:
+        if binding.queue == queue and binding.exchange not in _MIRRORS:  # the same, of what was delayed
             keys.setdefault(binding.exchange, []).append(binding.routing_key)
     return ", ".join(" ".join([exchange, *_shortened(bound)]) for exchange, bound in keys.items())
 
@@ -61,10 +70,11 @@ def _shortened(keys: list[str]) -> list[str]:
     return [key for key in keys if key]
 
 
-def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]:
+def rows(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> Iterator[dict[str, object]]:
     """Yield every exchange, queue and binding, with the arguments it is declared with."""
-    for table in (shared_exchanges(), control_streams(), *map(objects_of, work_queues)):
-        for exchange in table.exchanges:
+    delays = (ladder(),) if with_delays else ()
+    for table in (shared_exchanges(), control_streams(), *delays, *map(objects_of, work_queues)):
+        for exchange in (*table.exchanges, *table.last):
             yield {
                 "exchange": exchange.name,
                 "type": exchange.type,
@@ -74,4 +84,11 @@ def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]
         for queue in table.queues:
             yield {"queue": queue.name, "arguments": queue.arguments}
         for binding in table.bindings:
-            yield {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}
+            yield _bound(binding.queue, binding.exchange, binding.routing_key, binding.arguments)
+        for link in table.links:
+            yield _bound(link.exchange, link.source, link.routing_key, link.arguments)
+
+
+def _bound(what: str, to: str, key: str, arguments: Mapping[str, object] | None) -> dict[str, object]:
+    bound: dict[str, object] = {"bound": what, "to": to, "key": key}
+    return {**bound, "arguments": dict(arguments)} if arguments else bound
