@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is loo
 if TYPE_CHECKING:
     from leveret.consumers.tasks.attempt import Attempt, current_attempt
     from leveret.consumers.tasks.child_start import on_child_start
-    from leveret.consumers.tasks.errors import Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.errors import Cancelled, OutsideTask, Reject, RetryLater, SoftTimeLimitExceeded
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
@@ -85,6 +85,7 @@ __all__ = [
     "ResultError",
     "ResultMissed",
     "ResultTimeout",
+    "RetryLater",
     "Route",
     "Settings",
     "SettingsError",
@@ -128,7 +129,7 @@ __all__ = [
 _HOMES = {
     "consumers.tasks.attempt": ("Attempt", "current_attempt"),
     "consumers.tasks.child_start": ("on_child_start",),
-    "consumers.tasks.errors": ("Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.errors": ("Cancelled", "OutsideTask", "Reject", "RetryLater", "SoftTimeLimitExceeded"),
     "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),

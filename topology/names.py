@@ -25,6 +25,8 @@ LATER_TO = "later-to"
 """The header that says to which exchange a delayed message goes when it is due."""
 LATER_HEADERS = "later-"
 """What the headers begin with by which the ladder routes."""
+RETRIED_LATER, RETRIED_LATER_SINCE = "retried-later", "retried-later-since"
+"""The headers that say how often a task has asked to be run later, and when first, in milliseconds of the epoch."""
 LATER_LOST = "tasks.later.lost"
 """The exchange and the queue of delayed messages for which no queue was bound when they were due."""
 

@@ -76,6 +76,7 @@ class Worker:
             followed,
             self._control.cancels,
             self._control.is_cancelled,
+            self._declare_ladder_soon,
         )
         self._pool = Pool(
             forkserver,
@@ -120,6 +121,7 @@ class Worker:
             board.read_progress,
         )
         self._answering = Answering(host_and_pid(), self._told.tell)
+        self._declaring_ladder: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Work; returns the exit status.
@@ -217,6 +219,19 @@ class Worker:
                 await asyncio.to_thread(declare, self._settings, self._plan.queues)
             except LeveretError as refusal:
                 event(logging.WARNING, f"cannot declare: {refusal}")
+
+    def _declare_ladder_soon(self) -> None:
+        """Declare what a task needs that asks to be run later; its copy is published again until that is there."""
+        if self._plan.may_declare and (self._declaring_ladder is None or self._declaring_ladder.done()):
+            self._declaring_ladder = self._loop.create_task(self._declare_ladder())
+
+    async def _declare_ladder(self) -> None:
+        from leveret.topology.apply.declare import declare_ladder  # kombu; once in the life of a virtual host
+
+        try:
+            await asyncio.to_thread(declare_ladder, self._settings)
+        except LeveretError as refusal:
+            event(logging.WARNING, f"cannot declare what delayed tasks go through: {refusal}")
 
     async def _works_until_lost(self, consumer: Consumer) -> bool:
         """Work until the connection is lost (True), or it is time to stop (False)."""

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, cast
 from leveret.consumers.child.board import Progress
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.child.protocol import Order
-from leveret.consumers.settling.closing import event_of
+from leveret.consumers.settling.closing import delayed_event, event_of
 from leveret.consumers.settling.delivery import Delivery
-from leveret.consumers.settling.products import dead_copy
+from leveret.consumers.settling.later import bounded
+from leveret.consumers.settling.products import dead_copy, later_copy, way_back
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.consumers.tasks import attempt as attempts_of_process
 from leveret.consumers.tasks import progress as progress_of_process
@@ -139,11 +140,11 @@ class Inline:
         progress_of_process.tell_by(self._former_teller)
         self._attempts.close()
 
-    def _put(self, delivery: Delivery, due: float) -> None:
+    def _put(self, delivery: Delivery, due: float, is_new: bool = True) -> None:
         message = Message(delivery, due)
         with self._lock:
             heapq.heappush(self._line, (due, next(self._numbers), message))
-            if delivery.attempt == 1:
+            if delivery.attempt == 1 and is_new:
                 self.submitted.append(message)
 
     def _work(self, until: float, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -173,6 +174,8 @@ class Inline:
         at = self.now
         outcome, error = self._attempts.run(Order._make(delivery.order(0)))
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
+        if verdict is Verdict.LATER:
+            outcome, verdict = bounded(delivery, outcome)
         known = registry.get(outcome.task)
         told = attempts_of_process.Attempt(delivery.id, delivery.attempt, delivery.queue.name, outcome.task)
         self.attempts.append(
@@ -187,7 +190,9 @@ class Inline:
                 verdict,
                 outcome.failure,
                 error,
-                known.result.read(outcome.result) if known and outcome.result is not None else None,
+                known.result.read(outcome.result)
+                if known and outcome.result is not None and verdict is Verdict.DONE
+                else None,
                 self._told.pop(told, None),
             )
         )
@@ -200,13 +205,19 @@ class Inline:
             again = Delivery(cast(Any, None), delivery.queue, method, delivery.properties, delivery.body)
             self._put(again, self.now + delivery.queue.retry_delays[delivery.attempt - 1])
             kind = Kind.RETRYING
+        elif verdict is Verdict.LATER:
+            copy = later_copy(delivery, outcome)
+            method = _Method(1, *way_back(delivery), redelivered=False)
+            again = Delivery(cast(Any, None), delivery.queue, method, copy.properties, delivery.body)
+            self._put(again, self.now + seconds_of(copy.properties.headers), is_new=False)
+            kind = Kind.DELAYED
         elif verdict is Verdict.BURY:
             self.dead.append(_dead(delivery, outcome, error))
             kind = Kind.FAILED
         else:
             kind = Kind.CANCELLED if verdict is Verdict.CANCEL else Kind.SUCCEEDED
         if delivery.reply_to:
-            event = event_of(delivery, outcome, kind)
+            event = delayed_event(delivery, outcome) if kind is Kind.DELAYED else event_of(delivery, outcome, kind)
             if kind is Kind.RETRYING:
                 event["next_at"] = event["at"] + delivery.queue.retry_delays[delivery.attempt - 1]
             self._tell(delivery.id, kind, outcome.task, event)

@@ -15,11 +15,12 @@ from leveret.topology.ladder import without_delay
 from leveret.topology.link.asking import Answer, Asking
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
-from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, Route, dlq_name
+from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, RETRIED_LATER, Route, dlq_name
 from leveret.topology.printable import printable
 
 BATCH = 16
 """Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
+_OF_BEFORE = (FAILURE_HEADERS, RETRIED_LATER)
 _MOST_BYTES = 32 * 1024 * 1024
 
 
@@ -53,7 +54,7 @@ def publish_again(outbox: Outbox, queue: str, dead: DeadMessage) -> asyncio.Futu
     if queue == LATER_LOST:
         route = Route(str(kept.get(LATER_TO, DIRECT_EXCHANGE)), dead.routing_key)
     properties.headers = {
-        name: value for name, value in without_delay(kept).items() if not str(name).startswith(FAILURE_HEADERS)
+        name: value for name, value in without_delay(kept).items() if not str(name).startswith(_OF_BEFORE)
     }
     properties.headers[REDRIVEN_AT] = time.time_ns() // 1_000_000  # a new wish, later than what was cancelled before
     properties.message_id = dead.id or new_id()

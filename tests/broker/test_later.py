@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leveret import AccessRefused, MessageError, NotRouted, Publisher, Route, TaskMessage, WorkQueue, declare
+from leveret import AccessRefused, MessageError, NotRouted, Publisher, Route, State, TaskMessage, WorkQueue, declare
 from leveret.producers.calls import make_message
 from leveret.topology.access.rights import ROLES, rights_of
 from leveret.topology.apply.declare import declare_ladder
@@ -250,3 +250,76 @@ def test_the_command_submits_for_later(vhost: Vhost, workers: Workers, tmp_path:
         assert ("is over, so it runs now" in ended.stderr) == value.startswith("2020")
     workers.start()
     await_value(lambda: len(runs_in(tmp_path / "runs")) == 3, "all three")
+
+
+POLL = """
+from leveret import RetryLater
+
+@task("jobs.poll", queue=jobs)
+def poll(path: str, times: int, seconds: float, failing: bool = False) -> str:
+    write.function(path)
+    runs = len(Path(path).read_text().splitlines())
+    if failing and runs == 1:
+        raise ValueError("the first time")
+    if runs <= times:
+        raise RetryLater(seconds, "not yet")
+    return "there"
+"""
+
+
+def test_a_task_that_asks_to_be_run_later_comes_back_as_the_same_attempt(
+    vhost: Vhost, workers: Workers, tmp_path: Path
+) -> None:
+    """By two queues of the ladder and without any rejection, which brokers before 4.0 would take for a cycle.
+
+    The ladder is not there before: the worker declares it.
+    """
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct("jobs"), "jobs.poll", "the-id", path=str(tmp_path / "runs"), times=2, seconds=11)
+    worker = workers.start_with(POLL)
+
+    assert worker.await_event("later", id="the-id")["again_in"] == 11.0
+    assert worker.await_event("done", id="the-id")["attempt"] == 1
+    assert [run[:2] for run in runs_in(tmp_path / "runs")] == [["the-id", "1"]] * 3
+    assert vhost.counts(jobs) == {}
+
+
+def test_a_later_attempt_comes_back_as_what_it_is(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """After a failure, too; and what it says is counted in its headers."""
+    declare_ladder(vhost.settings)
+    vhost.declare(jobs)
+    path = str(tmp_path / "runs")
+    vhost.publish_task(Route.direct("jobs"), "jobs.poll", "the-id", path=path, times=3, seconds=1, failing=True)
+    worker = workers.start_with(POLL)
+
+    assert worker.await_event("done", id="the-id")["attempt"] == 2
+    assert [run[1] for run in runs_in(tmp_path / "runs")] == ["1", "2", "2", "2"]
+
+
+def test_who_has_asked_too_often_is_buried_with_the_reason(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """The header counts; a redrive begins anew."""
+    vhost.declare(jobs)
+    body = f'{{"task": "jobs.poll", "kwargs": {{"path": "{tmp_path / "runs"}", "times": 99, "seconds": 1}}}}'.encode()
+    headers = {"retried-later": 1000, "retried-later-since": int(time.time() * 1000)}
+    vhost.publish(Route.direct("jobs"), body, message_id="the-id", headers=headers)
+    worker = workers.start_with(POLL)
+    await_value(lambda: vhost.count("jobs.dlq"), "the dead message")
+
+    assert run("leveret", "redrive", "jobs", AMQP_URL=vhost.amqp_url).returncode == 0
+    assert worker.await_event("later", id="the-id")
+
+
+def test_who_follows_is_told_until_when(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Of what was delayed, and of what asks to be run later."""
+    declare_ladder(vhost.settings)
+    vhost.declare(jobs)
+    path = str(tmp_path / "runs")
+    call = {"path": path, "times": 1, "seconds": 6}
+    with Publisher(vhost.settings) as publisher:
+        sent = publisher.publish(TaskMessage.create("jobs.poll", (), call, follow=True, due=time.time() + 5))
+        assert sent.status().state is State.DELAYED
+        assert time.time() < (sent.status().next_at or 0) < time.time() + 6
+        workers.start_with(POLL)
+        await_value(lambda: sent.status().reason == "not yet", "it asked to be run later")
+        assert (sent.status().state, sent.status().attempt) == (State.DELAYED, 1)
+        assert sent.result(timeout=60) == "there"

@@ -13,6 +13,8 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/control/control.py",  # how old a cancel is, which another machine has said
     "consumers/log.py",
     "consumers/log_file.py",  # since when a process runs, in its file's name
+    "consumers/child/later.py",  # the date of a Retry-After
+    "consumers/settling/later.py",  # how long a task has asked to be run later
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened
