@@ -177,6 +177,7 @@ class Inline:
         if verdict is Verdict.LATER:
             outcome, verdict = bounded(delivery, outcome)
         known = registry.get(outcome.task)
+        result = outcome.result if verdict is Verdict.DONE else None
         told = attempts_of_process.Attempt(delivery.id, delivery.attempt, delivery.queue.name, outcome.task)
         self.attempts.append(
             Ran(
@@ -190,9 +191,7 @@ class Inline:
                 verdict,
                 outcome.failure,
                 error,
-                known.result.read(outcome.result)
-                if known and outcome.result is not None and verdict is Verdict.DONE
-                else None,
+                known.result.read(result) if known and result is not None else None,
                 self._told.pop(told, None),
             )
         )

@@ -109,5 +109,5 @@ def test_a_time_that_no_child_of_ours_has_written_is_no_report(result: str | Non
     """A task can write what it likes."""
     written = json.dumps([1, [[Ending.LATER, "t", 0.5, ["RetryLater", "", "", ""], result]], True]).encode()
 
-    with pytest.raises(ValueError, match="no report|could not convert"):
+    with pytest.raises(ValueError, match=r"no report|could not convert"):
         unpack_reports(bytearray(struct.pack("!I", len(written)) + written))

@@ -12,6 +12,7 @@ from tests.faults.rows import (
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
@@ -46,6 +47,7 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            later,
         )
         for row in part.ROWS
     ),
