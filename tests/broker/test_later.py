@@ -56,6 +56,29 @@ def test_a_delayed_task_runs_when_it_is_due(
     assert time.time() - submitted >= 2.0
 
 
+@pytest.mark.parametrize(
+    ("route", "reached"),
+    [
+        (Route.direct("one"), ["one"]),
+        (Route.topic("jobs.write"), ["jobs"]),
+        (Route.topic("one"), ["one"]),
+        (Route.fanout("one"), ["jobs", "two"]),
+        (Route.topic("nobody"), [LOST]),
+    ],
+)
+def test_a_delayed_task_comes_to_the_queues_of_its_exchange_and_to_no_other(
+    vhost: Vhost, delaying: Publisher, route: Route, reached: list[str]
+) -> None:
+    """The key alone does not decide."""
+    vhost.declare(jobs, WorkQueue("one"), WorkQueue("two", fanout=True))
+    sent = delaying.publish(later(4, route=route))
+
+    await_value(lambda: all(vhost.count(queue) for queue in reached), f"the message in {reached}")
+    assert {queue: vhost.ids_in(queue) for queue in ("jobs", "one", "two", LOST)} == {
+        queue: [sent.id] if queue in reached else [] for queue in ("jobs", "one", "two", LOST)
+    }
+
+
 def test_the_first_delayed_task_declares_the_ladder_and_its_queue(vhost: Vhost) -> None:
     """Where nothing is on the broker yet."""
     with Publisher(vhost.settings) as new:

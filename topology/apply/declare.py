@@ -19,7 +19,16 @@ from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from leveret.topology.ladder import ladder
 from leveret.topology.link.default_broker import resolve
-from leveret.topology.objects import CONTROL, Exchange, Queue, Table, control_streams, objects_of, shared_exchanges
+from leveret.topology.objects import (
+    CONTROL,
+    Exchange,
+    Link,
+    Queue,
+    Table,
+    control_streams,
+    objects_of,
+    shared_exchanges,
+)
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, vhost_of
 
@@ -108,13 +117,17 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> None:
 
     _apply(connection, vhost, bind)
     for link in table.links:
-        _apply(connection, vhost, lambda channel, to=link: channel.exchange_bind(*to))
+        _apply(connection, vhost, lambda channel, to=link: _link(channel, to))
     for queue_name, exchange_name, key, _ in table.former_bindings:
         _apply(connection, vhost, lambda channel, b=(queue_name, exchange_name, key): channel.queue_unbind(*b))
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
     for exchange in map(_kombu_exchange, table.last):
         _apply(connection, vhost, lambda channel, e=exchange: e.declare(channel=channel))
+
+
+def _link(channel: Any, link: Link) -> None:
+    channel.exchange_bind(link.exchange, link.source, link.routing_key, arguments=link.arguments)
 
 
 def _kombu_exchange(exchange: Exchange) -> Any:
