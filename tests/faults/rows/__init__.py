@@ -12,6 +12,7 @@ from tests.faults.rows import (
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
@@ -52,6 +53,7 @@ ROWS: Sequence[Row] = sorted(
             recording,
             schedules,
             tokens,
+            later,
         )
         for row in part.ROWS
     ),
