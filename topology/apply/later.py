@@ -39,12 +39,7 @@ def prepare(settings: Settings, queues: Sequence[WorkQueue], others: Iterable[st
             if not _bind(connection, [one for one in objects_of(queue).bindings if one.exchange in _MIRRORS])
         ]
         for name in others:
-            door = entrance_exchange(name)  # what has one puts each message into its level, and only there
-            has_levels = _succeeds(
-                connection, lambda channel, e=door: channel.exchange_declare(e, "headers", passive=True)
-            )
-            reached = Binding(door if has_levels else name, MIRRORS[DIRECT_EXCHANGE], name, is_exchange=has_levels)
-            if not _bind(connection, [reached]):
+            if not _bind(connection, [_way_to(connection, name)]):
                 raise NotRouted(f"there is no queue {name!r} on the broker; correct its name, or declare it")
     if missing:
         with contextlib.suppress(AccessRefused):
