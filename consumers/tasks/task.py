@@ -102,6 +102,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -113,6 +115,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -123,6 +127,8 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -134,15 +140,25 @@ class Task(Generic[P, R]):
         `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
         statuses; `follow="record"` has it told to those who record or listen only.
 
+        With `unique` nothing is submitted while another task has that key, and `submit` returns the id of that one: it
+        has it until it has ended, or with `for_seconds` for so long. For that a recorder has to run.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import check_follow, check_timeout, route_of  # a worker does without them
+        from leveret.producers.calls import (
+            check_follow,
+            check_timeout,
+            check_unique,
+            route_of,
+        )  # a worker does without them
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
         route = route_of(self.name, queue, exchange, routing_key)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
+        follow = check_follow(follow)
+        check_unique(unique, for_seconds, follow)
+        return Options[P, Any](self, id, route, check_timeout(timeout), follow, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:

@@ -115,6 +115,7 @@ CLIENT_LIBRARIES = {
     },
     "sqlalchemy": {
         "consumers/recorder/address.py",
+        "consumers/recorder/keys.py",
         "consumers/recorder/looking.py",
         "consumers/recorder/rows.py",
         "consumers/recorder/schema.py",
