@@ -18,7 +18,7 @@ from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 
 _SURELY_NOT_TAKEN = (NotRouted, Nacked, Unwritable, MessageError)
-"""Of any other error of publishing it is not known whether the broker has the message: it may come after a lost link."""
+"""Of any other error of publishing it is not known whether the broker has the message, as after a lost link."""
 
 
 @dataclass(frozen=True)
