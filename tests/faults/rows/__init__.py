@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     attacks,
+    batches,
     cancelling,
     cluster,
     confirms,
@@ -23,6 +24,7 @@ from tests.faults.rows import (
     recording,
     side_by_side,
     storm,
+    unique,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -46,6 +48,8 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            batches,
+            unique,
         )
         for row in part.ROWS
     ),
