@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
+    from leveret.producers.following.logs import LogLine, logs_of, logs_of_async
     from leveret.producers.following.record import (
         recorded,
         result_of,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         statuses_async,
     )
     from leveret.producers.publisher import Publisher
+    from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
         AccessRefused,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         TopologyMismatch,
         Unwritable,
     )
+    from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
     from leveret.topology.queues import WorkQueue
@@ -72,6 +75,8 @@ __all__ = [
     "Cancelled",
     "ConfirmTimeout",
     "LeveretError",
+    "Limit",
+    "LogLine",
     "MessageError",
     "MessageTooLarge",
     "Nacked",
@@ -84,11 +89,13 @@ __all__ = [
     "Publisher",
     "QuestionError",
     "QuestionRefused",
+    "Rate",
     "Reject",
     "ResultError",
     "ResultMissed",
     "ResultTimeout",
     "Route",
+    "Schedule",
     "Settings",
     "SettingsError",
     "SoftTimeLimitExceeded",
@@ -112,6 +119,8 @@ __all__ = [
     "declare",
     "gather",
     "gather_async",
+    "logs_of",
+    "logs_of_async",
     "on_child_start",
     "pause",
     "progress",
@@ -139,9 +148,12 @@ _HOMES = {
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
+    "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
+    "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
+    "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from leveret.topology import limits
 from leveret.topology.errors import TaskModuleError
+from leveret.topology.limits import Limit, Rate
 from leveret.topology.names import LONGEST_NAME_BYTES, first_failure_exchange
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,119}")
@@ -27,14 +29,17 @@ class WorkQueue:
 
     `topics` are binding keys on the topic exchange (`mail.#`; by default the queue's name and all below it).
     `retry_delays` are the seconds before attempt 2, 3, …; empty means that the first failure is final.
-    `fanout` opts in to the fanout exchange. Raises `TaskModuleError` when a value is unusable, or when the
-    program already has another queue of this name.
+    `fanout` opts in to the fanout exchange. Of its tasks `at_once` run at the same time, at all workers together, and
+    `rate` says how many begin in a period: `rate=Rate(20, per_seconds=1)`. Raises `TaskModuleError` when a value is
+    unusable, or when the program already has another queue of this name.
     """
 
     name: str
     topics: Sequence[str] = ()
     retry_delays: Sequence[float] = (5, 30, 120, 600)
     fanout: bool = False
+    at_once: int | None = None
+    rate: Rate | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or _is_reserved(self.name):
@@ -50,11 +55,24 @@ class WorkQueue:
         object.__setattr__(self, "retry_delays", tuple(self.retry_delays))
         _check_topics(self)
         _check_delays(self)
+        limit = self.limit
         other = _known.setdefault(self.name, self)
         if other != self:
             raise TaskModuleError(
                 f"queue {self.name!r} is defined twice, and differently: {other} and {self}; keep one and import it"
             )
+        if limit:
+            limits.enter(limit, f"queue {self.name!r}")
+
+    @property
+    def limit(self) -> Limit | None:
+        """What at_once and rate say. Raises `TaskModuleError` when one is unusable."""
+        if self.at_once is None and self.rate is None:
+            return None
+        try:
+            return Limit(self.at_once, self.rate, name=self.name)
+        except TaskModuleError as error:
+            raise TaskModuleError(f"queue {self.name!r}: {error}") from error
 
     @property
     def attempts(self) -> int:
@@ -85,6 +103,7 @@ def find(name: str) -> WorkQueue:
 def forget() -> None:
     """Empty the list of known queues, for tests that define their own."""
     _known.clear()
+    limits.forget()
 
 
 def topic_matches(pattern: str, routing_key: str) -> bool:

@@ -93,7 +93,7 @@ def _run_batch(
         surroundings.put_back(outcome.task)
         outcomes.append(outcome)
         now = time.monotonic()
-        if (
+        if order is not orders[-1] and (  # the last is in the report that says that all is done
             outcome.ending is not Ending.RETURNED
             or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
             or now - reported > _LONGEST_SILENCE_SECONDS
@@ -335,7 +335,8 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
     """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
-    ending = Ending.REJECTED if isinstance(error, Reject) else Ending.RAISED
+    is_final = isinstance(error, (Reject, *task.never))
+    ending = Ending.REJECTED if is_final else Ending.RAISED
     failure = failure_of(error, own_frames)
     if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"

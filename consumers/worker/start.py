@@ -40,6 +40,10 @@ def work(configured: Settings, plan: Plan) -> int:
         log.event(logging.WARNING, news)
     registry.prepare()
     check_batches(plan.queues, plan.prefetch, configured.consumer_timeout_seconds)
+    if any(map(registry.limits_of, plan.queues)):
+        from leveret.consumers.limiting.needs import check_time_limits  # most workers have nothing that is limited
+
+        check_time_limits(plan.queues, configured.consumer_timeout_seconds)
     lanes = Lanes(plan.queues, plan.processes, plan.concurrency, plan.threads, bool(plan.recycling))
     _allow_open_files(lanes.slots)
     _warn_of_threads_option(plan)

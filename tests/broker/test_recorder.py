@@ -187,7 +187,7 @@ def test_events_nobody_can_read_do_not_hold_up_the_others(vhost: Vhost, recorder
 @pytest.mark.parametrize(
     ("question", "refusal"),
     [
-        ({"ask": "drop"}, "asked for status, result, list, and nothing else"),
+        ({"ask": "drop"}, "asked for status, result, list, logs, and nothing else"),
         ({"ask": ["status"]}, "nothing else"),
         ({"ask": "status"}, "from 1 to 200 ids"),
         ({"ask": "status", "ids": ["x"] * 201}, "from 1 to 200 ids"),
@@ -197,9 +197,11 @@ def test_events_nobody_can_read_do_not_hold_up_the_others(vhost: Vhost, recorder
         ({"ask": "list", "states": ["'; DROP TABLE"]}, "names of states"),
         ({"ask": "list", "states": 5}, "names of states"),
         ({"ask": "list", "since": "yesterday"}, "number of seconds"),
+        ({"ask": "list", "since": 10**400}, "number of seconds"),
         ({"ask": "list", "most": 100_000}, "from 1 to 500"),
         ({"ask": "list", "task": "x" * 1000}, "printable text"),
         ({"ask": "list", "after": [True, "a"]}, "after a time and an id"),
+        ({"ask": "list", "after": [10**400, "a"]}, "after a time and an id"),
         ({"ask": "list", "after": {}}, "after a time and an id"),
     ],
 )

@@ -22,6 +22,7 @@ TELLING_PEOPLE_THE_TIME = {
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
     "producers/following/record.py",  # since when
+    "producers/scheduling/clock.py",  # for schedules are kept by it; it sees jumps
     "producers/watching/watch.py",
     "topology/message/ids.py",  # which go on from the last one when the clock jumps back
 }

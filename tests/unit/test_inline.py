@@ -308,6 +308,19 @@ def test_a_rejection_is_not_tried_again(leveret_inline: Inline, desk: Desk) -> N
     assert leveret_inline.dead[0].reason == "Reject: no use"
 
 
+def test_what_a_task_names_never_retries(leveret_inline: Inline, desk: Desk) -> None:
+    """It is dead after its first attempt, with the reason; what else it raises is tried again."""
+    errors = iter([ValueError("once"), KeyError("final")])
+
+    def fail() -> None:
+        raise next(errors)
+
+    desk.task(fail, never=(LookupError,)).submit()
+
+    assert [ran.verdict for ran in leveret_inline.run(check=False)] == [Verdict.RETRY, Verdict.BURY]
+    assert leveret_inline.dead[0].reason == "KeyError: 'final'"
+
+
 def test_tasks_that_submit_tasks_are_run_to_the_end(
     leveret_inline: Inline, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ def test_only_who_runs_tasks_may_say_which_attempt_it_is() -> None:
     may_write = {role: [bool(re.search(rights_of(role, []).write, name)) for name in names] for role in ROLES}
 
     assert names == ["tasks.again", "tasks.dead"]
-    others = {"producer": [False, False], "recorder": [False, False]}
+    others = {"producer": [False, False], "recorder": [False, False], "scheduler": [False, False]}
     assert may_write == {**others, "worker": [True, True], "topology": [True, True]}
 
 
@@ -78,13 +78,14 @@ def test_by_which_keys() -> None:
 
     assert events == EVENTS
     assert may("recorder", "write", "tasks.events", reply)
-    assert heard == {**HEARD, reply: {"producer", "worker", "topology"}}
+    assert heard == {**HEARD, reply: {"producer", "worker", "topology", "scheduler"}}
     assert asked == CONTROL
     assert {role for role in ROLES if may(role, "read", "tasks.control", "ask.workers")} == {"worker", "topology"}
 
 
 EVENTS = {
-    "task.submitted.mail.send": {"producer", "worker", "topology"},
+    "task.submitted.mail.send": {"producer", "worker", "topology", "scheduler"},
+    "schedule.fired.digest": {"scheduler", "topology"},
     "task.succeeded.mail.send": {"worker", "topology"},
     "task.submittedX": {"worker", "topology"},
     "x.task.submitted.a": {"topology"},
@@ -97,7 +98,9 @@ HEARD = {
 CONTROL = {
     "cancel": {"producer", "worker", "topology"},
     "pause": {"topology"},
-    "ask.record": {"producer", "worker", "topology"},
+    "ask.record": {"producer", "worker", "topology", "scheduler"},
+    "schedules.state": {"scheduler", "topology"},
+    "schedules.pause": {"scheduler", "topology"},
     "ask.workers": {"producer", "worker", "topology"},
     "ask": {"topology"},
 }
@@ -119,6 +122,7 @@ def test_what_a_role_loses_is_told(role: str) -> None:
     lost = {
         "producer": {},
         "recorder": {},
+        "scheduler": {},
         "worker": {"read": before.read},
         "topology": {"configure": before.configure, "write": before.write, "read": before.read},
     }

@@ -14,7 +14,7 @@ import kombu
 from amqp import exceptions as amqp_errors
 from amqp import spec
 
-from leveret.topology import names, queues, settings
+from leveret.topology import names, queues, registry, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from leveret.topology.link.default_broker import resolve
@@ -43,16 +43,21 @@ class _InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no t
 
 
 def declare(configured: Settings | None = None, work_queues: Iterable[queues.WorkQueue] | None = None) -> None:
-    """Declare the shared exchanges and everything the work queues consist of; by default all of this program.
+    """Declare the shared exchanges and everything the work queues consist of, with the tokens of their limits.
+
+    By default that is all of this program.
 
     Without settings those of the environment hold. Raises `TopologyMismatch` when an object exists with other
     arguments, `AccessRefused` without the right to configure, `BrokerUnreachable` when nothing answers,
     `TopologyError` for anything else that goes wrong.
     """
     settings_used = configured or resolve(settings.load())
-    _declare(
-        settings_used, [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
-    )
+    found = queues.known() if work_queues is None else tuple(work_queues)
+    _declare(settings_used, [shared_exchanges(), *map(objects_of, found)])
+    if any(map(registry.limits_of, found)):
+        from leveret.topology.tokens import declare_tokens  # most programs have no limits
+
+        declare_tokens(settings_used, found)
 
 
 def declare_streams(configured: Settings) -> None:
