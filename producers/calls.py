@@ -118,7 +118,10 @@ def check_unique(unique: object, for_seconds: object, follow: Follow | None) -> 
     check_key(unique)
     check_key_seconds(for_seconds)
     if follow is False:
-        raise MessageError("a unique task is followed, for its end frees its key; leave follow=False out")
+        raise MessageError(
+            "a unique task is followed, for its end frees its key; leave follow=False out, or make its message with "
+            "follow='record'"
+        )
 
 
 def reached_queues(route: Route) -> list[WorkQueue]:
