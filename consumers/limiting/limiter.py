@@ -21,7 +21,9 @@ from leveret.topology.errors import MessageError
 from leveret.topology.events import Kind
 from leveret.topology.limits import Tokens
 
-_AHEAD = ((0.0005, 64), (0.002, 16), (0.010, 4))  # tasks of up to so many seconds: so many for each that can run
+_AHEAD = ((0.0005, 256), (0.002, 32), (0.010, 8))  # tasks of up to so many seconds: so many for each that can run
+_PACE_SECONDS = 0.05
+"""So long it is taken to be the same how many can begin."""
 _MOMENT_SECONDS = 0.5
 _LOOK_SECONDS = 0.25
 
@@ -62,6 +64,7 @@ class Limiter:
         self._sources: dict[Tokens, Source] = {}
         self._claims: dict[Delivery, _Claim] = {}
         self._places: dict[str, int] = {}  # queue → how many have a place
+        self._most: dict[str, tuple[float, int]] = {}  # queue → until when how many have one at most
         self._lines: dict[str, dict[Delivery, None]] = {}  # queue → those that wait for a place
         self._looking: asyncio.TimerHandle | None = None
 
@@ -98,12 +101,11 @@ class Limiter:
         """Settle a delivery that has ended, and give its tokens back."""
         self._settle(delivery, outcome)
         self.start(delivery)
-        self._release(delivery)
+        self._release((delivery,))
 
     def withdraw(self, deliveries: Iterable[Delivery]) -> None:
         """Take in that these do not run here."""
-        for delivery in deliveries:
-            self._release(delivery)
+        self._release(deliveries)
 
     def serve(self, connection: Any) -> None:
         """Take tokens over this connection from now on."""
@@ -165,21 +167,22 @@ class Limiter:
         if self._advance(delivery, claim):
             self.pool.begin(delivery)
 
-    def _release(self, delivery: Delivery) -> None:
-        claim = self._claims.pop(delivery, None)
-        if claim is None:
-            return
-        name = delivery.queue.name
-        line = self._lines.get(name)
-        if line:
-            line.pop(delivery, None)
-        if claim.has_place:
-            self._places[name] -= 1
-            if line:  # first, for the next is to have the tokens
-                self._fill_places(name, line)
-        for tokens in claim.needs[: claim.reached + 1]:
-            if source := self._sources.get(tokens):
-                source.give_back(delivery)
+    def _release(self, deliveries: Iterable[Delivery]) -> None:
+        """Have deliveries wait for nothing any more, and then give to others what they had: to none of these."""
+        released = [(delivery, claim) for delivery in deliveries if (claim := self._claims.pop(delivery, None))]
+        for delivery, claim in released:
+            self._lines.get(delivery.queue.name, {}).pop(delivery, None)
+            if not claim.is_granted and (source := self._sources.get(claim.needs[claim.reached])):
+                source.waiting.pop(delivery, None)
+        for delivery, claim in released:
+            name = delivery.queue.name
+            if claim.has_place:
+                self._places[name] -= 1
+                if line := self._lines.get(name):  # first, for the next is to have the tokens
+                    self._fill_places(name, line)
+            for tokens in claim.needs[: claim.reached]:
+                if source := self._sources.get(tokens):  # that of a key whose token was spent may be forgotten
+                    source.give_back(delivery)
 
     def _source(self, tokens: Tokens) -> Source:
         source = self._sources.get(tokens)
@@ -210,9 +213,14 @@ class Limiter:
 
     def _most_places(self, queue: str) -> int:
         """Return how many of a queue can begin here soon."""
-        pace = self.pool.pace_of(queue)
-        ahead = next((count for longest, count in _AHEAD if pace <= longest), 1)
-        return ahead * self.pool.runs_at_once(queue)
+        until, most = self._most.get(queue, (0.0, 0))
+        now = time.monotonic()
+        if now >= until:
+            pace = self.pool.pace_of(queue)
+            ahead = next((count for longest, count in _AHEAD if pace <= longest), 1)
+            most = ahead * self.pool.runs_at_once(queue)
+            self._most[queue] = (now + _PACE_SECONDS, most)
+        return most
 
     def _look(self) -> None:
         """Tell of what waits for longer than a moment."""

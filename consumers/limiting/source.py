@@ -23,7 +23,7 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.tokens import DEBT, TOKEN, make
 
-_SLICE_SECONDS = 0.1
+_SLICE_SECONDS = 0.25
 """So long a token goes from one delivery to the next here; a task that is longer gives it to whoever comes first."""
 _REST_SECONDS = 0.05
 """After so long without need what is idle is given back."""
@@ -116,8 +116,7 @@ class Source:
         return False
 
     def give_back(self, delivery: Delivery) -> None:
-        """Take in that a delivery needs its token no longer, or waits no longer for one."""
-        self.waiting.pop(delivery, None)
+        """Take in that a delivery needs its token no longer."""
         if token := self.in_use.pop(delivery, None):
             self._use_again(token)
         elif delivery in self.bereft:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import text
 
-from leveret.consumers.recorder.rows import by_ids
+from leveret.consumers.recorder.rows import OF_IDS, ids_of
 from leveret.topology.errors import QuestionRefused
 from leveret.topology.message.keys import UNKNOWN_TASK_SECONDS
 from leveret.topology.status import State
@@ -38,7 +38,7 @@ _RELEASE = text(
     """DELETE FROM leveret_unique WHERE name = :key AND id = :id AND token = :token
     AND NOT EXISTS (SELECT 1 FROM leveret_tasks WHERE leveret_tasks.id = leveret_unique.id)"""
 )
-_FORGET = by_ids("DELETE FROM leveret_unique WHERE id IN :ids AND lasts <= :lasts")
+_FORGET = text(f"DELETE FROM leveret_unique WHERE {OF_IDS} AND lasts <= :lasts")  # noqa: S608 - nobody's text
 _EXPIRE = text(
     """DELETE FROM leveret_unique WHERE name IN (
         SELECT name FROM leveret_unique AS reserved LEFT JOIN leveret_tasks ON leveret_tasks.id = reserved.id
@@ -88,7 +88,7 @@ def release(store: Store, wanted: Wanted) -> bool:
 
 def forget_tasks(connection: sqlalchemy.Connection, ids: Sequence[str], state: State) -> None:
     """Free the keys of tasks that are forgotten in this state, but those whose time is not over though it succeeded."""
-    connection.execute(_FORGET, {"ids": list(ids), "lasts": int(state in _FREED_AT_ONCE)})
+    connection.execute(_FORGET, {**ids_of(ids), "lasts": int(state in _FREED_AT_ONCE)})
 
 
 def expire(connection: sqlalchemy.Connection, now: float, most: int) -> bool:

@@ -82,6 +82,8 @@ class Lanes:
         """The lane of each queue whose deliveries all run in the same."""
         self.needed: set[Lane] = set()
         """Those whose children are there from the start. Beside plain tasks, others have to come for that."""
+        self.with_levels = frozenset(queue.name for queue in queues if queue.priorities)
+        """The queues that have priorities."""
         lanes: set[Lane] = set()
         for queue in queues:
             tasks = registry.of_queue(queue)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
@@ -52,7 +53,7 @@ class Pool:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
-        self._backlog = Backlog(lanes.only, lanes.of, gates)
+        self._backlog = Backlog(lanes.only, lanes.of, gates, lanes.with_levels)
         self._office = Office(
             self._backlog,
             watchers,
@@ -195,9 +196,11 @@ class Pool:
         return [plan for plan in plans if plan.lane is Lane.PLAIN] or plans
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
-        """Take back the deliveries of a queue that wait for a child, all but the first so many."""
-        numbers = itertools.count()
-        return self._withdraw(lambda delivery: delivery.queue.name == queue and next(numbers) >= most)
+        """Take back the deliveries of a queue that wait for a child, all but the first so many of each level."""
+        numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        return self._withdraw(
+            lambda delivery: delivery.queue.name == queue and next(numbers[delivery.settler.level]) >= most
+        )
 
     def withdraw_older(self, moment: float) -> list[Delivery]:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""

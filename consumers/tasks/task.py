@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
+    from leveret.topology.names import Priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +109,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, T]: ...
@@ -121,6 +123,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, R]: ...
@@ -133,6 +136,7 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, Any]:
@@ -146,25 +150,22 @@ class Task(Generic[P, R]):
         `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
         statuses; `follow="record"` has it told to those who record or listen only.
 
+        `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
+
         With `unique` nothing is submitted while another task has that key, and `submit` returns the id of that one: it
         has it until it has ended, or with `for_seconds` for so long. For that a recorder has to run.
 
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import (
-            check_follow,
-            check_timeout,
-            check_unique,
-            route_of,
-        )  # a worker does without them
+        from leveret.producers import calls  # workers never do
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
-        route = route_of(self.name, queue, exchange, routing_key)
-        follow = check_follow(follow)
-        check_unique(unique, for_seconds, follow)
-        return Options[P, Any](self, id, route, check_timeout(timeout), follow, unique, for_seconds)
+        route = calls.route_of(self.name, queue, exchange, routing_key)
+        level, follow = calls.check_priority(priority, self.name, route), calls.check_follow(follow)
+        calls.check_unique(unique, for_seconds, follow)
+        return Options[P, Any](self, id, route, calls.check_timeout(timeout), follow, level, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:

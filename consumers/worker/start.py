@@ -49,7 +49,8 @@ def work(configured: Settings, plan: Plan) -> int:
     _warn_of_threads_option(plan)
     _warn_of_threads()
     if plan.may_declare:
-        declare_apart(configured, plan.queues)
+        for news in declare_apart(configured, plan.queues):
+            log.event(logging.WARNING, news)
     run_child, board = _children_of(lanes, configured.message_limit_bytes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
     forkserver = Forkserver(run_child)

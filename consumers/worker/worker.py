@@ -241,7 +241,8 @@ class Worker:
             from leveret.topology.apply.declare import declare  # kombu; most workers never come here
 
             try:
-                await asyncio.to_thread(declare, self._settings, self._plan.queues)
+                for news in await asyncio.to_thread(declare, self._settings, self._plan.queues):
+                    event(logging.WARNING, news)
             except LeveretError as refusal:
                 event(logging.WARNING, f"cannot declare: {refusal}")
 

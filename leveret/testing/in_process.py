@@ -38,6 +38,9 @@ from leveret.topology.names import (
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
+    LEVELS,
+    NORMAL,
+    PRIORITY_HEADER,
     TOPIC_EXCHANGE,
     Route,
     dlq_name,
@@ -74,7 +77,7 @@ class Inline:
         self._attempts = Attempts(limit_bytes)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._line: list[tuple[float, int, Message]] = []  # a heap
+        self._line: list[_Waiting] = []  # a heap
         self._cancels: dict[str, Command] = {}
         self._keys: dict[str, tuple[str, float | None]] = {}  # of unique tasks: who holds each, and until when
         self._ended: dict[str, Verdict] = {}
@@ -84,7 +87,7 @@ class Inline:
     @property
     def waiting(self) -> list[Message]:
         """What has yet to run, in that order; what is to be tried again is due later than `now`."""
-        return [message for _, _, message in sorted(self._line)]
+        return [message for *_, message in sorted(self._line)]
 
     def run(self, seconds: float | None = None, *, check: bool = True) -> list[Ran]:
         """Run what waits until nothing does, with retries and with what tasks submit; returns the attempts.
@@ -153,7 +156,7 @@ class Inline:
     def _put(self, delivery: Delivery, due: float) -> None:
         message = Message(delivery, due)
         with self._lock:
-            heapq.heappush(self._line, (due, next(self._numbers), message))
+            heapq.heappush(self._line, _Waiting(due, _level(delivery), next(self._numbers), message))
             if delivery.attempt == 1:
                 self.submitted.append(message)
 
@@ -163,8 +166,9 @@ class Inline:
             with self._lock:
                 if not self._line or self._line[0][0] > until:
                     break
-                due, number, message = heapq.heappop(self._line)
-                together = self._gather(due, number, message)
+                taken = heapq.heappop(self._line)
+                together = self._gather(taken)
+            due, *_, message = taken
             if not together:
                 continue
             if len(self.attempts) - began >= _MOST_ATTEMPTS:
@@ -182,22 +186,23 @@ class Inline:
         if until < math.inf:
             self.now = max(self.now, until)
 
-    def _gather(self, due: float, number: int, message: Message) -> list[Message]:
+    def _gather(self, taken: _Waiting) -> list[Message]:
         """Return what runs together with one that was taken off the line; nothing while it waits for others."""
+        due, _, _, message = taken
         if not (batch := _batch_of(message)):
             return [message]
         task = message.task
         others = sorted(
-            entry for entry in self._line if entry[2].due <= due and _batch_of(entry[2]) and entry[2].task == task
+            one for one in self._line if one.message.due <= due and _batch_of(one.message) and one.message.task == task
         )
         others = others[: batch.size - 1]
         if len(others) < batch.size - 1 and due == message.due:
-            heapq.heappush(self._line, (due + batch.within_seconds, number, message))
+            heapq.heappush(self._line, taken._replace(due=due + batch.within_seconds))
             return []
-        gone = {entry[1] for entry in others}
-        self._line = [entry for entry in self._line if entry[1] not in gone]
+        gone = {one.number for one in others}
+        self._line = [one for one in self._line if one.number not in gone]
         heapq.heapify(self._line)
-        return sorted([message, *(entry[2] for entry in others)], key=lambda one: one.due)
+        return sorted([message, *(one.message for one in others)], key=lambda one: one.due)
 
     def _run(self, delivery: Delivery) -> None:
         if not self._is_cancelled(delivery):
@@ -270,6 +275,21 @@ def _batch_of(message: Message) -> Batch | None:
     known = registry.get(message.delivery.task_name())
     batch: Batch | None = known.batch if known else None
     return batch
+
+
+def _level(delivery: Delivery) -> int:
+    """Return before or behind which others it runs that can run at the same time."""
+    said = (delivery.properties.headers or {}).get(PRIORITY_HEADER)
+    return LEVELS.index(said if delivery.queue.priorities and said in LEVELS else NORMAL)
+
+
+class _Waiting(NamedTuple):
+    """What waits until it is due, in the order in which it runs."""
+
+    due: float
+    level: int
+    number: int
+    message: Message
 
 
 class _Method(NamedTuple):

@@ -98,6 +98,10 @@ class Lease:
         if self._connection:
             await close(self._connection)
 
+    def give_up(self, reason: LeveretError) -> None:
+        """Say that the lease is held no more, unless that is known."""
+        self._end(reason)
+
     async def collect(self) -> None:
         """Wait for what else lies in the queue, when the first has come."""
         await asyncio.wait([self.lost], timeout=_COLLECT_SECONDS)

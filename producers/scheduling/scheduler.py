@@ -66,6 +66,7 @@ class Scheduler:
         """How often in a row a fire could not be published, and what was said of it."""
         self._memory = State()
         """What this process knows, should the broker's state be lost."""
+        self._name = host_and_pid()
         self._fired = 0
 
     async def run(self, stopping: Iterable[signal.Signals]) -> int:
@@ -92,7 +93,7 @@ class Scheduler:
                     first, said = False, ""
                     await self._wait(lease, stopped)
                     if lease.held.done():
-                        await self._hold(lease, stopped)
+                        await self._hold_until_lost(lease, stopped)
                     if lease.lost.done() and not stopped.done():
                         self._say(logging.WARNING, f"lost the broker: {lease.lost.result()}")
                 except LeveretError as error:
@@ -111,7 +112,7 @@ class Scheduler:
     async def _wait(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
         await _first_of(stopped, lease.lost, lease.held, seconds=_LOOK_SECONDS)
         if not (stopped.done() or lease.lost.done() or lease.held.done()):
-            self._say(logging.INFO, "another scheduler fires; this one waits for it to end", scheduler=host_and_pid())
+            self._say(logging.INFO, "another scheduler fires; this one waits for it to end", scheduler=self._name)
             await self._compare()
             await _first_of(stopped, lease.lost, lease.held)
 
@@ -135,6 +136,12 @@ class Scheduler:
                 "same schedules: give them the same file and modules, or another application its own virtual host",
             )
 
+    async def _hold_until_lost(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
+        try:
+            await self._hold(lease, stopped)
+        except LeveretError as error:  # what could not be confirmed is another's to fire
+            lease.give_up(error)
+
     async def _hold(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
         """Fire what is due, again and again, while the lease is held."""
         await lease.collect()
@@ -142,7 +149,7 @@ class Scheduler:
         self._memory = lease.state
         self._book.look()
         self._begin(lease.state)
-        self._say(logging.INFO, "scheduling", schedules=len(self._book.schedules), scheduler=host_and_pid(),
+        self._say(logging.INFO, "scheduling", schedules=len(self._book.schedules), scheduler=self._name,
                   broker=mask(self._settings.amqp_url))  # fmt: skip
         swap_at = 0
         while not stopped.done() and not lease.lost.done():
@@ -155,7 +162,7 @@ class Scheduler:
                 await self._publish(lease, fires[start : start + _AT_ONCE])
                 has_changed = True
             if has_changed or lease.changed.is_set() or now >= swap_at:
-                lease.state.at, lease.state.by = now, host_and_pid()
+                lease.state.at, lease.state.by = now, self._name
                 lease.state.forget(self._book.schedules, now)
                 await lease.swap()
                 swap_at = now + _SWAP_MILLISECONDS
@@ -271,7 +278,7 @@ class Scheduler:
         message = schedule.message
         self._say(logging.INFO, "fired", schedule=schedule.name, task=message.task, id=task_id,
                   late=f"{(at - schedule.due_at(fire.planned)) / 1000:.3f}")  # fmt: skip
-        body = write_fired(schedule.name, message.task, task_id, fire.planned, at, host_and_pid())
+        body = write_fired(schedule.name, message.task, task_id, fire.planned, at, self._name)
         lease.tell(Route(names.EVENTS_EXCHANGE, fired_key(schedule.name)), body)
         if message.follow:
             exchange, key = fire.outgoing.route

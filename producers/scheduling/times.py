@@ -80,12 +80,9 @@ class Times:
                 raise SettingsError(f"every is {every!r:.60}; it must be from 1s to 366d")
         else:
             self._check_cron(cron)
-
-    @property
-    def fingerprint(self) -> str:
+        said = f"{cron} {self.interval} {zone} {self._start} {self._end}"
+        self.fingerprint = hashlib.sha256(said.encode()).hexdigest()[:12]
         """A text that is another one for other times."""
-        said = f"{self._cron} {self.interval} {self.zone} {self._start} {self._end}"
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def after(self, moment: int) -> Iterator[int]:
         """Yield what comes after a moment, up to the end."""

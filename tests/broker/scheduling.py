@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leveret.topology.schedules import fire_id
-from tests.broker.support import JOBS, Started, Vhost, Worker, await_value
+from tests.broker.support import JOBS, Started, Vhost, Worker, await_value, warm
 
 TICK = """
 [schedules.tick]
@@ -46,35 +46,43 @@ class Schedulers(Started):
         started.await_event("scheduling")
         return started
 
-    def start_waiting(self, **environment: str) -> Worker:
+    @property
+    def started(self) -> Sequence[Worker]:
+        """All that were started."""
+        return self._started
+
+    def stop_all(self) -> None:
+        """Have all that run leave as they should."""
+        for one in self._started:
+            if one.process.poll() is None:
+                assert one.stop() == 0, one.text
+
+    def start_waiting(self, tasks: str = JOBS, **environment: str) -> Worker:
         """Start one beside another that fires."""
-        started = self.launch(**environment)
+        started = self.launch(tasks=tasks, **environment)
         started.await_event("another scheduler fires")
         return started
 
     def launch(self, module: str = "leveret", tasks: str = JOBS, **environment: str) -> Worker:
         """Start one, by another module if it prepares something; without tasks those that are set."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, "schedule", *_options(tasks), "--log-format", "json"],
-            env={**self.environment, **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.file.parent,
+        words = ["schedule", *_options(tasks), "--log-format", "json"]
+        told = {**self.environment, **environment}
+        if module == "leveret":
+            return self._keep(warm().start(["leveret", *words], self.file.parent, told, stderr=subprocess.PIPE))
+        return self._keep(
+            subprocess.Popen(
+                [sys.executable, "-m", module, *words],
+                env=told,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=self.file.parent,
+            )
         )
-        self._started.append(Worker(process))
-        return self._started[-1]
 
     def command(self, *arguments: str, tasks: str = JOBS, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `leveret schedule …` to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "leveret", "schedule", *arguments, *_options(tasks)],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            cwd=self.file.parent,
-            timeout=60,
-            check=False,
-        )
+        words = ["leveret", "schedule", *arguments, *_options(tasks)]
+        return warm().run(words, self.file.parent, {**self.environment, **environment})
 
     def listed(self, tasks: str = JOBS) -> Mapping[str, Any]:
         """Return what `leveret schedule list --json` says, by name."""

@@ -308,6 +308,26 @@ def test_a_rejection_is_not_tried_again(leveret_inline: Inline, desk: Desk) -> N
     assert leveret_inline.dead[0].reason == "Reject: no use"
 
 
+def test_priorities_decide_what_runs_first(leveret_inline: Inline, desk: Desk) -> None:
+    """Of what waits at the same time; the order within a level is that of submitting, and a retry keeps its level."""
+    ranked = WorkQueue("ranked", retry_delays=(5,), priorities=True)
+
+    @task("ranked.note", queue=ranked)
+    def note(text: str) -> None:
+        desk.seen.append(text)
+        if text == "high, again" and desk.seen.count(text) == 1:
+            note.options(priority="low").submit("low, last")
+            raise ValueError("not yet")
+
+    for level, text in [("low", "low"), ("normal", "a"), ("high", "high, again"), ("normal", "b"), ("high", "high")]:
+        note.options(priority=level).submit(text)  # type: ignore[arg-type]
+    waiting = [message.args[0] for message in leveret_inline.waiting]
+    leveret_inline.run()
+
+    assert waiting == ["high, again", "high", "a", "b", "low"]
+    assert desk.seen == [*waiting, "low, last", "high, again"]
+
+
 def test_what_a_task_names_never_retries(leveret_inline: Inline, desk: Desk) -> None:
     """It is dead after its first attempt, with the reason; what else it raises is tried again."""
     errors = iter([ValueError("once"), KeyError("final")])

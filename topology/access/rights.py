@@ -64,9 +64,14 @@ def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
         own = [_REPLIES, re.escape(names.WORKER_PREFIX) + ".+", _LIMITS]
         streams = [re.escape(name) for name in (names.CANCELLED_QUEUE, names.PAUSED_QUEUE)]
         takes = [names.waiting_pattern(queue.name) for queue in queues]
+        takes += [names.levels_pattern(queue.name) for queue in queues if queue.priorities]
         return Rights(_any_of(own), _any_of([*exchanges, *own]), _any_of([*takes, *own, *streams, events, control]))
     around = r"tasks\.(reply|worker)\..+|tasks\.(record|questions|cancelled|paused|schedules|schedules\.shown)"
-    everything = _any_of([*exchanges, around, _LIMITS, *(names.family_pattern(queue.name) for queue in queues)])
+    families = [names.family_pattern(queue.name) for queue in queues]
+    for queue in queues:
+        if queue.priorities:
+            families += [names.levels_pattern(queue.name), names.entrance_pattern(queue.name)]
+    everything = _any_of([*exchanges, around, _LIMITS, *families])
     return Rights(everything, everything, everything)
 
 

@@ -18,12 +18,15 @@ from tests.faults.rows import (
     messages,
     nodes,
     poison,
+    priorities,
     processes,
     progress,
     queues,
     recording,
+    schedules,
     side_by_side,
     storm,
+    tokens,
     unique,
 )
 
@@ -35,6 +38,7 @@ ROWS: Sequence[Row] = sorted(
             queues,
             messages,
             poison,
+            priorities,
             limits,
             confirms,
             storm,
@@ -48,6 +52,8 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            schedules,
+            tokens,
             batches,
             unique,
         )
