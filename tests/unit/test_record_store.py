@@ -332,7 +332,7 @@ def test_ids_are_found_whatever_stands_in_them(store: Store) -> None:
 def test_what_was_written_outlives_a_power_cut(tmp_path: Path) -> None:
     """SQLite syncs its journal with each transaction, for the broker forgets the events after it."""
     store = Store(Settings(output_dir=tmp_path))
-    with store._writing() as connection:
+    with store.writing() as connection:
         said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("journal_mode", "synchronous")]
     store.close()
 
