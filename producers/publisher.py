@@ -16,7 +16,7 @@ from typing import Any, overload
 
 from leveret.producers import not_routed
 from leveret.producers.batch import Batch, Batches, way_of
-from leveret.producers.calls import check_timeout, make_message, maker
+from leveret.producers.calls import check_timeout, check_unique, make_message, maker
 from leveret.producers.following.handle import Submitted
 from leveret.producers.sender import Sender, without_thread
 from leveret.topology import settings
@@ -100,6 +100,42 @@ class Publisher:
         if outcome:
             raise outcome
         return self.handle_of(message)
+
+    def publish_unique(
+        self, message: TaskMessage, key: str, for_seconds: float | None = None, *, timeout: float | None = None
+    ) -> Submitted[Any]:
+        """Publish a message unless a task is there that holds this key; returns the id of the one that does then.
+
+        Without `for_seconds` a task holds its key until it has ended, as the record knows it; so the message has to be
+        one that is followed. Raises as `publish` does, and `NobodyAnswers` where no recorder answers within 2 s.
+        """
+        from leveret.producers.following import reserving  # most programs ask nobody
+
+        check_unique(key, for_seconds, message.follow)
+        reservation = reserving.reserve(self.settings, message, key, for_seconds)
+        if not reservation.is_new:
+            return Submitted.of_another(reservation.holder, message.task, self.settings)
+        try:
+            return self.publish(message, timeout=timeout)
+        except LeveretError as error:
+            reserving.release(reservation, error)
+            raise
+
+    async def publish_unique_async(
+        self, message: TaskMessage, key: str, for_seconds: float | None = None, *, timeout: float | None = None
+    ) -> Submitted[Any]:
+        """Do as `publish_unique` does, awaitable on any loop."""
+        from leveret.producers.following import reserving  # most programs ask nobody
+
+        check_unique(key, for_seconds, message.follow)
+        reservation = await reserving.reserve_async(self.settings, message, key, for_seconds)
+        if not reservation.is_new:
+            return Submitted.of_another(reservation.holder, message.task, self.settings)
+        try:
+            return await self.publish_async(message, timeout=timeout)
+        except LeveretError as error:
+            await reserving.release_async(reservation, error)
+            raise
 
     def publish_many(
         self, messages: Iterable[TaskMessage], route: Route | None = None, *, timeout: float | None = None

@@ -42,7 +42,7 @@ from leveret.topology.message import decode
 
 _LONGEST_SILENCE_SECONDS = 0.002
 _ALARM_AGAIN_SECONDS = 0.005
-_OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
+_OWN_FRAMES = 3  # _run, call and _call_function stand above the task in a traceback
 
 _RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
 
@@ -196,10 +196,6 @@ class Executor:
         """Whether what runs was cancelled, and told so."""
         return bool(self._told) and self._told == self._cancelled()
 
-    def call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
-        """Call the function of a task and return what comes of it; raises what it raises."""
-        return self._call(task, args, kwargs)
-
     def _send_lines(self, number: int, task: str, lines: list[str], dropped: int) -> None:
         if self._send:
             self._is_sending = True
@@ -210,7 +206,7 @@ class Executor:
 
     def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float, is_followed: bool) -> Outcome:
         try:
-            returned = self._call(task, args, kwargs)
+            returned = self.call(task, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
             if self._told and self._told == self._cancelled():
                 return cancelled_in(task, error, started, _OWN_FRAMES)
@@ -219,7 +215,8 @@ class Executor:
             return succeeded(task, returned, started)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
-    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+    def call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+        """Call the function of a task and return what comes of it; raises what it raises."""
         try:
             returned = self._call_function(task, args, kwargs)
             return returned if returned is None else self._finish(task, returned)

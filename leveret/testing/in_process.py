@@ -82,6 +82,8 @@ class Inline:
         self._numbers = itertools.count()
         self._line: list[_Waiting] = []  # a heap
         self._cancels: dict[str, Command] = {}
+        self._keys: dict[str, tuple[str, float | None]] = {}  # of unique tasks: who holds each, and until when
+        self._ended: dict[str, Verdict] = {}
         self._told: dict[attempts_of_process.Attempt, Progress] = {}
         self._former_teller = progress_of_process.tell_by(self._note_progress)
 
@@ -138,6 +140,20 @@ class Inline:
         for body in bodies:
             ids, command = read_cancel(body)
             self._cancels.update(dict.fromkeys(ids, command))
+
+    def reserve(self, task_id: str, key: str, seconds: float | None) -> str:
+        """Reserve a key for a task, by the test's clock, unless another holds it; returns the one that does then."""
+        holder, until = self._keys.get(key, (task_id, None))
+        ended = self._ended.get(holder)
+        is_over = ended is Verdict.DONE if until is None else self.now >= until
+        if holder == task_id or is_over or ended in (Verdict.BURY, Verdict.CANCEL):
+            holder = task_id
+            self._keys[key] = task_id, None if seconds is None else self.now + seconds
+        return holder
+
+    def release(self, key: str) -> None:
+        """Free a key whose task was not submitted."""
+        self._keys.pop(key, None)
 
     def close(self) -> None:
         """Leave the process as it was."""
@@ -258,6 +274,7 @@ class Inline:
             kind = Kind.FAILED
         else:
             kind = Kind.CANCELLED if verdict is Verdict.CANCEL else Kind.SUCCEEDED
+        self._ended[delivery.id] = verdict
         if delivery.reply_to:
             event = delayed_event(delivery, outcome) if kind is Kind.DELAYED else event_of(delivery, outcome, kind)
             if kind is Kind.RETRYING:

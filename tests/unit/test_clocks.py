@@ -18,6 +18,7 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened
+    "consumers/recorder/keys.py",  # until when one is held, whichever recorder runs by then
     "consumers/recorder/store.py",  # how old what is kept is
     "leveret/command/shown_status.py",
     "producers/dead/letters.py",  # when it was redriven

@@ -808,3 +808,37 @@ def test_some_of_a_batch_come_back(leveret_inline: Inline, desk: Desk) -> None:
     assert [one.verdict for one in (first, second, third)] == [Verdict.DONE, Verdict.RETRY, Verdict.DONE]
     assert isinstance(second.error, ValueError)
     assert first.progress is not None
+
+
+def test_a_unique_task_is_there_once(leveret_inline: Inline, send: Send) -> None:
+    """Until it has ended, or for its time by the test's clock."""
+    first = send.options(unique="a").submit("a")
+    second = send.options(unique="a").submit("a")
+    timed = send.options(unique="b", for_seconds=60).submit("b")
+
+    assert (first.was_already_there, second.was_already_there, second.id) == (False, True, first.id)
+    leveret_inline.run()
+    assert not send.options(unique="a").submit("a").was_already_there
+    assert send.options(unique="b").submit("b") == timed
+    leveret_inline.run(60)
+    assert not asyncio.run(send.options(unique="b").submit_async("b")).was_already_there
+
+
+def test_a_unique_task_that_was_not_submitted_or_failed_frees_its_key(
+    leveret_inline: Inline, desk: Desk, send: Send
+) -> None:
+    """As with a recorder."""
+    with pytest.raises(NotRouted):
+        send.options(unique="a", queue="nowhere").submit("a")
+
+    def fail() -> None:
+        raise Reject("no")
+
+    failing = desk.task(fail)
+    assert not failing.options(unique="a", for_seconds=60).submit().was_already_there
+    leveret_inline.run(check=False)
+    sent = send.options(unique="a").submit("a")
+    assert not sent.was_already_there
+    sent.cancel()
+    leveret_inline.run()
+    assert not send.options(unique="a").submit("a").was_already_there

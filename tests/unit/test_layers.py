@@ -128,6 +128,7 @@ CLIENT_LIBRARIES = {
     },
     "sqlalchemy": {
         "consumers/recorder/address.py",
+        "consumers/recorder/keys.py",
         "consumers/recorder/logged.py",
         "consumers/recorder/looking.py",
         "consumers/recorder/rows.py",

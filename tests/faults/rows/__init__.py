@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     attacks,
+    batches,
     cancelling,
     cluster,
     confirms,
@@ -27,6 +28,7 @@ from tests.faults.rows import (
     side_by_side,
     storm,
     tokens,
+    unique,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -54,6 +56,8 @@ ROWS: Sequence[Row] = sorted(
             schedules,
             tokens,
             later,
+            batches,
+            unique,
         )
         for row in part.ROWS
     ),
