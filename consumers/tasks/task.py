@@ -138,7 +138,7 @@ class Task(Generic[P, R]):
         if id is not None:
             check_id(id)
         route = route_of(self.name, queue, exchange, routing_key)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
+        return Options(self, id, route, check_timeout(timeout), check_follow(follow))
 
     @property
     def is_typed(self) -> bool:
