@@ -18,16 +18,17 @@ from pika import exceptions as pika_errors
 
 from leveret.consumers.log import event
 from leveret.topology import names
-from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
+from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.events import LARGEST_BODY_BYTES
-from leveret.topology.link.asking import Answer, Asking, open_channel
+from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import close, connect
+from leveret.topology.link.exchanges import declare_missing
 from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_reply_key
 from leveret.topology.message import CONTENT_TYPE
-from leveret.topology.objects import RECORD, Exchange
+from leveret.topology.objects import RECORD
 from leveret.topology.settings import Settings
 
 MOST_MESSAGES = 128
@@ -86,7 +87,7 @@ class Intake:
         try:
             self._channel = await self._open_channel("the record's queue", _PREFETCH)
             connection.judge_bodies(self._channel, self._may_keep)
-            await self._declare_exchanges()
+            await declare_missing(connection, RECORD.exchanges)
             await self._declare(self._channel)
             await self._consume(self._channel, names.RECORD_QUEUE, self._on_events)
             self._questions_channel = await self._open_channel("the record's questions", _QUESTIONS_PREFETCH)
@@ -146,25 +147,6 @@ class Intake:
             lambda done: channel.basic_qos(prefetch_count=prefetch, callback=done)
         )
         return channel
-
-    async def _declare_exchanges(self) -> None:
-        """Declare the exchanges that are not there; looking for them takes no right."""
-        for exchange in RECORD.exchanges:
-            for passive in (True, False):
-                channel = await open_channel(self._connection)
-                asking = Asking(channel, f"exchange {exchange.name!r}")
-
-                def send(done: Answer, one: Exchange = exchange, is_passive: bool = passive, on: Any = channel) -> None:
-                    on.exchange_declare(one.name, one.type, passive=is_passive, durable=True, callback=done)
-
-                try:
-                    await asking.ask(send)
-                except TopologyError:
-                    if not passive:
-                        raise
-                else:
-                    channel.close()
-                    break
 
     async def _declare(self, channel: Any) -> None:
         asking = Asking(channel, "what the record consists of", self._end)

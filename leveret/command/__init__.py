@@ -28,6 +28,7 @@ VERBS = {
     "info": "Show workers, queues and what runs.",
     "pause": "Have workers take nothing more from a queue.",
     "resume": "Have workers take from a paused queue again.",
+    "schedule": "Fire what is to run at certain times.",
     "recorder": "Keep what becomes of followed tasks.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,7 +27,7 @@ from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
 from leveret.topology.settings import CHECKOUT
 from tests.broker import logging_jobs as jobs
 from tests.broker.recording import Recorders, objects_in
-from tests.broker.support import Vhost, Worker, Workers, await_value, run
+from tests.broker.support import Vhost, Worker, Workers, await_value, run, warm
 from tests.broker.test_info import Screen, environment
 from tests.broker.test_worker import close_connections
 
@@ -40,14 +39,9 @@ class Command:
     """A verb that runs until it is told to end, read as it speaks."""
 
     def __init__(self, vhost: Vhost, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "leveret", *arguments],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment(vhost)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-        )
+        told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment(vhost)}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = warm().start(["leveret", *arguments], CHECKOUT, told, **streams)
         self.out: list[str] = []
         self.err: list[str] = []
         self._readers = [
