@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from leveret.topology.access.rights import ROLES, rights_of
 from leveret.topology.apply.declare import declare_ladder
 from leveret.topology.ladder import delayed
 from tests.broker.jobs import fail_once, jobs, write
+from tests.broker.recording import Recorders
 from tests.broker.support import Vhost, Workers, await_value, run
 
 LOST = "tasks.later.lost"
@@ -337,7 +339,7 @@ def test_who_follows_is_told_until_when(vhost: Vhost, workers: Workers, tmp_path
     declare_ladder(vhost.settings)
     vhost.declare(jobs)
     path = str(tmp_path / "runs")
-    call = {"path": path, "times": 1, "seconds": 6}
+    call = {"path": path, "times": 1, "seconds": 3600}
     with Publisher(vhost.settings) as publisher:
         sent = publisher.publish(TaskMessage.create("jobs.poll", (), call, follow=True, due=time.time() + 5))
         assert sent.status().state is State.DELAYED
@@ -345,4 +347,23 @@ def test_who_follows_is_told_until_when(vhost: Vhost, workers: Workers, tmp_path
         workers.start_with(POLL)
         await_value(lambda: sent.status().reason == "not yet", "it asked to be run later")
         assert (sent.status().state, sent.status().attempt) == (State.DELAYED, 1)
-        assert sent.result(timeout=60) == "there"
+        assert 3500 < (sent.status().next_at or 0) - time.time() <= 3600
+
+
+def test_the_record_lists_what_is_delayed(vhost: Vhost, delaying: Publisher, tmp_path: Path) -> None:
+    """With when it is due; also where only its producer has told of it."""
+    recorders = Recorders(vhost, tmp_path)
+    try:
+        recorders.start()
+        sent = delaying.publish(later(3600, follow="record"))
+        asked = {"AMQP_URL": vhost.amqp_url}
+        await_value(lambda: sent.id in run("leveret", "list", "--state", "delayed", **asked).stdout, "it in the list")
+        shown = run("leveret", "status", sent.id, **asked).stdout
+        status = json.loads(run("leveret", "status", sent.id, "--json", **asked).stdout)
+    finally:
+        recorders.kill_all()
+
+    assert f"{sent.id}  delayed since" in shown
+    assert "\n  due " in shown
+    assert 3500 < status["next_at"] - time.time() <= 3600
+    assert set(status["times"]) == {"submitted", "delayed"}
