@@ -81,6 +81,20 @@ def test_a_delayed_task_comes_to_the_queues_of_its_exchange_and_to_no_other(
     }
 
 
+@pytest.mark.parametrize("way", [Route.direct("levels"), Route.topic("levels.x"), Route.again("levels", 2)])
+def test_a_delayed_task_comes_to_its_level(vhost: Vhost, way: Route) -> None:
+    """By the entrance of a queue with priorities; the attempt is what it was."""
+    levels = WorkQueue("levels", priorities=True)
+    vhost.declare(levels)
+    declare_ladder(vhost.settings)
+    route, headers = delayed(way, {"priority": "high"}, 1)
+    vhost.publish(route, b"{}", message_id="the-id", headers=headers)
+
+    await_value(lambda: vhost.count("levels.high"), "the message")
+    assert vhost.counts(levels) == {"levels.high": 1}
+    assert vhost.count(LOST) == 0
+
+
 def test_the_first_delayed_task_declares_the_ladder_and_its_queue(vhost: Vhost) -> None:
     """Where nothing is on the broker yet."""
     with Publisher(vhost.settings) as new:
