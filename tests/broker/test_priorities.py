@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from leveret import Publisher, Route, TaskMessage, pause, resume
+from leveret.topology.access.rights import ROLES
 from leveret.topology.names import LEVELS, level_queue
 from tests.broker.priority_jobs import plain, ranked
 from tests.broker.support import Vhost, Worker, Workers, attempt_of, await_value, run
@@ -275,3 +276,32 @@ def test_a_worker_says_what_a_queue_has_left_in_its_levels(
     assert former.wait() == 0
     assert left == ["1 message(s) wait in ranked.high", "1 message(s) wait in ranked.low"]
     assert sorted(told(order)) == ["high", "low"]
+
+
+def test_each_role_does_its_work_with_levels(vhost: Vhost, start: Callable[..., Worker], order: Path) -> None:
+    """Declare, submit with a priority, run, stamp an id, bury, redrive: each by its own user, with no other rights."""
+    administrator = {"AMQP_URL": vhost.amqp_url, "MANAGEMENT_URL": vhost.broker.management_url}
+    try:
+        made = run("leveret", "users", "--prefix", vhost.name, "-a", MODULE, **administrator)
+        users = dict(zip(ROLES, made.stdout.split(), strict=True))
+
+        def command(role: str, *words: str) -> str:
+            ended = run("leveret", *words, AMQP_URL=users[role])
+            assert ended.returncode == 0, ended.stderr
+            return ended.stdout
+
+        command("topology", "declare", "-a", MODULE)
+        for level in LEVELS:
+            options = ("--priority", level, f"file={order}", f"level={level}")
+            command("producer", "submit", "ranked.note", "-a", MODULE, *options)
+        vhost.publish(
+            Route.direct("ranked"), b'{"task": "ranked.reject"}', users["producer"], headers={"priority": "low"}
+        )
+        assert start("--no-declare", "--until-empty", AMQP_URL=users["worker"]).wait() == 0
+        assert Counter(told(order)) == dict.fromkeys(LEVELS, 1)
+        command("topology", "redrive", "ranked")
+        assert vhost.counts(ranked) == {"ranked.low": 1}
+        command("topology", "declare", "-a", MODULE)
+    finally:
+        for role in ROLES:
+            vhost.api("DELETE", f"users/{vhost.name}-{role}")
