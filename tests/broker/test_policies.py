@@ -126,9 +126,14 @@ def test_what_was_stranded_of_a_level_runs(
     environment = {"AMQP_URL": vhost.amqp_url, "MANAGEMENT_URL": vhost.broker.management_url}
     early = run("leveret", "redrive", "ranked", "--stranded", **environment)
     vhost.api("DELETE", f"policies/{vhost.name}/test")
+    await_value(
+        lambda: not any(queue.get("policy") == "test" for queue in vhost.api("GET", f"queues/{vhost.name}")),
+        "the policy to be gone",
+    )
     freed = run("leveret", "redrive", "ranked", "--stranded", **environment)
 
     assert "policy message-ttl=100 is still in force on queue 'ranked'" in early.stderr
+    assert freed.stderr.endswith("3 message(s) went from the retry tiers of ranked to ranked\n")
     assert (freed.returncode, sorted(freed.stdout.split())) == (0, [f"id-{number}" for number in range(3)])
     assert vhost.counts(ranked) == {"ranked.high": 3}
     vhost.publish_task(Route.direct("ranked"), "ranked.fail_twice", "later", file=str(ran), level="later")
