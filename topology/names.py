@@ -5,6 +5,7 @@ Nothing here is typed twice: every retry tier, DLQ and attempt key comes from th
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -16,6 +17,19 @@ AGAIN_EXCHANGE = "tasks.again"
 """By which a message comes back from a retry tier. Producers may not publish to it, so its keys can be believed."""
 DEAD_EXCHANGE = "tasks.dead"
 """By which a dead message goes to its DLQ; the key is the work queue. Producers may not publish to it either."""
+
+DELAY_PREFIX = "tasks.delay."
+"""What the exchanges and queues of the ladder of delays begin with, by which delayed messages go."""
+DELAY_OUT_EXCHANGE = "tasks.delay.out"
+"""By which a delayed message leaves the ladder."""
+LATER_TO = "later-to"
+"""The header that says to which exchange a delayed message goes when it is due."""
+LATER_HEADERS = "later-"
+"""What the headers begin with by which the ladder routes."""
+RETRIED_LATER, RETRIED_LATER_SINCE = "retried-later", "retried-later-since"
+"""The headers that say how often a task has asked to be run later, and when first, in milliseconds of the epoch."""
+LATER_LOST = "tasks.later.lost"
+"""The exchange and the queue of delayed messages for which no queue was bound when they were due."""
 
 EVENTS_EXCHANGE = "tasks.events"
 """Where workers and producers tell what happens to tasks. Anyone may listen who may read it."""
@@ -34,14 +48,34 @@ CANCELLED_QUEUE = "tasks.cancelled"
 """The stream in which the cancels lie, for workers that start later."""
 PAUSED_QUEUE = "tasks.paused"
 """The stream in which it lies which queues are paused."""
+SCHEDULES_QUEUE = "tasks.schedules"
+"""Whoever takes from it fires the schedules; the message in it says what was fired last."""
+SCHEDULES_SHOWN_QUEUE = "tasks.schedules.shown"
+"""A copy of that message, to be looked at."""
+SCHEDULES_BEGIN_KEY, SCHEDULES_STATE_KEY, SCHEDULES_PAUSE_KEY = "schedules.begin", "schedules.state", "schedules.pause"
+"""The keys of the exchange of control that lead to the schedules' queue: an empty state, another state, a pause."""
 WORKER_PREFIX = "tasks.worker."
 """What the queues begin with in which workers are asked."""
 REPLY_PREFIX = "tasks.reply."
 """What the queues begin with in which a producer waits for results, and their keys on the exchange of events."""
 
+LIMITS_EXCHANGE = "tasks.limits"
+"""By which tokens of limits come to their queues; the key is the queue."""
+LIMIT_PREFIX = "tasks.limit."
+"""What the queues of tokens begin with, and what belongs to them."""
+MIRRORS = {
+    DIRECT_EXCHANGE: "tasks.later.direct",
+    TOPIC_EXCHANGE: "tasks.later.topic",
+    FANOUT_EXCHANGE: "tasks.later.fanout",
+    AGAIN_EXCHANGE: "tasks.later.again",
+}
+"""The exchange that takes the place of each for what is due. What nobody is bound for there is lost to nobody: it goes
+to another exchange, which those that producers publish to cannot have, for then nothing would be returned."""
+
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
 
+_READABLE_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 PRIORITY_HEADER = "priority"
 """The header by which a message enters one of the levels of a queue that has them."""
 Priority = Literal["high", "normal", "low"]
@@ -205,6 +239,43 @@ def is_retry_queue(name: str, queue: str) -> bool:
 def family_pattern(queue: str) -> str:
     """Return a regular expression of everything that a work queue consists of, under whatever retry plan."""
     return rf"{re.escape(queue)}(\.(dlq|failed|failed\.first\..+|retry\..+))?"
+
+
+def at_once_tokens(limit: str, of_each_key: int | None = None) -> str:
+    """Return the name of the queue of tokens for so many at once; of a limit with keys, what those of a key begin with.
+
+    There the number is in the name, for nobody could tell which keys there are when it changes.
+    """
+    number = "" if of_each_key is None else f"{of_each_key}."
+    return f"{LIMIT_PREFIX}{limit}.{number}at-once"
+
+
+def rate_tokens(limit: str, per_seconds: float, of_each_key: int | None = None) -> str:
+    """Return the name of the queue of tokens for so many per period, as `at_once_tokens` does."""
+    number = "" if of_each_key is None else f"{of_each_key}."
+    return f"{LIMIT_PREFIX}{limit}.{number}per.{spell_delay(per_seconds)}"
+
+
+def tokens_of_key(tokens: str, key: str) -> str:
+    """Return the name of the queue of tokens of one key: readable where that can be, and never long."""
+    if _READABLE_KEY.fullmatch(key):
+        return f"{tokens}/{key}"
+    return f"{tokens}/~{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def token_count(tokens: str) -> str:
+    """Return the name of the queue in which it stands how many tokens there are."""
+    return f"{tokens}.count"
+
+
+def token_lock(tokens: str) -> str:
+    """Return the name of the queue that whoever makes tokens has for himself meanwhile."""
+    return f"{LIMIT_PREFIX}lock/{tokens.removeprefix(LIMIT_PREFIX)}"
+
+
+def spent_tokens(limit: str, back_after_seconds: float) -> str:
+    """Return the name of the queue, and of its exchange, in which tokens wait until they come back."""
+    return f"{LIMIT_PREFIX}{limit}.spent.{spell_delay(back_after_seconds)}"
 
 
 def spell_delay(seconds: float) -> str:

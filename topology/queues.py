@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from leveret.topology import limits
 from leveret.topology.errors import TaskModuleError
+from leveret.topology.limits import Limit, Rate
 from leveret.topology.names import (
     HIGH,
     LONGEST_NAME_BYTES,
@@ -35,16 +37,21 @@ class WorkQueue:
 
     `topics` are binding keys on the topic exchange (`mail.#`; by default the queue's name and all below it).
     `retry_delays` are the seconds before attempt 2, 3, …; empty means that the first failure is final.
-    `fanout` opts in to the fanout exchange. With `priorities=True` its messages may be of high, normal or low
-    priority: each level has a queue of its own, beside `mail` the queues `mail.high` and `mail.low`. Raises
-    `TaskModuleError` when a value is unusable, or when the program already has another queue of this name, or one
-    that is named as a level of it.
+    `fanout` opts in to the fanout exchange. Of its tasks `at_once` run at the same time, at all workers together, and
+    `rate` says how many begin in a period: `rate=Rate(20, per_seconds=1)`. With `priorities=True` its messages may be
+    of high, normal or low priority: each level has a queue of its own, beside `mail` the queues `mail.high` and
+    `mail.low`.
+
+    Raises `TaskModuleError` when a value is unusable, or when the program already has another queue of this name, or
+    one that is named as a level of it.
     """
 
     name: str
     topics: Sequence[str] = ()
     retry_delays: Sequence[float] = (5, 30, 120, 600)
     fanout: bool = False
+    at_once: int | None = None
+    rate: Rate | None = None
     priorities: bool = False
 
     def __post_init__(self) -> None:
@@ -64,11 +71,24 @@ class WorkQueue:
             raise TaskModuleError(f"queue {self.name!r}: priorities is {self.priorities!r}; it is True or False")
         _check_delays(self)
         _check_levels(self)
+        limit = self.limit
         other = _known.setdefault(self.name, self)
         if other != self:
             raise TaskModuleError(
                 f"queue {self.name!r} is defined twice, and differently: {other} and {self}; keep one and import it"
             )
+        if limit:
+            limits.enter(limit, f"queue {self.name!r}")
+
+    @property
+    def limit(self) -> Limit | None:
+        """What at_once and rate say. Raises `TaskModuleError` when one is unusable."""
+        if self.at_once is None and self.rate is None:
+            return None
+        try:
+            return Limit(self.at_once, self.rate, name=self.name)
+        except TaskModuleError as error:
+            raise TaskModuleError(f"queue {self.name!r}: {error}") from error
 
     @property
     def attempts(self) -> int:
@@ -110,6 +130,7 @@ def with_level(name: str) -> WorkQueue | None:
 def forget() -> None:
     """Empty the list of known queues, for tests that define their own."""
     _known.clear()
+    limits.forget()
 
 
 def topic_matches(pattern: str, routing_key: str) -> bool:

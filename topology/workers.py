@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -76,6 +77,21 @@ class QueueAtWorker(msgspec.Struct, frozen=True):
     """Whether its messages wait in three queues, by their level."""
 
 
+class LimitAtWorker(msgspec.Struct, frozen=True):
+    """A limit across all workers, as one of them sees it."""
+
+    name: _Name
+    tokens: _Count
+    """How many there are at all workers together; with a key, for each."""
+    per_seconds: _Seconds | None
+    """The period in which so many begin; None where so many run at once."""
+    has_key: bool
+    in_use: _Count
+    """By tasks that run here."""
+    waiting: _Count
+    """Tasks here that wait for a token."""
+
+
 class Processes(msgspec.Struct, frozen=True):
     """How many processes a worker may have of each kind, has in all, and should have for what is to be done."""
 
@@ -104,6 +120,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     running: list[RunningTask]
     running_count: _Count
     ignored_questions: _Count
+    limits: Annotated[list[LimitAtWorker], msgspec.Meta(max_length=100)] = []
 
 
 def read(answer: object) -> WorkerInfo:
@@ -126,6 +143,20 @@ def _check_names(queue: QueueAtWorker) -> None:
     ]
     if max(len(name.encode()) for name in longest) > LONGEST_NAME_BYTES:
         raise UnreadableMessage(f"an answer that no worker gives: its queue {queue.name!r} has too long a name")
+
+
+def limits_of(workers: Iterable[WorkerInfo]) -> list[LimitAtWorker]:
+    """Return the limits of all workers, what they tell of each put together."""
+    found: dict[tuple[str, float, int, bool], LimitAtWorker] = {}
+    for limit in (limit for info in workers for limit in info.limits):
+        key = (limit.name, limit.per_seconds or 0.0, limit.tokens, limit.has_key)
+        former = found.get(key)
+        if former:
+            in_use, waiting = former.in_use + limit.in_use, former.waiting + limit.waiting
+            found[key] = msgspec.structs.replace(limit, in_use=in_use, waiting=waiting)
+        else:
+            found[key] = limit
+    return [found[key] for key in sorted(found)]
 
 
 def as_json(told: msgspec.Struct | None) -> Any:

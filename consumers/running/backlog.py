@@ -48,21 +48,32 @@ class Backlog:
         self._sort = sort
         self._gates = gates
         self.lines: dict[Lane, Line] = {lane: LevelLine(with_levels) if with_levels else deque() for lane in Lane}
+        self._held_up: dict[Delivery, None] = {}  # by a gate
         self._aside: dict[str, deque[Delivery]] = {}  # task → those that wait for others of it to end
         self._suspects: list[Delivery] = []
         self._tried: Delivery | None = None  # the one suspect that is ready or was taken
         self._dangerous: dict[str, None] = {}  # ids of what has to run alone, when it comes again, too
 
     def __iter__(self) -> Iterator[Delivery]:
-        return itertools.chain(*self.lines.values(), *self._aside.values(), self._suspects)
+        return itertools.chain(*self.lines.values(), *self._aside.values(), self._suspects, self._held_up)
 
     def add(self, delivery: Delivery) -> Answer:
         """Add a delivery that has just come, if the gates say so; one that is to begin is ready."""
         for gate in self._gates:
             if (answer := gate(delivery)) is not Answer.BEGIN:
+                if answer is Answer.LATER:
+                    self._held_up[delivery] = None
                 return answer
+        return self._enter(delivery)
+
+    def let_go(self, delivery: Delivery) -> Answer:
+        """Go on with one that a gate has kept for later, as with one that has just come."""
+        del self._held_up[delivery]
+        return self._enter(delivery)
+
+    def _enter(self, delivery: Delivery) -> Answer:
         lane = self._only.get(delivery.queue.name) or self._sort(delivery)
-        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.is_shared:
+        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.leaves_doubt:
             lane = Lane.ALONE  # there it can be known whether it is what its child, or its worker, dies of
         delivery.lane = lane
         if delivery.returns >= SUSPECT_RETURNS:
@@ -125,10 +136,16 @@ class Backlog:
                 line.clear()
                 line.extend(kept)
             self._suspects = [delivery for delivery in self._suspects if delivery not in gone]
+            self._held_up = {delivery: None for delivery in self._held_up if delivery not in gone}
             if self._tried in gone:
                 self._tried = None
                 self.draw()
         return withdrawn
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether some are taken one at a time, drawn by lot."""
+        return bool(self._suspects)
 
     def draw(self) -> None:
         """Make one of the suspects ready, unless one is ready or was taken and has not ended."""

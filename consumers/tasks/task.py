@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from leveret.consumers.tasks.arguments import Arguments
 from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.tasks.reading import Misfit
 from leveret.consumers.tasks.result import Result
-from leveret.topology import registry
+from leveret.topology import limits, registry
 from leveret.topology.errors import MessageError, TaskModuleError
+from leveret.topology.limits import Limit
 from leveret.topology.message import check_id
 from leveret.topology.names import LONGEST_NAME_BYTES
 from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from leveret.consumers.tasks.batch import Batch
+    from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
@@ -48,6 +54,8 @@ class Task(Generic[P, R]):
         concurrency: int | None,
         follow: bool = False,
         never: tuple[type[BaseException], ...] = (),
+        batch: Batch | None = None,
+        limit: Limit | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -59,6 +67,8 @@ class Task(Generic[P, R]):
         self.concurrency = concurrency
         self.follow = follow
         self.never = never
+        self.batch = batch
+        self.limit = limit
         self.arguments = Arguments(function, name)
         self.result = Result(function)
 
@@ -102,6 +112,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -114,6 +126,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -125,6 +139,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -138,21 +154,26 @@ class Task(Generic[P, R]):
 
         `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
 
+        `delay` has it run that many seconds after the message was made, or `at` at that time, which needs a time zone:
+        up to 366 days ahead, and by the broker alone. Parts of a second are rounded up.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
         from leveret.producers.calls import check_follow, check_priority, check_timeout, route_of  # workers never do
+        from leveret.producers.later import check_delay
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
         route = route_of(self.name, queue, exchange, routing_key)
         level = check_priority(priority, self.name, route)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow), level)
+        check_delay(delay, at, route)
+        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow), level, delay, at)
 
     @property
     def is_typed(self) -> bool:
-        """Whether its annotations say what arguments are to be. Raises `TaskModuleError` for impossible ones."""
-        return self.arguments.is_typed
+        """Whether it matters what JSON makes of its arguments. Raises `TaskModuleError` for impossible annotations."""
+        return self.arguments.is_typed or bool(self.limit and self.limit.key)
 
     def prepare(self) -> None:
         """Find out what its annotations mean, before anything runs. Raises `TaskModuleError` for impossible ones."""
@@ -168,11 +189,24 @@ class Task(Generic[P, R]):
             self.arguments.fit(args, kwargs)
         except Misfit as misfit:
             raise MessageError(f"task {self.name!r} cannot be called like this: {misfit}") from misfit
+        if self.limit and self.limit.key:
+            self.limit_key(args, kwargs)
+
+    def limit_key(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Return the key of its limit for these arguments, which fit. Raises `MessageError` where there is none."""
+        assert self.limit is not None
+        bound = self.arguments.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            return self.limit.key_of(bound.arguments)
+        except MessageError as error:
+            raise MessageError(f"task {self.name!r} cannot be called like this: {error}") from error
 
     def __repr__(self) -> str:
         return f"<task {self.name} on queue {self.queue.name}>"
 
 
+@overload
 def task(
     name: str,
     *,
@@ -183,7 +217,32 @@ def task(
     threads: bool = False,
     follow: bool = False,
     never: Sequence[type[BaseException]] = (),
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+    limit: Limit | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@overload
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    batch: Batch,
+) -> DefinesBatchTask: ...
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    concurrency: int | None = None,
+    threads: bool = False,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    limit: Limit | None = None,
+    batch: Batch | None = None,
+) -> Any:
     """Make the decorated function, plain or `async def`, a task.
 
     A plain one has its process for itself while it runs. Those that are `async def` run side by side in one, as many
@@ -196,6 +255,11 @@ def task(
 
     Exceptions of the classes in `never`, and of their subclasses, never lead to a further attempt: a message whose
     task raises one goes to the dead-letter queue at once, as with `Reject`.
+
+    With `batch=Batch(100, within_seconds=2)` the function takes a list of up to so many calls at once, and the limits
+    are for all of them together; each message still is one call, which is retried or buried by itself.
+
+    `limit` says how many of it run at the same time, or begin in a period, at all workers together, see `Limit`.
 
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
     or beyond 1e9, when `never` is no tuple of exception classes, and when what is decorated is no function, or none
@@ -210,11 +274,11 @@ def task(
             f"task {name!r} is on queue {queue.name!r}, whose topics {', '.join(queue.topics)} do not match that "
             "name, so submitting it would not reach the queue; rename the task or add a topic"
         )
-    for limit in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
-        is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        if not is_number or not 0 < limit <= time_limit or limit > _LONGEST_LIMIT_SECONDS:
+    for seconds in (time_limit, time_limit if soft_time_limit is None else soft_time_limit):
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not 0 < seconds <= time_limit or seconds > _LONGEST_LIMIT_SECONDS:
             raise TaskModuleError(
-                f"task {name!r}: a time limit of {limit!r} is not possible; limits are seconds, more than 0 and "
+                f"task {name!r}: a time limit of {seconds!r} is not possible; limits are seconds, more than 0 and "
                 f"at most {_LONGEST_LIMIT_SECONDS:g}, the soft one not the larger"
             )
 
@@ -224,8 +288,9 @@ def task(
         raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
 
     _check_never(name, never)
+    named_limit = _named_limit(limit, name, time_limit)
 
-    def define(function: Callable[P, R]) -> Task[P, R]:
+    def define(function: Callable[..., Any]) -> AnyTask:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
                 f"task {name!r} is {printable(repr(function))}, no function with a name of its own; "
@@ -239,24 +304,44 @@ def task(
                 f"task {name!r} is async def, which threads=True is not for: its like run side by side in one event "
                 "loop; leave threads out, or make it a plain function"
             )
+        if batch is not None:
+            if limit is not None:
+                raise TaskModuleError(
+                    f"task {name!r}: limit counts tasks one by one, and a batch begins many at once; leave one of them "
+                    "out, or limit its queue"
+                )
+            return _batch_task(
+                function,
+                name,
+                queue,
+                (float(time_limit), soft_time_limit),
+                kind,
+                concurrency,
+                follow,
+                tuple(never),
+                batch,
+            )
         if kind is Kind.PLAIN and concurrency is not None:
             raise TaskModuleError(
                 f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
                 "function, which runs alone in its process; make it async def, or add threads=True"
             )
-        return registry.add(
-            Task(
-                function,
-                name,
-                queue,
-                float(time_limit),
-                soft_time_limit,
-                kind,
-                concurrency,
-                bool(follow),
-                tuple(never),
-            )
+        made = Task(
+            function,
+            name,
+            queue,
+            float(time_limit),
+            soft_time_limit,
+            kind,
+            concurrency,
+            bool(follow),
+            tuple(never),
+            limit=named_limit,
         )
+        if named_limit:
+            limits.check_fields(named_limit, made.arguments.names, f"task {name!r}")
+            limits.enter(named_limit, f"task {name!r}")
+        return registry.add(made)
 
     return define
 
@@ -270,6 +355,48 @@ def _check_never(name: str, never: object) -> None:
                 f"task {name!r}: {printable(repr(one))} in never is no exception class; give classes, as "
                 "never=(ValueError,)"
             )
+
+
+def _batch_task(
+    function: Callable[..., Any],
+    name: str,
+    queue: WorkQueue,
+    limits: tuple[float, float | None],
+    kind: Kind,
+    concurrency: int | None,
+    follow: bool,
+    never: tuple[type[BaseException], ...],
+    batch: Batch,
+) -> AnyTask:
+    from leveret.consumers.tasks.batch import Batch as Known  # most modules define none
+    from leveret.consumers.tasks.batch_task import BatchTask
+
+    if not isinstance(batch, Known):
+        raise TaskModuleError(f"task {name!r}: batch is {batch!r}, not a Batch; use batch=Batch(100, within_seconds=2)")
+    if kind is Kind.THREADS or concurrency is not None:
+        given = "threads=True" if kind is Kind.THREADS else f"concurrency={concurrency}"
+        raise TaskModuleError(
+            f"task {name!r}: {given} is for tasks that run side by side, and a batch has its process for itself; leave "
+            "one of them out"
+        )
+    return registry.add(BatchTask(function, name, queue, *limits, Kind.PLAIN, None, bool(follow), never, batch))
+
+
+def _named_limit(limit: Limit | None, task: str, time_limit: float) -> Limit | None:
+    """Return a task's limit with its name. Raises `TaskModuleError` when the task cannot have it."""
+    if limit is None:
+        return None
+    if not isinstance(limit, Limit):
+        raise TaskModuleError(f"task {task!r}: limit is {limit!r}, no Limit; write limit=Limit(at_once=2)")
+    if limit.key and limit.at_once and time_limit > limits.LONGEST_KEYED_TASK_SECONDS:
+        raise TaskModuleError(
+            f"task {task!r} has a limit for each key, and may run for {time_limit:g} s; give it a time_limit of at "
+            f"most {limits.LONGEST_KEYED_TASK_SECONDS:g} s: what nobody seems to need of a key is forgotten"
+        )
+    try:
+        return limit if limit.name else dataclasses.replace(limit, name=task)
+    except TaskModuleError as error:
+        raise TaskModuleError(f"task {task!r}: {error}") from error
 
 
 AnyTask = Task[Any, Any]

@@ -52,6 +52,7 @@ def inline() -> Iterator[Inline]:
         put(publisher, "default_broker", SimpleNamespace(resolve=lambda given: given))  # none is looked for
         put(commanding, "send", lambda key, bodies, _configured: here.command(key, bodies))
         put(not_routed, "_bound_keys", lambda *_: None)  # there is no management API to ask
+        put(not_routed.MissingQueues, "prepare", lambda *_: None)  # nor a ladder of delays to declare
         # Of publishers that were made before.
         put(Sender, "hand_over", lambda _self, *what: of_others.hand_over(*what))
         put(Sender, "open_replies", lambda _self, seconds: replies)

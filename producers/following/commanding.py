@@ -31,7 +31,7 @@ def send(key: str, bodies: list[bytes], configured: Settings | None) -> None:
     if not bodies:
         return
     used = default_broker.resolve(configured or settings.load())
-    failures = asyncio.run(_publish(used, key, bodies))
+    failures = asyncio.run(publish(used, key, bodies))
     if any(isinstance(failure, NotRouted) for failure in failures):
         from leveret.topology.apply.declare import declare_streams  # kombu, which is needed once
 
@@ -42,7 +42,7 @@ def send(key: str, bodies: list[bytes], configured: Settings | None) -> None:
                 f"nobody keeps this for workers, for exchange {CONTROL_EXCHANGE!r} has no stream for {key!r}, and it "
                 f"cannot be declared: {error}. Have who may do that run leveret declare"
             ) from error
-        failures = asyncio.run(_publish(used, key, bodies))
+        failures = asyncio.run(publish(used, key, bodies))
     for failure in failures:
         if failure:
             raise failure
@@ -92,7 +92,7 @@ async def _look(connection: Any, queue: str) -> None:
     await asking.ask(lambda answer: channel.queue_declare(queue, passive=True, callback=answer))
 
 
-async def _publish(configured: Settings, key: str, bodies: list[bytes]) -> list[LeveretError | None]:
+async def publish(configured: Settings, key: str, bodies: list[bytes]) -> list[LeveretError | None]:
     """Publish each body; returns how that ended."""
     outbox = Outbox(configured, f"leveret {key}")
     loop = asyncio.get_running_loop()

@@ -60,7 +60,7 @@ def test_only_who_runs_tasks_may_say_which_attempt_it_is() -> None:
     may_write = {role: [bool(re.search(rights_of(role, []).write, name)) for name in names] for role in ROLES}
 
     assert names == ["tasks.again", "tasks.dead"]
-    others = {"producer": [False, False], "recorder": [False, False]}
+    others = {"producer": [False, False], "recorder": [False, False], "scheduler": [False, False]}
     assert may_write == {**others, "worker": [True, True], "topology": [True, True]}
 
 
@@ -78,7 +78,7 @@ def test_by_which_keys() -> None:
 
     assert events == EVENTS
     assert may("recorder", "write", "tasks.events", reply)
-    assert heard == {**HEARD, reply: {"producer", "worker", "topology"}}
+    assert heard == {**HEARD, reply: {"producer", "worker", "topology", "scheduler"}}
     assert asked == CONTROL
     assert {role for role in ROLES if may(role, "read", "tasks.control", "ask.workers")} == {"worker", "topology"}
 
@@ -101,7 +101,8 @@ def test_a_queue_with_priorities_takes_rights_to_its_levels_and_one_without_does
 
 
 EVENTS = {
-    "task.submitted.mail.send": {"producer", "worker", "topology"},
+    "task.submitted.mail.send": {"producer", "worker", "topology", "scheduler"},
+    "schedule.fired.digest": {"scheduler", "topology"},
     "task.succeeded.mail.send": {"worker", "topology"},
     "task.submittedX": {"worker", "topology"},
     "x.task.submitted.a": {"topology"},
@@ -114,7 +115,9 @@ HEARD = {
 CONTROL = {
     "cancel": {"producer", "worker", "topology"},
     "pause": {"topology"},
-    "ask.record": {"producer", "worker", "topology"},
+    "ask.record": {"producer", "worker", "topology", "scheduler"},
+    "schedules.state": {"scheduler", "topology"},
+    "schedules.pause": {"scheduler", "topology"},
     "ask.workers": {"producer", "worker", "topology"},
     "ask": {"topology"},
 }
@@ -136,6 +139,7 @@ def test_what_a_role_loses_is_told(role: str) -> None:
     lost = {
         "producer": {},
         "recorder": {},
+        "scheduler": {},
         "worker": {"read": before.read},
         "topology": {"configure": before.configure, "write": before.write, "read": before.read},
     }

@@ -16,9 +16,10 @@ import kombu
 from amqp import exceptions as amqp_errors
 from amqp import spec
 
-from leveret.topology import names, queues, settings
+from leveret.topology import names, queues, registry, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
+from leveret.topology.ladder import ladder
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.objects import (
     CONTROL,
@@ -54,7 +55,9 @@ class _InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no t
 
 
 def declare(configured: Settings | None = None, work_queues: Iterable[queues.WorkQueue] | None = None) -> list[str]:
-    """Declare the shared exchanges and everything the work queues consist of; by default all of this program.
+    """Declare the shared exchanges and everything the work queues consist of, with the tokens of their limits.
+
+    By default that is all of this program.
 
     Returns what somebody has to see to: where a queue has lost its priorities, what still waits in its levels.
     Without settings those of the environment hold. Raises `TopologyMismatch` when an object exists with other
@@ -62,9 +65,13 @@ def declare(configured: Settings | None = None, work_queues: Iterable[queues.Wor
     `TopologyError` for anything else that goes wrong.
     """
     settings_used = configured or resolve(settings.load())
-    return _declare(
-        settings_used, [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
-    )
+    found = queues.known() if work_queues is None else tuple(work_queues)
+    to_see_to = _declare(settings_used, [shared_exchanges(), *map(objects_of, found)])
+    if any(map(registry.limits_of, found)):
+        from leveret.topology.tokens import declare_tokens  # most programs have no limits
+
+        declare_tokens(settings_used, found)
+    return to_see_to
 
 
 def declare_streams(configured: Settings) -> None:
@@ -73,6 +80,14 @@ def declare_streams(configured: Settings) -> None:
     Workers do without where it is missing, so that is apart from what they need.
     """
     _declare(configured, [Table((CONTROL,)), control_streams()])
+
+
+def declare_ladder(configured: Settings) -> None:
+    """Declare what delayed messages go through; raises as `declare` does.
+
+    That takes a second or two the first time, so only who delays has it.
+    """
+    _declare(configured, [shared_exchanges(), ladder()])
 
 
 def _declare(settings_used: Settings, tables: Sequence[Table]) -> list[str]:
@@ -112,6 +127,8 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     _bind(connection, vhost, table.last_bindings)
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
+    for last in map(_kombu_exchange, table.last_exchanges):
+        _apply(connection, vhost, lambda channel, e=last: e.declare(channel=channel))
     return notes
 
 

@@ -12,6 +12,7 @@ from tests.faults.rows import (
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
@@ -22,8 +23,10 @@ from tests.faults.rows import (
     progress,
     queues,
     recording,
+    schedules,
     side_by_side,
     storm,
+    tokens,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -48,6 +51,9 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            schedules,
+            tokens,
+            later,
         )
         for row in part.ROWS
     ),
