@@ -153,6 +153,35 @@ def test_a_message_keeps_its_level_stamped_dead_and_redriven(
     assert again.headers["priority"] == level
 
 
+def test_what_is_delayed_comes_into_its_level(vhost: Vhost, order: Path) -> None:
+    """By the entrance, as if it were submitted then."""
+    vhost.declare(ranked)
+    options = ("ranked.note", f"file={order}", "level=any", "-a", MODULE, "--delay", "1")
+
+    for level in LEVELS:
+        ended = run("leveret", "submit", *options, "--priority", level, AMQP_URL=vhost.amqp_url)
+        assert ended.returncode == 0, ended.stderr
+
+    await_value(lambda: ready(vhost) == dict.fromkeys(ranked.waits_in, 1), "each in its level")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_asks_to_run_later_comes_back_to_its_level(
+    vhost: Vhost, start: Callable[..., Worker], order: Path, level: str
+) -> None:
+    """As the attempt it is."""
+    vhost.declare(ranked)
+    body = json.dumps({"task": "ranked.later", "kwargs": {"file": str(order)}}).encode()
+    vhost.publish(Route.direct("ranked"), body, message_id="one", headers={"priority": level})
+    worker = start()
+    worker.await_event("later", id="one")
+    assert worker.stop() == 0
+
+    again = vhost.take_one(level_queue("ranked", level))
+    assert (again.properties.message_id, again.headers["priority"]) == ("one", level)
+    assert vhost.counts(ranked) == {}
+
+
 def test_a_pause_is_one_of_all_levels(vhost: Vhost, start: Callable[..., Worker], order: Path, tmp_path: Path) -> None:
     """What the worker holds of any is handed back, nothing is taken until it goes on, and a level's name means it."""
     vhost.declare(ranked)
