@@ -174,7 +174,7 @@ class Source:
             assert asking is not None
             self._tag = f"{host_and_pid()} {next(self._numbers)}"
             self._prefetch, self._taken = prefetch, set()
-            if former:
+            if former and channel.is_open:
                 channel.basic_cancel(former)
             await asking.ask(lambda answer: channel.basic_qos(prefetch_count=prefetch, callback=answer))
             await asking.ask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from leveret.topology import names, queues
+from leveret.topology import limits, names, queues, registry
 from leveret.topology.objects import (
     AROUND_EXCHANGES,
     PRODUCERS_EXCHANGES,
@@ -37,6 +37,7 @@ def show(work_queues: Sequence[queues.WorkQueue]) -> str:
                 delay = names.spell_delay(int(str(queue.arguments["x-message-ttl"])) / 1000)
                 line += f"; after {delay} → {queue.arguments['x-dead-letter-routing-key']}"
             lines.append(line)
+        lines += [f"  {limits.show(limit)}" for limit in registry.limits_of(work_queue)]
     return "\n".join(lines)
 
 
@@ -75,3 +76,10 @@ def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]
             yield {"queue": queue.name, "arguments": queue.arguments}
         for binding in table.bindings:
             yield {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}
+    for tokens in registry.tokens_of(work_queues):
+        yield {
+            "tokens": tokens.count,
+            "limit": tokens.limit,
+            "lie_in": tokens.queue,
+            "per_seconds": tokens.period_seconds,
+        }
