@@ -11,16 +11,16 @@ import pika
 
 from leveret.producers.following.entry import Entry
 from leveret.producers.following.replies import Replies
+from leveret.producers.submissions import Submissions, delayed_event
 from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
 from leveret.topology.events import Kind
+from leveret.topology.ladder import delayed
 from leveret.topology.link.outbox import Outbox, Outgoing
-from leveret.topology.link.telling import event_message
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
 from leveret.topology.names import RECORD_QUEUE, Route
 
 _BATCH_MESSAGES = 1000
-_MOST_TOLD = 500  # events in a message
 _BATCH_BYTES = 4 * 1024 * 1024
 """Two batches of bodies are in memory, and what a link carries in far less than a publish may wait."""
 
@@ -62,9 +62,10 @@ class Batch:
         replies: Replies | None = None,
     ) -> None:
         way = Route(*route) if route else None  # any pair will do
-        seconds = int(time.time())
+        seconds = time.time()
         self._messages = messages
-        self._outgoing = [_outgoing(message, way, seconds, replies) for message in messages]
+        self._way = way
+        self._outgoing = [as_outgoing(message, way, seconds, replies) for message in messages]
         self._entries: dict[int, Entry] = {}
         if replies:
             self._entries = {
@@ -73,7 +74,7 @@ class Batch:
                 if message.follow is True
             }
         self._follows = any(message.follow for message in messages)
-        self._outbox: Outbox | None = None
+        self._submissions: Submissions | None = None
         self._timeout_seconds = timeout_seconds
         self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
@@ -86,9 +87,9 @@ class Batch:
         self._ended.acquire()
         return self.outcomes
 
-    def send(self, outbox: Outbox) -> None:
-        """Pass on what is not refused already."""
-        self._outbox = outbox
+    def send(self, outbox: Outbox, submissions: Submissions | None = None) -> None:
+        """Pass on what is not refused already; what is confirmed and followed is told by `submissions`."""
+        self._submissions = submissions
         for position, outgoing in enumerate(self._outgoing):
             if self.outcomes[position]:
                 self._end(position, self.outcomes[position])
@@ -99,25 +100,17 @@ class Batch:
         self.outcomes[position] = outcome
         if self._entries and outcome is None and (entry := self._entries.get(position)):
             entry.tell_submitted(events.now())
+            if (due := self._messages[position].due) is not None:
+                entry.tell(Kind.DELAYED, "", "", delayed_event(entry.status.id, due))
         self._missing -= 1
         if not self._missing:
-            if self._follows:
-                self._tell_submitted()
+            if self._follows and self._submissions:
+                self._submissions.add(
+                    (message, way_of(message, self._way))
+                    for message, outcome in zip(self._messages, self.outcomes, strict=True)
+                    if message.follow and not outcome
+                )
             self._on_ended()
-
-    def _tell_submitted(self) -> None:
-        """Tell who records or listens of what was confirmed. Nobody waits for that: the tasks' own events follow."""
-        confirmed: dict[str, list[str]] = {}
-        for message, outgoing, outcome in zip(self._messages, self._outgoing, self.outcomes, strict=True):
-            if message.follow and outcome is None:
-                exchange, key = outgoing.route
-                event = {"id": message.id, "at": events.now(), "exchange": exchange, "routing_key": key}
-                confirmed.setdefault(message.task, []).append(events.write_event(event))
-        for task, told in confirmed.items():
-            for start in range(0, len(told), _MOST_TOLD):
-                body = events.write(Kind.SUBMITTED, task, "", told[start : start + _MOST_TOLD])
-                if self._outbox is not None:
-                    self._outbox.send(event_message(Kind.SUBMITTED, task, "", body), _ignore)
 
 
 def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
@@ -128,24 +121,29 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     return None
 
 
-def _ignore(_error: LeveretError | None) -> None:
-    """Whether anybody has heard it makes no difference."""
+def way_of(message: TaskMessage, route: Route | None) -> Route:
+    """Return where a message goes that is published by this route, or by its own or the usual one."""
+    return Route(*route) if route else message.route or Route.topic(message.task)
 
 
-def _outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+def as_outgoing(message: TaskMessage, route: Route | None, now: float, replies: Replies | None) -> Outgoing:
+    """Return a message as it is published, at a time in seconds of the epoch; `replies` is where results are told."""
     reply_to = None
+    way, headers = way_of(message, route), message.headers
+    if message.due is not None and (left := message.due - now) > 0:
+        way, headers = delayed(way, headers, left)
     if message.follow:
         reply_to = replies.key if replies and message.follow is True else RECORD_QUEUE
     return Outgoing(
-        route or message.route or Route.topic(message.task),
+        way,
         message.body,
         pika.BasicProperties(
             message_id=message.id,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             delivery_mode=PERSISTENT,
-            timestamp=seconds,
+            timestamp=int(now),
             reply_to=reply_to,
-            headers=message.headers,
+            headers=headers,
         ),
     )

@@ -6,6 +6,10 @@ that was said, also while no worker ran. What is broken or forged is refused her
     {"version": 1, "cancel": ["0198…", …], "at": 1785585600.123, "by": "ops@desk", "reason": "wrong list"}
     {"version": 1, "pause": "mail", "at": 1785585600.123, "by": "ops@desk", "reason": "the relay is down"}
     {"version": 1, "resume": "mail", "at": 1785585600.123, "by": "ops@desk", "reason": ""}
+
+So are pauses of schedules, but for where they are kept: in the queue of the schedules, until whoever fires takes them.
+
+    {"version": 1, "pause_schedule": "digest", "at": 1785585600.123, "by": "ops@desk", "reason": "holidays"}
 """
 
 from __future__ import annotations
@@ -76,16 +80,28 @@ def read_cancel(body: bytes) -> tuple[list[str], Command]:
 
 def read_pause(body: bytes) -> tuple[str, bool, Command]:
     """Return the queue, and whether it is paused. Raises `UnreadableMessage` saying what is wrong with the message."""
+    return _read_pause(body, "pause", "resume", "queue")
+
+
+def write_schedule_pause(schedule: str, is_paused: bool, command: Command) -> bytes:
+    """Return the body of the message that pauses a schedule, or has it go on."""
+    return _write("pause_schedule" if is_paused else "resume_schedule", schedule, command)
+
+
+def read_schedule_pause(body: bytes) -> tuple[str, bool, Command]:
+    """Return the schedule, and whether it is paused. Raises `UnreadableMessage` saying what is wrong."""
+    return _read_pause(body, "pause_schedule", "resume_schedule", "schedule")
+
+
+def _read_pause(body: bytes, pause: str, resume: str, what: str) -> tuple[str, bool, Command]:
     document = _read(body, "a pause")
-    match document:
-        case {"pause": str(queue)} | {"resume": str(queue)} if queue and ("pause" in document) != (
-            "resume" in document
-        ):
-            try:
-                return check_name(queue, "queue"), "pause" in document, _command_of(document)
-            except MessageError as error:
-                raise UnreadableMessage(f"a pause: {error}") from error
-    raise UnreadableMessage("a pause needs version 1 and either pause or resume with the name of a queue")
+    whom = document.get(pause, document.get(resume))
+    if not isinstance(whom, str) or not whom or (pause in document) == (resume in document):
+        raise UnreadableMessage(f"a pause needs version 1 and either {pause} or {resume} with the name of a {what}")
+    try:
+        return check_name(whom, what), pause in document, _command_of(document)
+    except MessageError as error:
+        raise UnreadableMessage(f"a pause: {error}") from error
 
 
 def is_older(properties: Any, command: Command) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 DIRECT_EXCHANGE = "tasks.direct"
 TOPIC_EXCHANGE = "tasks.topic"
@@ -17,6 +17,19 @@ AGAIN_EXCHANGE = "tasks.again"
 """By which a message comes back from a retry tier. Producers may not publish to it, so its keys can be believed."""
 DEAD_EXCHANGE = "tasks.dead"
 """By which a dead message goes to its DLQ; the key is the work queue. Producers may not publish to it either."""
+
+DELAY_PREFIX = "tasks.delay."
+"""What the exchanges and queues of the ladder of delays begin with, by which delayed messages go."""
+DELAY_OUT_EXCHANGE = "tasks.delay.out"
+"""By which a delayed message leaves the ladder."""
+LATER_TO = "later-to"
+"""The header that says to which exchange a delayed message goes when it is due."""
+LATER_HEADERS = "later-"
+"""What the headers begin with by which the ladder routes."""
+RETRIED_LATER, RETRIED_LATER_SINCE = "retried-later", "retried-later-since"
+"""The headers that say how often a task has asked to be run later, and when first, in milliseconds of the epoch."""
+LATER_LOST = "tasks.later.lost"
+"""The exchange and the queue of delayed messages for which no queue was bound when they were due."""
 
 EVENTS_EXCHANGE = "tasks.events"
 """Where workers and producers tell what happens to tasks. Anyone may listen who may read it."""
@@ -35,6 +48,12 @@ CANCELLED_QUEUE = "tasks.cancelled"
 """The stream in which the cancels lie, for workers that start later."""
 PAUSED_QUEUE = "tasks.paused"
 """The stream in which it lies which queues are paused."""
+SCHEDULES_QUEUE = "tasks.schedules"
+"""Whoever takes from it fires the schedules; the message in it says what was fired last."""
+SCHEDULES_SHOWN_QUEUE = "tasks.schedules.shown"
+"""A copy of that message, to be looked at."""
+SCHEDULES_BEGIN_KEY, SCHEDULES_STATE_KEY, SCHEDULES_PAUSE_KEY = "schedules.begin", "schedules.state", "schedules.pause"
+"""The keys of the exchange of control that lead to the schedules' queue: an empty state, another state, a pause."""
 WORKER_PREFIX = "tasks.worker."
 """What the queues begin with in which workers are asked."""
 REPLY_PREFIX = "tasks.reply."
@@ -44,11 +63,26 @@ LIMITS_EXCHANGE = "tasks.limits"
 """By which tokens of limits come to their queues; the key is the queue."""
 LIMIT_PREFIX = "tasks.limit."
 """What the queues of tokens begin with, and what belongs to them."""
+MIRRORS = {
+    DIRECT_EXCHANGE: "tasks.later.direct",
+    TOPIC_EXCHANGE: "tasks.later.topic",
+    FANOUT_EXCHANGE: "tasks.later.fanout",
+    AGAIN_EXCHANGE: "tasks.later.again",
+}
+"""The exchange that takes the place of each for what is due. What nobody is bound for there is lost to nobody: it goes
+to another exchange, which those that producers publish to cannot have, for then nothing would be returned."""
 
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
 
 _READABLE_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+PRIORITY_HEADER = "priority"
+"""The header by which a message enters one of the levels of a queue that has them."""
+Priority = Literal["high", "normal", "low"]
+HIGH, NORMAL, LOW = LEVELS = ("high", "normal", "low")
+"""What the header may say, the first of them the most urgent. Anything else is normal."""
+
+_WITH_LEVELS = "levels."
 _ATTEMPT_KEY = re.compile(r"(?P<queue>.+)@(?P<attempt>[1-9][0-9]{0,5})")
 
 
@@ -112,6 +146,12 @@ def work_queue_of(name: str) -> str:
     return re.sub(r"\.(dlq|retry\.stranded|retry\.\d+\.(after\.)?\w+)$", "", name)
 
 
+def without_level(name: str) -> str:
+    """Return the work queue that this may hold a level of, `mail` for `mail.high`; empty for any other name."""
+    queue, _, level = name.rpartition(".")
+    return queue if level in (HIGH, LOW) else ""
+
+
 def dlq_name(queue: str) -> str:
     """Return the name of the dead-letter queue of a work queue."""
     return f"{queue}.dlq"
@@ -122,14 +162,50 @@ def failed_exchange(queue: str) -> str:
     return f"{queue}.failed"
 
 
-def first_failure_exchange(queue: str, retry_delays: Sequence[float]) -> str:
+def level_queue(queue: str, level: str) -> str:
+    """Return the name of the queue that holds a level of a work queue: the normal one has the work queue's own."""
+    return queue if level == NORMAL else f"{queue}.{level}"
+
+
+def level_queues(queue: str) -> dict[str, str]:
+    """Return the names of the queues that hold the levels of a work queue, by level."""
+    return {level: level_queue(queue, level) for level in LEVELS}
+
+
+def entrance_exchange(queue: str) -> str:
+    """Return the name of the exchange that puts a message into its level of a work queue."""
+    return f"{queue}.in"
+
+
+def normal_exchange(queue: str) -> str:
+    """Return the name of the exchange that takes what belongs to no other level of a work queue."""
+    return f"{queue}.in.normal"
+
+
+def levels_pattern(queue: str) -> str:
+    """Return a regular expression of the further queues that hold levels of a work queue."""
+    return rf"{re.escape(queue)}\.({HIGH}|{LOW})"
+
+
+def entrance_pattern(queue: str) -> str:
+    """Return a regular expression of the exchanges that put messages into the levels of a work queue."""
+    return rf"{re.escape(queue)}\.in(\.normal)?"
+
+
+def first_failure_exchange(queue: str, retry_delays: Sequence[float], has_levels: bool = False) -> str:
     """Return the name of the exchange of first failures.
 
-    It spells the whole retry plan because it is the alternate exchange of the dead-letter exchange: under
-    another plan the broker answers 406, which is how a changed plan is noticed without reading bindings.
+    It spells the whole retry plan, and whether there are levels, because it is the alternate exchange of the
+    dead-letter exchange: with other ones the broker answers 406, which is how a change is noticed without reading
+    bindings.
     """
     plan = "after." + "-".join(spell_delay(delay) for delay in retry_delays) if retry_delays else "never"
-    return f"{queue}.failed.first.{plan}"
+    return f"{queue}.failed.first.{_WITH_LEVELS if has_levels else ''}{plan}"
+
+
+def spells_levels(first_failure: str, queue: str) -> bool:
+    """Whether the exchange of first failures is that of a work queue with levels."""
+    return first_failure.startswith(f"{queue}.failed.first.{_WITH_LEVELS}")
 
 
 def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
@@ -148,6 +224,11 @@ def stranded_queue(queue: str) -> str:
 def waiting_pattern(queue: str) -> str:
     """Return a regular expression of the work queue and its retry tiers, under whatever retry plan."""
     return rf"{re.escape(queue)}(\.retry\..+)?"
+
+
+def is_level_queue(name: str, queue: str) -> bool:
+    """Whether this is the queue of a level of the work queue, its own included."""
+    return name in (queue, f"{queue}.{HIGH}", f"{queue}.{LOW}")
 
 
 def is_retry_queue(name: str, queue: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from leveret.topology.errors import UnreadableMessage
-from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, retry_queue
+from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, level_queues, retry_queue
 
 _Name = Annotated[str, msgspec.Meta(max_length=255)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -73,6 +73,8 @@ class QueueAtWorker(msgspec.Struct, frozen=True):
     places: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     """How many of its tasks a process runs side by side."""
     paused: Paused | None
+    priorities: bool = False
+    """Whether its messages wait in three queues, by their level."""
 
 
 class LimitAtWorker(msgspec.Struct, frozen=True):
@@ -136,6 +138,7 @@ def _check_names(queue: QueueAtWorker) -> None:
     """Refuse a queue of which one of the names is longer than the broker can be asked for."""
     longest = [
         dlq_name(queue.name),
+        *level_queues(queue.name).values(),
         *(retry_queue(queue.name, tier, delay) for tier, delay in enumerate(queue.retry_delays, start=1)),
     ]
     if max(len(name.encode()) for name in longest) > LONGEST_NAME_BYTES:

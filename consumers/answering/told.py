@@ -112,6 +112,7 @@ class Told:
                     "seconds_each": self._pool.pace_of(name),
                     "places": self._pool.places_of(name),
                     "paused": pause and pause._asdict(),
+                    "priorities": queue.priorities,
                 }
             )
         return told

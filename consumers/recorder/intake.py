@@ -7,6 +7,7 @@ this one ends. Both queues are bounded, and what is oldest goes first: the work 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -17,21 +18,25 @@ from pika import exceptions as pika_errors
 
 from leveret.consumers.log import event
 from leveret.topology import names
-from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
+from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.events import LARGEST_BODY_BYTES
-from leveret.topology.link.asking import Answer, Asking, open_channel
+from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import close, connect
+from leveret.topology.link.exchanges import declare_missing
 from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_reply_key
 from leveret.topology.message import CONTENT_TYPE
-from leveret.topology.objects import RECORD, Exchange
+from leveret.topology.objects import RECORD
 from leveret.topology.settings import Settings
 
 MOST_MESSAGES = 128
 """In one transaction."""
 _PREFETCH = 2 * MOST_MESSAGES  # the next batch comes while one is written
+_BETWEEN_BATCHES_SECONDS = 0.2
+"""What comes sooner after a batch was taken waits for more to come: a transaction of few events costs as much each as
+the events."""
 _QUESTIONS_PREFETCH = 50
 _MOST_HELD_BYTES = 64 * 1024 * 1024
 
@@ -62,6 +67,9 @@ class Intake:
         self._questions_channel: Any = None
         self._delivered: deque[tuple[int, bytes]] = deque()
         self._has_delivered = asyncio.Event()
+        self._has_many = asyncio.Event()
+        """Enough for a batch, or all that there is room for."""
+        self._taken_at = float("-inf")
         self._held_bytes = 0
         self._is_too_large = False
         self._put_back: list[int] = []
@@ -79,7 +87,7 @@ class Intake:
         try:
             self._channel = await self._open_channel("the record's queue", _PREFETCH)
             connection.judge_bodies(self._channel, self._may_keep)
-            await self._declare_exchanges()
+            await declare_missing(connection, RECORD.exchanges)
             await self._declare(self._channel)
             await self._consume(self._channel, names.RECORD_QUEUE, self._on_events)
             self._questions_channel = await self._open_channel("the record's questions", _QUESTIONS_PREFETCH)
@@ -98,15 +106,21 @@ class Intake:
             await close(self._connection)
 
     async def next_batch(self) -> Batch:
-        """Wait until there is something, and return it; it stays unacknowledged."""
-        while not self._delivered:
-            self._has_delivered.clear()
-            await self._has_delivered.wait()
+        """Wait until there is something, at once or together with more, and return it; it stays unacknowledged."""
+        await self._has_delivered.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._taken_at + _BETWEEN_BATCHES_SECONDS):
+                await self._has_many.wait()
+        self._taken_at = asyncio.get_running_loop().time()
         bodies: list[bytes] = []
         last_tag = 0
         while self._delivered and len(bodies) < MOST_MESSAGES:
             last_tag, body = self._delivered.popleft()
             bodies.append(body)
+        if not self._delivered:
+            self._has_delivered.clear()
+        if len(self._delivered) < MOST_MESSAGES:
+            self._has_many.clear()
         return Batch(bodies, last_tag)
 
     def acknowledge(self, batch: Batch) -> None:
@@ -134,25 +148,6 @@ class Intake:
         )
         return channel
 
-    async def _declare_exchanges(self) -> None:
-        """Declare the exchanges that are not there; looking for them takes no right."""
-        for exchange in RECORD.exchanges:
-            for passive in (True, False):
-                channel = await open_channel(self._connection)
-                asking = Asking(channel, f"exchange {exchange.name!r}")
-
-                def send(done: Answer, one: Exchange = exchange, is_passive: bool = passive, on: Any = channel) -> None:
-                    on.exchange_declare(one.name, one.type, passive=is_passive, durable=True, callback=done)
-
-                try:
-                    await asking.ask(send)
-                except TopologyError:
-                    if not passive:
-                        raise
-                else:
-                    channel.close()
-                    break
-
     async def _declare(self, channel: Any) -> None:
         asking = Asking(channel, "what the record consists of", self._end)
         for queue in RECORD.queues:
@@ -175,10 +170,13 @@ class Intake:
     def _on_events(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         if body is LEFT_OUT and not self._is_too_large:  # no room: it comes again once there is some
             self._put_back.append(method.delivery_tag)
+            self._has_many.set()
             return
         self._held_bytes += len(body)
         self._delivered.append((method.delivery_tag, body))
         self._has_delivered.set()
+        if len(self._delivered) >= MOST_MESSAGES:
+            self._has_many.set()
 
     def _on_question(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         tag, reply_to = method.delivery_tag, properties.reply_to

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import exc, text
 
-from leveret.consumers.recorder import rows
+from leveret.consumers.recorder import keys, logged, rows
 from leveret.consumers.recorder.address import WRITES, open_engine, shown
 from leveret.consumers.recorder.believing import bounded, can_be_stored, is_plausible
 from leveret.consumers.recorder.schema import migrate
@@ -21,6 +21,7 @@ from leveret.topology import events
 from leveret.topology.errors import RecordError, RecordUnavailable, UnreadableMessage
 from leveret.topology.events import Event, Kind, Told
 from leveret.topology.printable import printable
+from leveret.topology.record import Logged
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status, advance
 
@@ -29,7 +30,8 @@ _IMPOSSIBLE = (exc.DataError, ValueError, OverflowError)
 _FAILURES = frozenset({Kind.RETRYING, Kind.FAILED})
 _KEPT_SHORTER = frozenset({State.SUCCEEDED, State.CANCELLED})
 _OLD = text("SELECT id FROM leveret_tasks WHERE state = :state AND changed < :before ORDER BY changed LIMIT :most")
-_DELETE = [rows.by_ids(f"DELETE FROM {table} WHERE id IN :ids") for table in ("leveret_tasks", "leveret_attempts")]  # noqa: S608
+_TABLES = ("leveret_tasks", "leveret_attempts", "leveret_logs")
+_DELETE = [text(f"DELETE FROM {table} WHERE {rows.OF_IDS}") for table in _TABLES]  # noqa: S608 - nobody's text
 
 
 class Written(NamedTuple):
@@ -41,14 +43,16 @@ class Written(NamedTuple):
 
 
 class Store:
-    """Opened when made; raises `RecordError` where it cannot be. One thread writes, others may look."""
+    """Opened when made; raises `RecordError` where it cannot be. One thread writes events, others may look."""
 
     def __init__(self, settings: Settings) -> None:
         self.where = shown(settings)
+        self.has_room_for_keys = True
+        """Whether as many keys may be reserved as there are by now, and one more."""
         self._settings = settings
         self._engine = open_engine(settings)
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 migrate(connection, self.where)
         except RecordUnavailable as error:
             self.close()
@@ -90,20 +94,22 @@ class Store:
             return Written(written, refused, unreadable)
 
     def expire(self, most: int) -> int:
-        """Delete at most so many of what has been kept long enough; returns how many."""
+        """Delete at most so many tasks that have been kept long enough, and as many keys; returns how many tasks."""
         now, deleted = time.time(), 0
         for state in State:
             kept = self._settings
             seconds = kept.record_success_seconds if state in _KEPT_SHORTER else kept.record_failure_seconds
-            with self._writing() as connection:
+            with self.writing() as connection:
                 found = {"state": str(state), "before": now - seconds, "most": most - deleted}
                 ids = list(connection.execute(_OLD, found).scalars())
-                for some in rows.chunks(ids):
-                    for statement in _DELETE:
-                        connection.execute(statement, {"ids": list(some)})
+                for statement in _DELETE:
+                    connection.execute(statement, rows.ids_of(ids))
+                keys.forget_tasks(connection, ids, state)
             deleted += len(ids)
             if deleted >= most:
                 break
+        with self.writing() as connection:
+            self.has_room_for_keys = keys.expire(connection, now, most)
         return deleted
 
     @contextlib.contextmanager
@@ -119,7 +125,8 @@ class Store:
             return Written(0, 0, unreadable)
         refused = written = 0
         failures: dict[tuple[str, int], dict[str, Any]] = {}
-        with self._writing() as connection:
+        lines: list[tuple[str, Logged]] = []
+        with self.writing() as connection:
             known = rows.read(connection, ids)
             after = dict(known)
             for told in messages:
@@ -128,8 +135,11 @@ class Store:
                     before = after.get(task_id) or Status(task_id)
                     # in a message that nobody could read there is no task's name
                     task = told.task or before.task
+                    # what logs has begun, and what is kept of it goes with the row of its task
+                    begins = told.kind is Kind.LOG and before.state is State.UNKNOWN
+                    kind = Kind.STARTED if begins else told.kind
                     status = (
-                        advance(before, told.kind, task, told.worker, bounded(told.kind, event))
+                        advance(before, kind, task, told.worker, bounded(told.kind, event))
                         if is_plausible(event)
                         else None
                     )
@@ -137,6 +147,8 @@ class Store:
                         refused += 1
                         continue
                     written += 1
+                    if told.kind is Kind.LOG:
+                        lines.append((task_id, _logged(event)))
                     if status is not before:
                         after[task_id] = status
                         if told.kind in _FAILURES:
@@ -144,10 +156,12 @@ class Store:
             changed = [status for task_id, status in after.items() if known.get(task_id) != status]
             rows.write(connection, changed, time.time())
             rows.write_attempts(connection, failures)
+            logged.write(connection, lines)
         return Written(written, refused, unreadable)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlalchemy.Connection]:
+    def writing(self) -> Iterator[sqlalchemy.Connection]:
+        """Give a connection whose transaction writes; there is one at a time. Raises `RecordUnavailable`."""
         with self._saying_what_is_wrong(), self._engine.connect() as opened:
             connection = opened.execution_options(**{WRITES: True})
             with connection.begin():
@@ -161,6 +175,10 @@ class Store:
             raise
         except exc.SQLAlchemyError as error:
             raise RecordUnavailable(f"the record in {self.where} cannot be used: {_said(error)}") from error
+
+
+def _logged(event: Event) -> Logged:
+    return Logged(event.get("attempt", 0), event["at"], event.get("lines", []), event.get("dropped", 0))
 
 
 def _outcome(told: Told, event: Event) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
+from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
@@ -51,7 +53,7 @@ class Pool:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
-        self._backlog = Backlog(lanes.only, lanes.of, gates)
+        self._backlog = Backlog(lanes.only, lanes.of, gates, lanes.with_levels)
         self._office = Office(
             self._backlog,
             watchers,
@@ -63,7 +65,7 @@ class Pool:
             self._watch,
             recycling,
         )
-        self._crews: dict[Lane, SerialCrew | SharedCrew] = {
+        self._crews: dict[Lane, SerialCrew[Any] | SharedCrew] = {
             lane: self._crew(plan, board) for lane, plan in lanes.crews.items()
         }
         self._feeding: dict[Lane, asyncio.Handle] = {}
@@ -81,13 +83,17 @@ class Pool:
             if lane in lanes.needed:
                 crew.start()
 
-    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
+    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew[Any] | SharedCrew:
         if plan.lane.is_shared:
             from leveret.consumers.running.shared_crew import SharedCrew  # most workers have plain tasks only
 
             return SharedCrew(plan, self._office, self._forkserver, board, self._lanes)
-        kind = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
-        return kind(plan, self._office, self._forkserver, board)
+        if plan.lane is Lane.BATCH:
+            from leveret.consumers.running.batch_crew import BatchCrew
+
+            return BatchCrew(plan, self._office, self._forkserver, board)
+        crew = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
+        return crew(plan, self._office, self._forkserver, board, ChildHandle)
 
     @property
     def running(self) -> list[Delivery]:
@@ -190,9 +196,11 @@ class Pool:
         return [plan for plan in plans if plan.lane is Lane.PLAIN] or plans
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
-        """Take back the deliveries of a queue that wait for a child, all but the first so many."""
-        numbers = itertools.count()
-        return self._withdraw(lambda delivery: delivery.queue.name == queue and next(numbers) >= most)
+        """Take back the deliveries of a queue that wait for a child, all but the first so many of each level."""
+        numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        return self._withdraw(
+            lambda delivery: delivery.queue.name == queue and next(numbers[delivery.settler.level]) >= most
+        )
 
     def withdraw_older(self, moment: float) -> list[Delivery]:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""

@@ -21,9 +21,14 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from leveret.consumers.tasks.batch import Batch
+    from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
     from leveret.producers.options import Options
     from leveret.topology.message import Follow, TaskMessage
+    from leveret.topology.names import Priority
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +53,8 @@ class Task(Generic[P, R]):
         kind: Kind,
         concurrency: int | None,
         follow: bool = False,
+        never: tuple[type[BaseException], ...] = (),
+        batch: Batch | None = None,
         limit: Limit | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
@@ -59,6 +66,8 @@ class Task(Generic[P, R]):
         self.kind = kind
         self.concurrency = concurrency
         self.follow = follow
+        self.never = never
+        self.batch = batch
         self.limit = limit
         self.arguments = Arguments(function, name)
         self.result = Result(function)
@@ -102,6 +111,11 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -113,6 +127,11 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -123,6 +142,11 @@ class Task(Generic[P, R]):
         routing_key: str | None = None,
         timeout: float | None = None,
         follow: Follow | None = None,
+        priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -134,15 +158,27 @@ class Task(Generic[P, R]):
         `follow=True` has this process told what becomes of the task, so that what `submit` returns has results and
         statuses; `follow="record"` has it told to those who record or listen only.
 
+        `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
+
+        `delay` has it run that many seconds after the message was made, or `at` at that time, which needs a time zone:
+        up to 366 days ahead, and by the broker alone. Parts of a second are rounded up.
+
+        With `unique` nothing is submitted while another task has that key, and `submit` returns the id of that one: it
+        has it until it has ended, or with `for_seconds` for so long. For that a recorder has to run.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import check_follow, check_timeout, route_of  # a worker does without them
+        from leveret.producers import calls, later  # workers never do
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
-        route = route_of(self.name, queue, exchange, routing_key)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow))
+        route = calls.route_of(self.name, queue, exchange, routing_key)
+        level, follow = calls.check_priority(priority, self.name, route), calls.check_follow(follow)
+        later.check_delay(delay, at, route)
+        calls.check_unique(unique, for_seconds, follow)
+        seconds = calls.check_timeout(timeout)
+        return Options[P, Any](self, id, route, seconds, follow, level, delay, at, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:
@@ -180,6 +216,7 @@ class Task(Generic[P, R]):
         return f"<task {self.name} on queue {self.queue.name}>"
 
 
+@overload
 def task(
     name: str,
     *,
@@ -189,8 +226,33 @@ def task(
     concurrency: int | None = None,
     threads: bool = False,
     follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
     limit: Limit | None = None,
-) -> Callable[[Callable[P, R]], Task[P, R]]:
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+@overload
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    batch: Batch,
+) -> DefinesBatchTask: ...
+def task(
+    name: str,
+    *,
+    queue: WorkQueue,
+    time_limit: float = DEFAULT_TIME_LIMIT_SECONDS,
+    soft_time_limit: float | None = None,
+    concurrency: int | None = None,
+    threads: bool = False,
+    follow: bool = False,
+    never: Sequence[type[BaseException]] = (),
+    limit: Limit | None = None,
+    batch: Batch | None = None,
+) -> Any:
     """Make the decorated function, plain or `async def`, a task.
 
     A plain one has its process for itself while it runs. Those that are `async def` run side by side in one, as many
@@ -201,10 +263,17 @@ def task(
     that runs beside others is cancelled before. `soft_time_limit`, when given, raises `SoftTimeLimitExceeded` inside
     the task earlier. With `follow=True` every message of it is followed, see `Task.options`.
 
+    Exceptions of the classes in `never`, and of their subclasses, never lead to a further attempt: a message whose
+    task raises one goes to the dead-letter queue at once, as with `Reject`.
+
+    With `batch=Batch(100, within_seconds=2)` the function takes a list of up to so many calls at once, and the limits
+    are for all of them together; each message still is one call, which is retried or buried by itself.
+
     `limit` says how many of it run at the same time, or begin in a period, at all workers together, see `Limit`.
 
     Raises `TaskModuleError` when the name is taken or out of the queue's topics, when a limit is no positive number
-    or beyond 1e9, and when what is decorated is no function, or none that can run like this.
+    or beyond 1e9, when `never` is no tuple of exception classes, and when what is decorated is no function, or none
+    that can run like this.
     """
     if not isinstance(name, str) or not 1 <= len(name.encode(errors="replace")) <= LONGEST_NAME_BYTES:
         raise TaskModuleError(f"{name!r} cannot name a task; use @task('mail.send', queue=…)")
@@ -228,9 +297,10 @@ def task(
     if concurrency is not None and concurrency < 1:
         raise TaskModuleError(f"task {name!r}: with concurrency={concurrency} none could ever run; give 1 or more")
 
+    _check_never(name, never)
     named_limit = _named_limit(limit, name, time_limit)
 
-    def define(function: Callable[P, R]) -> Task[P, R]:
+    def define(function: Callable[..., Any]) -> AnyTask:
         if not callable(function) or not hasattr(function, "__qualname__"):
             raise TaskModuleError(
                 f"task {name!r} is {printable(repr(function))}, no function with a name of its own; "
@@ -244,13 +314,39 @@ def task(
                 f"task {name!r} is async def, which threads=True is not for: its like run side by side in one event "
                 "loop; leave threads out, or make it a plain function"
             )
+        if batch is not None:
+            if limit is not None:
+                raise TaskModuleError(
+                    f"task {name!r}: limit counts tasks one by one, and a batch begins many at once; leave one of them "
+                    "out, or limit its queue"
+                )
+            return _batch_task(
+                function,
+                name,
+                queue,
+                (float(time_limit), soft_time_limit),
+                kind,
+                concurrency,
+                follow,
+                tuple(never),
+                batch,
+            )
         if kind is Kind.PLAIN and concurrency is not None:
             raise TaskModuleError(
                 f"task {name!r}: concurrency={concurrency} is for tasks that run side by side, and this is a plain "
                 "function, which runs alone in its process; make it async def, or add threads=True"
             )
         made = Task(
-            function, name, queue, float(time_limit), soft_time_limit, kind, concurrency, bool(follow), named_limit
+            function,
+            name,
+            queue,
+            float(time_limit),
+            soft_time_limit,
+            kind,
+            concurrency,
+            bool(follow),
+            tuple(never),
+            limit=named_limit,
         )
         if named_limit:
             limits.check_fields(named_limit, made.arguments.names, f"task {name!r}")
@@ -258,6 +354,42 @@ def task(
         return registry.add(made)
 
     return define
+
+
+def _check_never(name: str, never: object) -> None:
+    if not isinstance(never, (tuple, list)):
+        raise TaskModuleError(f"task {name!r}: never is {printable(repr(never))}; give a tuple, as never=(ValueError,)")
+    for one in never:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TaskModuleError(
+                f"task {name!r}: {printable(repr(one))} in never is no exception class; give classes, as "
+                "never=(ValueError,)"
+            )
+
+
+def _batch_task(
+    function: Callable[..., Any],
+    name: str,
+    queue: WorkQueue,
+    limits: tuple[float, float | None],
+    kind: Kind,
+    concurrency: int | None,
+    follow: bool,
+    never: tuple[type[BaseException], ...],
+    batch: Batch,
+) -> AnyTask:
+    from leveret.consumers.tasks.batch import Batch as Known  # most modules define none
+    from leveret.consumers.tasks.batch_task import BatchTask
+
+    if not isinstance(batch, Known):
+        raise TaskModuleError(f"task {name!r}: batch is {batch!r}, not a Batch; use batch=Batch(100, within_seconds=2)")
+    if kind is Kind.THREADS or concurrency is not None:
+        given = "threads=True" if kind is Kind.THREADS else f"concurrency={concurrency}"
+        raise TaskModuleError(
+            f"task {name!r}: {given} is for tasks that run side by side, and a batch has its process for itself; leave "
+            "one of them out"
+        )
+    return registry.add(BatchTask(function, name, queue, *limits, Kind.PLAIN, None, bool(follow), never, batch))
 
 
 def _named_limit(limit: Limit | None, task: str, time_limit: float) -> Limit | None:

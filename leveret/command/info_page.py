@@ -52,7 +52,7 @@ def page(look: Look, width: int) -> list[str]:
     counts = f"{len(look.workers)} worker(s), {processes} process(es)"
     warned = {warned.about for warned in look.warnings}
     lines = [f"{head}{counts.rjust(max(len(counts) + 2, width - len(head)))}"]
-    lines += table(_QUEUES, [_queue_row(queue, queue.name in warned) for queue in look.queues], width)
+    lines += table(_QUEUES, [row for queue in look.queues for row in _queue_rows(queue, queue.name in warned)], width)
     if look.workers:
         lines += ["", *table(_WORKERS, [_worker_row(info, look.at) for info in look.workers], width)]
     if limits := limits_of(look.workers):
@@ -83,6 +83,13 @@ def row(look: Look) -> dict[str, Any]:
         "warnings": [asdict(warned) for warned in look.warnings],
         "notes": list(look.notes),
     }
+
+
+def _queue_rows(queue: QueueLook, is_warned: bool) -> list[Sequence[str]]:
+    """Return its row, and below it one for each level with what is ready there."""
+    rest = [""] * (len(_QUEUES) - 2)
+    levels = [(f"  {level}", _count(ready), *rest) for level, ready in (queue.ready_by_level or {}).items()]
+    return [_queue_row(queue, is_warned), *levels]
 
 
 def _queue_row(queue: QueueLook, is_warned: bool) -> Sequence[str]:

@@ -6,9 +6,12 @@ published 1000 at a time, as `publish_many` takes them, so those of a slow pipe 
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -16,10 +19,12 @@ import click
 
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.moments import Moment, Span
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
-from leveret.producers.calls import check_timeout, check_way, make_message, route_of
+from leveret.producers.calls import check_priority, check_timeout, check_unique, check_way, make_message, route_of
 from leveret.producers.following.handle import Submitted
+from leveret.producers.later import check_delay, due_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.encoding import wide_encoding
@@ -27,12 +32,13 @@ from leveret.topology.errors import LeveretError, MessageError, SettingsError
 from leveret.topology.link.connection import check_any
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.message import Follow, TaskMessage, read_json
-from leveret.topology.names import Route
+from leveret.topology.names import LEVELS, Priority, Route
 
 _MOST_REPORTED_LINES = 20
 _SHOWN_CHARACTERS = 80
 
 Tell = Callable[[Submitted[Any]], None]
+Make = Callable[..., TaskMessage]
 
 
 def _seconds(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -53,7 +59,11 @@ leveret submit mail.send to=a@example.org n=3 -a my_app
 leveret submit words.count book=lighthouse-log.txt top=5
 leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
 leveret submit mail.send --id order-17 to=a@example.org
+leveret submit mail.send --priority high to=a@example.org
+leveret submit mail.send to=a@example.org --unique mail:a --for 1h
 leveret submit mail.send to=a@example.org --wait --timeout 60
+leveret submit mail.send to=a@example.org --delay 15m
+leveret submit mail.send to=a@example.org --at 2026-12-01T09:00+01:00
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
 generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
@@ -77,6 +87,25 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 @click.option("--exchange", type=click.Choice(["direct", "topic", "fanout"]), help="Exchange (default: topic).")
 @click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
 @click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
+@click.option(
+    "--priority",
+    type=click.Choice(LEVELS),
+    help="Among the tasks of its queue, where that has priorities (default: normal).",
+)
+@click.option(
+    "--delay",
+    type=Span(may_be_bare=True),
+    metavar="TIME",
+    help="Have it run so much later: 90s, 15m, 1h, 2d, up to a year.",
+)
+@click.option("--at", type=Moment(), metavar="TIME", help="Have it run then: 2026-12-01T09:00+01:00.")
+@click.option(
+    "--unique",
+    metavar="KEY",
+    callback=filled,
+    help="Submit it unless a task has this key that has not ended; then say the id of that one.",
+)
+@click.option("--for", "for_seconds", type=Span(), metavar="TIME", help="With --unique: keep the key so long (1h).")
 @click.option(
     "--wait",
     is_flag=True,
@@ -104,6 +133,11 @@ def verb(
     exchange: str | None,
     routing_key: str | None,
     task_id: str | None,
+    priority: Priority | None,
+    delay: float | None,
+    at: datetime | None,
+    unique: str | None,
+    for_seconds: float | None,
     wait: bool,
     follow: bool,
     timeout: float | None,
@@ -122,6 +156,15 @@ def verb(
     if file and (has_arguments or task_id):
         raise click.UsageError("--file brings the arguments, and each line its own id; leave out the others")
 
+    if (file or samples) and (unique is not None or for_seconds is not None):
+        raise click.UsageError("--unique is the key of one task; leave out --file and --samples")
+    if unique is not None and wait:
+        raise click.UsageError("--wait waits for a task of this process, and one that is already there is of another's")
+    try:
+        check_unique(unique, for_seconds, None)
+    except MessageError as error:
+        raise click.UsageError(str(error).replace("for_seconds", "--for").replace("unique=…", "--unique")) from error
+
     handles: list[Submitted[Any]] = []
 
     def tell_of(sent: Submitted[Any]) -> None:
@@ -129,9 +172,12 @@ def verb(
             handles.append(sent)
             note(sent.id, quiet or is_many)
         elif as_json:
-            tell_json({"id": sent.id, "task": sent.task})
+            there = {"was_already_there": sent.was_already_there} if unique is not None else {}
+            tell_json({"id": sent.id, "task": sent.task, **there})
         else:
             tell(sent.id)
+            if sent.was_already_there:
+                note(f"a task with the key {unique!r} was already there; nothing was submitted", quiet)
 
     configured = settings.load()
     modules = task_modules.named(tasks, configured)
@@ -143,25 +189,31 @@ def verb(
         task_modules.load([SAMPLES])
     name = task or TASK_NAMES[0]
     try:
+        check_delay(delay, at)
         check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
     except MessageError as error:
         raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
-    followed: Follow | None = True if wait else "record" if follow else None
+    due = _due(delay, at)
+    followed: Follow | None = True if wait else "record" if follow or unique is not None else None
     is_many = bool(file) or samples
+    level = check_priority(priority, name, route)
+    make = functools.partial(make_message, route=route, follow=followed, due=due, priority=level)
     messages = None
     if task and not file:
-        call = (_json(args, list, "--args"), _kwargs(task, kwargs, pairs))
-        messages = [make_message(task, *call, id=task_id, route=route, follow=followed)]
+        messages = [make(task, _json(args, list, "--args"), _kwargs(task, kwargs, pairs), id=task_id)]
     configured = resolve(configured)
     check_any(configured)  # fail fast, where a publisher would wait for the broker
     with Publisher(configured, timeout=None if wait else timeout) as publisher:
         if file:
-            status = _submit_file(publisher, name, file, route, followed, tell_of, quiet)
+            status = _submit_file(publisher, functools.partial(make, name), file, route, tell_of, quiet)
         else:
             status = 0
-            for message in messages or _sample_messages(publisher.settings, route, followed, quiet):
-                tell_of(publisher.publish(message))
+            publish: Callable[[TaskMessage], Submitted[Any]] = publisher.publish
+            if unique is not None:
+                publish = functools.partial(publisher.publish_unique, key=unique, for_seconds=for_seconds)
+            for message in messages or _sample_messages(publisher.settings, make, quiet):
+                tell_of(publish(message))
         if not wait:
             return status
         from leveret.command.waiting import wait_for_many, wait_for_one
@@ -171,14 +223,20 @@ def verb(
         return wait_for_many(handles, timeout, quiet) or status
 
 
-def _sample_messages(
-    configured: settings.Settings, route: Route | None, followed: Follow | None, quiet: bool
-) -> list[TaskMessage]:
+def _due(delay: float | None, at: datetime | None) -> float | None:
+    """Return when it is to run; a time that is over is now, and said."""
+    if at is not None and at.timestamp() <= time.time():
+        note(f"leveret submit: --at {at.isoformat()} is over, so it runs now")
+        return None
+    return due_of(delay, at)
+
+
+def _sample_messages(configured: settings.Settings, make: Make, quiet: bool) -> list[TaskMessage]:
     from leveret.producers.examples.samples import SAMPLE_TASK, sample_texts
 
     texts = sample_texts(configured.data_dir)
     note(f"submitting {SAMPLE_TASK} for {len(texts)} texts in {configured.data_dir}", quiet)
-    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route, follow=followed) for text in texts]
+    return [make(SAMPLE_TASK, kwargs={"book": text}) for text in texts]
 
 
 def _kwargs(task: str, text: str | None, pairs: Sequence[str]) -> dict[str, Any]:
@@ -206,10 +264,9 @@ def _value(known: Any, key: str, text: str) -> Any:
 
 def _submit_file(
     publisher: Publisher,
-    task: str,
+    make: Make,
     file: str,
     route: Route | None,
-    followed: Follow | None,
     tell_of: Tell,
     quiet: bool,
 ) -> int:
@@ -227,7 +284,7 @@ def _submit_file(
                 if not line.strip():
                     continue
                 try:
-                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route, follow=followed)
+                    message = make(kwargs=_json(line, dict, "the line"))
                 except LeveretError as error:
                     failures[number] = str(error)
                     progress.update()

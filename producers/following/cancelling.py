@@ -41,19 +41,19 @@ def pause(queue: str, *, reason: str = "", configured: Settings | None = None) -
 
     Raises `MessageError` for what is no name or no reason, and as `cancel` does.
     """
-    body = write_pause(_checked(queue), True, _command(reason))
+    body = write_pause(_checked(queue), True, command_now(reason))
     daemon_thread.call(_send, PAUSE_KEY, [body], configured)
 
 
 def resume(queue: str, *, reason: str = "", configured: Settings | None = None) -> None:
     """Have workers take from a paused work queue again; raises as `pause` does."""
-    body = write_pause(_checked(queue), False, _command(reason))
+    body = write_pause(_checked(queue), False, command_now(reason))
     daemon_thread.call(_send, PAUSE_KEY, [body], configured)
 
 
 def _cancels(ids: Iterable[str], reason: str) -> list[bytes]:
     checked = list(dict.fromkeys(check_id(one) for one in ids))
-    return list(write_cancels(checked, _command(reason)))
+    return list(write_cancels(checked, command_now(reason)))
 
 
 def _checked(queue: str) -> str:
@@ -62,7 +62,8 @@ def _checked(queue: str) -> str:
     return check_name(queue, "queue")
 
 
-def _command(reason: str) -> Command:
+def command_now(reason: str) -> Command:
+    """Return who says something now, and why. Raises `MessageError` for what is no reason."""
     return Command(round(time.time(), 3), _who(), check_reason(reason))
 
 

@@ -14,6 +14,7 @@ import pika.exceptions
 
 from leveret.topology.names import LIMIT_PREFIX, dlq_name
 from leveret.topology.objects import control_streams, objects_of
+from leveret.topology.schedules import SCHEDULES
 from tests.broker.support import Worker
 from tests.faults.logged import faults
 from tests.faults.stage import MARK, Stage
@@ -130,7 +131,8 @@ def held(stage: Stage) -> dict[str, dict[str, int]]:
             raise
         # RabbitMQ 3.10 answers 500 while a node of its cluster is about to be back
         return {f"unknown, {error}": {"ready": -1, "unacknowledged": -1, STUCK: 0}}
-    kept = {stream.name for stream in control_streams().queues}  # they hold no tasks, and what they do on purpose
+    # they hold no tasks, and what they do on purpose
+    kept = {queue.name for table in (control_streams(), SCHEDULES) for queue in table.queues}
     holding = {}
     for queue in queues:
         if queue["name"] in kept or queue["name"].startswith(LIMIT_PREFIX):  # nor do tokens, which rows look at

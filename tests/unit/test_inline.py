@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -21,6 +21,8 @@ from typing import Any, cast
 import pytest
 
 from leveret import (
+    Batch,
+    BatchFailed,
     Cancelled,
     LeveretError,
     Limit,
@@ -34,6 +36,7 @@ from leveret import (
     Rate,
     Reject,
     ResultTimeout,
+    RetryLater,
     Route,
     SoftTimeLimitExceeded,
     TaskCancelled,
@@ -43,6 +46,7 @@ from leveret import (
     as_completed,
     cancel,
     current_attempt,
+    current_attempts,
     gather,
     pause,
     progress,
@@ -83,7 +87,8 @@ class Desk:
 
     def task(self, function: Callable[..., Any], **options: Any) -> Send:
         """Make a task of a function, by its name."""
-        return task(f"mail.{function.__name__}", queue=self.queue, **options)(function)
+        made: Send = task(f"mail.{function.__name__}", queue=self.queue, **options)(function)
+        return made
 
 
 @pytest.fixture
@@ -255,6 +260,55 @@ def test_retries_follow_the_clock_of_the_test(leveret_inline: Inline, desk: Desk
     assert attempt_here() is before
 
 
+def test_delays_follow_the_clock_of_the_test(leveret_inline: Inline, desk: Desk, send: Send) -> None:
+    """What is delayed runs when it is due, by every exchange, and behind what is due before."""
+    delayed = send.options(delay=90, exchange="fanout").submit(to="later")
+    at = send.options(at=datetime.now(UTC) + timedelta(hours=1), queue="mail").submit(to="much later")
+    first = send.submit(to="now")
+    assert [message.due for message in leveret_inline.waiting] == [0.0, 90.0, 3600.0]
+
+    assert [ran.id for ran in leveret_inline.run(89)] == [first.id]
+    assert [(ran.id, ran.at) for ran in leveret_inline.run()] == [(delayed.id, 90.0), (at.id, 3600.0)]
+
+
+def test_a_task_may_ask_to_be_run_later(leveret_inline: Inline, desk: Desk) -> None:
+    """As the attempt it is, and told to who follows it."""
+
+    @task("mail.poll", queue=desk.queue)
+    def poll() -> str:
+        desk.seen.append(current_attempt().number)
+        if len(desk.seen) == 1:
+            raise RetryLater(10, "not there yet")
+        if len(desk.seen) == 2:
+            raise ValueError("it is broken")
+        if len(desk.seen) == 3:
+            raise RetryLater(3)
+        return "there"
+
+    sent = poll.options(follow=True).submit()
+    leveret_inline.run(0)
+    assert (sent.status().state, sent.status().reason) == (State.DELAYED, "not there yet")
+    assert [(ran.attempt, ran.at) for ran in leveret_inline.run()] == [(1, 10.0), (2, 15.0), (2, 18.0)]
+    assert sent.result(timeout=1) == "there"
+    assert len(leveret_inline.submitted) == 1
+
+
+def test_who_asks_to_be_run_later_for_ever_is_buried(leveret_inline: Inline, desk: Desk) -> None:
+    """After a thousand times, with the reason."""
+
+    @task("mail.poll", queue=desk.queue)
+    def poll() -> None:
+        raise RetryLater(1, "never there")
+
+    poll.submit()
+    ran = leveret_inline.run(check=False)
+    (dead,) = leveret_inline.dead
+
+    assert (len(ran), ran[-1].verdict, dead.attempts) == (1001, Verdict.BURY, 1)
+    assert dead.failure.type == "RetriedLaterTooOften"
+    assert "never there" in dead.reason
+
+
 def test_the_clock_can_be_moved_by_some_seconds(leveret_inline: Inline, desk: Desk) -> None:
     """What is due later stays, and can be looked at."""
 
@@ -304,6 +358,39 @@ def test_a_rejection_is_not_tried_again(leveret_inline: Inline, desk: Desk) -> N
 
     assert course_of(leveret_inline.run(check=False)) == [(1, 0.0, Verdict.BURY)]
     assert leveret_inline.dead[0].reason == "Reject: no use"
+
+
+def test_priorities_decide_what_runs_first(leveret_inline: Inline, desk: Desk) -> None:
+    """Of what waits at the same time; the order within a level is that of submitting, and a retry keeps its level."""
+    ranked = WorkQueue("ranked", retry_delays=(5,), priorities=True)
+
+    @task("ranked.note", queue=ranked)
+    def note(text: str) -> None:
+        desk.seen.append(text)
+        if text == "high, again" and desk.seen.count(text) == 1:
+            note.options(priority="low").submit("low, last")
+            raise ValueError("not yet")
+
+    for level, text in [("low", "low"), ("normal", "a"), ("high", "high, again"), ("normal", "b"), ("high", "high")]:
+        note.options(priority=level).submit(text)  # type: ignore[arg-type]
+    waiting = [message.args[0] for message in leveret_inline.waiting]
+    leveret_inline.run()
+
+    assert waiting == ["high, again", "high", "a", "b", "low"]
+    assert desk.seen == [*waiting, "low, last", "high, again"]
+
+
+def test_what_a_task_names_never_retries(leveret_inline: Inline, desk: Desk) -> None:
+    """It is dead after its first attempt, with the reason; what else it raises is tried again."""
+    errors = iter([ValueError("once"), KeyError("final")])
+
+    def fail() -> None:
+        raise next(errors)
+
+    desk.task(fail, never=(LookupError,)).submit()
+
+    assert [ran.verdict for ran in leveret_inline.run(check=False)] == [Verdict.RETRY, Verdict.BURY]
+    assert leveret_inline.dead[0].reason == "KeyError: 'final'"
 
 
 def test_tasks_that_submit_tasks_are_run_to_the_end(
@@ -703,3 +790,78 @@ with inline() as here:
 """
 
     assert _python(code, folder=tmp_path) == "A 1 False\n"
+
+
+def test_a_batch_is_handed_over_as_a_list(leveret_inline: Inline, desk: Desk) -> None:
+    """When it is full, or when its first call has waited long enough by the test's clock."""
+
+    def load(calls: list[int]) -> list[int]:
+        desk.seen.append((leveret_inline.now, calls))
+        return [2 * call for call in calls]
+
+    made = desk.task(load, batch=Batch(3, within_seconds=2))
+    sent = [made.options(follow=True).submit(number) for number in range(4)]
+
+    leveret_inline.run(1)
+    assert desk.seen == [(0.0, [0, 1, 2])]
+    assert len(leveret_inline.waiting) == 1
+    made.submit(4)
+    ran = leveret_inline.run()
+
+    assert desk.seen == [(0.0, [0, 1, 2]), (2.0, [3, 4])]
+    assert [one.verdict for one in ran] == [Verdict.DONE] * 2
+    assert [one.result() for one in sent] == [0, 2, 4, 6]
+
+
+def test_some_of_a_batch_come_back(leveret_inline: Inline, desk: Desk) -> None:
+    """Each by its own delay, and into a later batch."""
+
+    def load(calls: list[int]) -> None:
+        progress(1, 2)
+        desk.seen.append((leveret_inline.now, calls, [each.number for each in current_attempts()]))
+        if 1 in calls and leveret_inline.now < 5:
+            raise BatchFailed({calls.index(1): ValueError("not yet")})
+
+    made = desk.task(load, batch=Batch(2, within_seconds=2))
+    made.submit(0)
+    made.submit(1)
+    first, second, third = leveret_inline.run()
+
+    assert desk.seen == [(0.0, [0, 1], [1, 1]), (7.0, [1], [2])]
+    assert [one.verdict for one in (first, second, third)] == [Verdict.DONE, Verdict.RETRY, Verdict.DONE]
+    assert isinstance(second.error, ValueError)
+    assert first.progress is not None
+
+
+def test_a_unique_task_is_there_once(leveret_inline: Inline, send: Send) -> None:
+    """Until it has ended, or for its time by the test's clock."""
+    first = send.options(unique="a").submit("a")
+    second = send.options(unique="a").submit("a")
+    timed = send.options(unique="b", for_seconds=60).submit("b")
+
+    assert (first.was_already_there, second.was_already_there, second.id) == (False, True, first.id)
+    leveret_inline.run()
+    assert not send.options(unique="a").submit("a").was_already_there
+    assert send.options(unique="b").submit("b") == timed
+    leveret_inline.run(60)
+    assert not asyncio.run(send.options(unique="b").submit_async("b")).was_already_there
+
+
+def test_a_unique_task_that_was_not_submitted_or_failed_frees_its_key(
+    leveret_inline: Inline, desk: Desk, send: Send
+) -> None:
+    """As with a recorder."""
+    with pytest.raises(NotRouted):
+        send.options(unique="a", queue="nowhere").submit("a")
+
+    def fail() -> None:
+        raise Reject("no")
+
+    failing = desk.task(fail)
+    assert not failing.options(unique="a", for_seconds=60).submit().was_already_there
+    leveret_inline.run(check=False)
+    sent = send.options(unique="a").submit("a")
+    assert not sent.was_already_there
+    sent.cancel()
+    leveret_inline.run()
+    assert not send.options(unique="a").submit("a").was_already_there

@@ -67,7 +67,7 @@ def test_a_limit_is_a_limit_and_short_enough_for_a_key() -> None:
     """Anything else is refused; so is a task that may run for longer than what is known of a key is kept."""
     queue = WorkQueue("mail")
     with pytest.raises(TaskModuleError, match="no Limit"):
-        task("mail.send", queue=queue, limit=3)  # type: ignore[arg-type]
+        task("mail.send", queue=queue, limit=3)  # type: ignore[call-overload]
     with pytest.raises(TaskModuleError, match="time_limit of at most 3600"):
         task("mail.send", queue=queue, time_limit=5000, limit=Limit(at_once=1, key="{a}"))
     with pytest.raises(TaskModuleError, match="cannot name a limit"):

@@ -11,7 +11,7 @@ import pytest
 
 from leveret.topology import names, queues
 from leveret.topology.apply.declare import _InternalExchange, _kombu_exchange, _kombu_queue
-from leveret.topology.objects import Binding, Exchange, Table, objects_of, shared_exchanges
+from leveret.topology.objects import PRODUCERS_EXCHANGES, Binding, Exchange, Table, objects_of, shared_exchanges
 from leveret.topology.queues import WorkQueue
 
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
@@ -24,9 +24,10 @@ def no_known_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_known", {})
 
 
-def words(retry_delays: tuple[float, ...] = (1, 5, 25), fanout: bool = False) -> WorkQueue:
-    """A queue named words."""
-    return WorkQueue("words", retry_delays=retry_delays, fanout=fanout)
+def words(retry_delays: tuple[float, ...] = (1, 5, 25), fanout: bool = False, priorities: bool = False) -> WorkQueue:
+    """A queue named words; each of a test may be another."""
+    queues.forget()
+    return WorkQueue("words", retry_delays=retry_delays, fanout=fanout, priorities=priorities)
 
 
 def exchanges(table: Table) -> list[tuple[str, str, bool, bool, Any]]:
@@ -56,6 +57,10 @@ def test_the_shared_exchanges() -> None:
         ("tasks.dead", "direct", True, False, {}),
         ("tasks.events", "topic", True, False, {}),
         ("tasks.control", "topic", True, False, {}),
+        *(
+            (f"tasks.later.{kind}", real, True, True, {"alternate-exchange": "tasks.later.lost"})
+            for kind, real in (("direct", "direct"), ("topic", "topic"), ("fanout", "fanout"), ("again", "direct"))
+        ),
     ]
     assert (table.queues, table.bindings) == ((), ())
 
@@ -110,17 +115,25 @@ def test_the_bindings_of_a_queue_with_three_delays() -> None:
             Binding("words", "tasks.again", "words@3"),
             Binding("words", "tasks.again", "words@4"),
             Binding("words", "tasks.topic", "words.#"),
+            Binding("words", "tasks.later.direct", "words"),
+            Binding("words", "tasks.later.again", "words@2"),
+            Binding("words", "tasks.later.again", "words@3"),
+            Binding("words", "tasks.later.again", "words@4"),
+            Binding("words", "tasks.later.topic", "words.#"),
         ]
     )
 
 
-def test_fanout_is_one_binding_more() -> None:
-    """A queue that opts in is bound to the fanout exchange, and differs in nothing else."""
+def test_fanout_is_two_bindings_more() -> None:
+    """A queue that opts in is bound to the fanout exchange, now and later, and differs in nothing else."""
     plain = objects_of(words())
     queues.forget()
     opted_in = objects_of(words(fanout=True))
 
-    assert set(opted_in.bindings) - set(plain.bindings) == {Binding("words", "tasks.fanout", "")}
+    assert set(opted_in.bindings) - set(plain.bindings) == {
+        Binding("words", "tasks.fanout", ""),
+        Binding("words", "tasks.later.fanout", ""),
+    }
     assert arguments(opted_in) == arguments(plain)
 
 
@@ -139,6 +152,8 @@ def test_without_delays_the_first_failure_is_final() -> None:
             Binding("words.dlq", "tasks.dead", "words"),
             Binding("words", "tasks.direct", "words"),
             Binding("words", "tasks.topic", "words.#"),
+            Binding("words", "tasks.later.direct", "words"),
+            Binding("words", "tasks.later.topic", "words.#"),
         ]
     )
 
@@ -242,7 +257,7 @@ def test_an_internal_exchange_says_so_to_the_broker() -> None:
 
 def test_an_exchange_of_producers_is_kombus_own() -> None:
     """Only an internal one is declared in another way."""
-    assert {type(_kombu_exchange(exchange)) for exchange in shared_exchanges().exchanges} == {kombu.Exchange}
+    assert {type(_kombu_exchange(exchange)) for exchange in PRODUCERS_EXCHANGES} == {kombu.Exchange}
 
 
 def test_a_table_cannot_be_changed_through_an_exchange() -> None:
@@ -252,3 +267,31 @@ def test_a_table_cannot_be_changed_through_an_exchange() -> None:
     with pytest.raises(TypeError):
         arguments["a"] = 1
     assert _kombu_exchange(Exchange("a", "direct")).arguments is not arguments
+
+
+def test_a_queue_with_priorities_has_one_entrance_three_queues_and_one_family() -> None:
+    """All that leads to the queue leads to the entrance; the levels share the exchange of failures."""
+    table = objects_of(words(fanout=True, priorities=True))
+    plain = objects_of(words(fanout=True))
+    ways = {(one.exchange, one.routing_key) for one in plain.bindings if one.queue == "words"}
+
+    assert {(one.exchange, one.routing_key) for one in table.bindings if one.queue == "words.in"} == ways
+    assert [tuple(one)[:3] for one in table.bindings if one.queue == "words"] == [("words", "words.in.normal", "")]
+    assert [(one.queue, dict(one.arguments)["priority"]) for one in table.last_bindings] == [
+        ("words.high", "high"),
+        ("words.low", "low"),
+    ]
+    assert {(one.exchange, one.routing_key) for one in table.former_bindings if one.queue == "words"} == ways
+    of_levels = [one.arguments for one in table.queues if one.name in ("words", "words.high", "words.low")]
+    assert of_levels == [of_levels[0]] * 3
+    assert of_levels[0]["x-dead-letter-exchange"] == "words.failed"
+
+
+def test_a_queue_without_priorities_declares_nothing_of_them() -> None:
+    """Who does not use them pays nothing, and needs no right to them."""
+    table = objects_of(words())
+    declared = [*(one.name for one in table.exchanges), *(one.name for one in table.queues)]
+
+    assert not {"words.in", "words.in.normal", "words.high", "words.low"} & set(declared)
+    assert not any(one.is_exchange or one.arguments for one in (*table.bindings, *table.former_bindings))
+    assert table.last_bindings == ()

@@ -60,7 +60,7 @@ def test_only_who_runs_tasks_may_say_which_attempt_it_is() -> None:
     may_write = {role: [bool(re.search(rights_of(role, []).write, name)) for name in names] for role in ROLES}
 
     assert names == ["tasks.again", "tasks.dead"]
-    others = {"producer": [False, False], "recorder": [False, False]}
+    others = {"producer": [False, False], "recorder": [False, False], "scheduler": [False, False]}
     assert may_write == {**others, "worker": [True, True], "topology": [True, True]}
 
 
@@ -78,13 +78,31 @@ def test_by_which_keys() -> None:
 
     assert events == EVENTS
     assert may("recorder", "write", "tasks.events", reply)
-    assert heard == {**HEARD, reply: {"producer", "worker", "topology"}}
+    assert heard == {**HEARD, reply: {"producer", "worker", "topology", "scheduler"}}
     assert asked == CONTROL
     assert {role for role in ROLES if may(role, "read", "tasks.control", "ask.workers")} == {"worker", "topology"}
 
 
+def test_a_queue_with_priorities_takes_rights_to_its_levels_and_one_without_does_not() -> None:
+    """A worker reads the three; who declares has all of it; nobody else gets any, nor is told of a right that ended."""
+    plain = {role: rights_of(role, [WorkQueue("a")]) for role in ROLES}
+    queues.forget()
+    queue = WorkQueue("a", priorities=True)
+    now = {role: rights_of(role, [queue]) for role in ROLES}
+    table = objects_of(queue)
+    names = [*(exchange.name for exchange in table.exchanges), *(made.name for made in table.queues)]
+    of_levels = ["a.high", "a.low", "a.in", "a.in.normal"]
+
+    assert [name for name in of_levels if re.search(now["worker"].read, name)] == ["a.high", "a.low"]
+    assert all(re.search(pattern, name) for pattern in now["topology"] for name in names)
+    assert not any(re.search(now[role].write, name) for role in ROLES if role != "topology" for name in of_levels)
+    assert not any(re.search(pattern, name) for role in ROLES for pattern in plain[role] for name in of_levels)
+    assert all(taken_away(plain[role], now[role]) == {} for role in ROLES)
+
+
 EVENTS = {
-    "task.submitted.mail.send": {"producer", "worker", "topology"},
+    "task.submitted.mail.send": {"producer", "worker", "topology", "scheduler"},
+    "schedule.fired.digest": {"scheduler", "topology"},
     "task.succeeded.mail.send": {"worker", "topology"},
     "task.submittedX": {"worker", "topology"},
     "x.task.submitted.a": {"topology"},
@@ -97,7 +115,9 @@ HEARD = {
 CONTROL = {
     "cancel": {"producer", "worker", "topology"},
     "pause": {"topology"},
-    "ask.record": {"producer", "worker", "topology"},
+    "ask.record": {"producer", "worker", "topology", "scheduler"},
+    "schedules.state": {"scheduler", "topology"},
+    "schedules.pause": {"scheduler", "topology"},
     "ask.workers": {"producer", "worker", "topology"},
     "ask": {"topology"},
 }
@@ -119,6 +139,7 @@ def test_what_a_role_loses_is_told(role: str) -> None:
     lost = {
         "producer": {},
         "recorder": {},
+        "scheduler": {},
         "worker": {"read": before.read},
         "topology": {"configure": before.configure, "write": before.write, "read": before.read},
     }

@@ -51,6 +51,7 @@ def queue_told(**changed: Any) -> dict[str, Any]:
         "seconds_each": 0.5,
         "places": 1,
         "paused": None,
+        "priorities": False,
         **changed,
     }
 
@@ -86,6 +87,16 @@ def test_what_workers_tell_of_a_limit_is_put_together() -> None:
         ("mail", 3, 2, 4),
         ("mail", 20, 0, 0),
     ]
+
+
+def test_a_worker_that_knows_no_priorities_has_none() -> None:
+    """One of an earlier version tells the rest."""
+    queue = queue_told()
+    del queue["priorities"]
+
+    (read,) = workers.read(told(queues=[queue])).queues
+
+    assert not read.priorities
 
 
 @pytest.mark.parametrize(

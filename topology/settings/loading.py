@@ -23,6 +23,8 @@ from leveret.topology.settings.values import Settings
 
 _MOST_BITS = 64
 _MOST_SHOWN = 100
+SCHEDULES = "schedules"
+"""The table of the file that is no setting: leveret schedule reads it."""
 _VARIABLES = {"tasks": "LEVERET_TASKS"}
 """Those that are not the field's name in capitals, which would be anybody's."""
 
@@ -61,25 +63,47 @@ def current() -> Settings:
     return load()
 
 
-def _from_file(environment: Mapping[str, str]) -> Iterator[_Given]:
-    named = environment.get("LEVERET_CONFIG")
-    path = Path(named or "leveret.toml")
+class SettingsFile(NamedTuple):
+    """The settings file, as it stands there now."""
+
+    path: Path
+    text: str
+    document: dict[str, Any]
+
+
+def file_path(environment: Mapping[str, str]) -> Path:
+    """Return where the settings file is, if there is one."""
+    return Path(environment.get("LEVERET_CONFIG") or "leveret.toml")
+
+
+def read_file(environment: Mapping[str, str]) -> SettingsFile | None:
+    """Read the settings file; None where there is none, and none is named.
+
+    Raises `SettingsError` for one that cannot be read, or that LEVERET_CONFIG names and that is not there.
+    """
+    named, path = environment.get("LEVERET_CONFIG"), file_path(environment)
     try:
         text = _text_of(path)
     except FileNotFoundError as error:
         if named:
             raise SettingsError(f"settings file {path}, named by LEVERET_CONFIG, does not exist") from error
-        return
+        return None
     except (OSError, ValueError) as error:  # ValueError: it is no UTF-8
         raise SettingsError(f"settings file {path} cannot be read: {error}") from error
     import tomllib  # only who has a file pays for it
 
     try:
-        document = tomllib.loads(text)
+        return SettingsFile(path, text, tomllib.loads(text))
     except (ValueError, RecursionError) as error:  # it is no TOML, or has a number without end
         raise SettingsError(f"settings file {path} cannot be read: {error}") from error
-    for name, value in document.items():
-        yield _Given(name, value, f"settings file {path}{_line_of(name, text)}")
+
+
+def _from_file(environment: Mapping[str, str]) -> Iterator[_Given]:
+    if (file := read_file(environment)) is None:
+        return
+    for name, value in file.document.items():
+        if name != SCHEDULES:
+            yield _Given(name, value, f"settings file {file.path}{_line_of(name, file.text)}")
 
 
 def _text_of(path: Path) -> str:

@@ -7,23 +7,28 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     attacks,
+    batches,
     cancelling,
     cluster,
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
     nodes,
     poison,
+    priorities,
     processes,
     progress,
     queues,
     recording,
+    schedules,
     side_by_side,
     storm,
     tokens,
+    unique,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -34,6 +39,7 @@ ROWS: Sequence[Row] = sorted(
             queues,
             messages,
             poison,
+            priorities,
             limits,
             confirms,
             storm,
@@ -47,7 +53,11 @@ ROWS: Sequence[Row] = sorted(
             progress,
             following,
             recording,
+            schedules,
             tokens,
+            later,
+            batches,
+            unique,
         )
         for row in part.ROWS
     ),

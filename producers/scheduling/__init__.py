@@ -1,0 +1,1 @@
+"""Schedules: when tasks are submitted by themselves, and who does it."""
