@@ -9,14 +9,16 @@ from __future__ import annotations
 TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is looked after
 
 if TYPE_CHECKING:
-    from leveret.consumers.tasks.attempt import Attempt, current_attempt
+    from leveret.consumers.tasks.attempt import Attempt, current_attempt, current_attempts
+    from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.child_start import on_child_start
-    from leveret.consumers.tasks.errors import Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.errors import BatchFailed, Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
+    from leveret.producers.following.logs import LogLine, logs_of, logs_of_async
     from leveret.producers.following.record import (
         recorded,
         result_of,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         TopologyMismatch,
         Unwritable,
     )
+    from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
     from leveret.topology.queues import WorkQueue
@@ -64,12 +67,16 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessRefused",
     "Attempt",
+    "Batch",
+    "BatchFailed",
     "BrokerBlocked",
     "BrokerError",
     "BrokerUnreachable",
     "Cancelled",
     "ConfirmTimeout",
     "LeveretError",
+    "Limit",
+    "LogLine",
     "MessageError",
     "MessageTooLarge",
     "Nacked",
@@ -82,6 +89,7 @@ __all__ = [
     "Publisher",
     "QuestionError",
     "QuestionRefused",
+    "Rate",
     "Reject",
     "ResultError",
     "ResultMissed",
@@ -107,9 +115,12 @@ __all__ = [
     "cancel",
     "cancel_async",
     "current_attempt",
+    "current_attempts",
     "declare",
     "gather",
     "gather_async",
+    "logs_of",
+    "logs_of_async",
     "on_child_start",
     "pause",
     "progress",
@@ -128,18 +139,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "consumers.tasks.attempt": ("Attempt", "current_attempt"),
+    "consumers.tasks.attempt": ("Attempt", "current_attempt", "current_attempts"),
+    "consumers.tasks.batch": ("Batch",),
     "consumers.tasks.child_start": ("on_child_start",),
-    "consumers.tasks.errors": ("Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.errors": ("BatchFailed", "Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
     "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
+    "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
+    "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),

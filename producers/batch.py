@@ -11,16 +11,14 @@ import pika
 
 from leveret.producers.following.entry import Entry
 from leveret.producers.following.replies import Replies
+from leveret.producers.submissions import Submissions
 from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
-from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outbox, Outgoing
-from leveret.topology.link.telling import event_message
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
 from leveret.topology.names import RECORD_QUEUE, Route
 
 _BATCH_MESSAGES = 1000
-_MOST_TOLD = 500  # events in a message
 _BATCH_BYTES = 4 * 1024 * 1024
 """Two batches of bodies are in memory, and what a link carries in far less than a publish may wait."""
 
@@ -73,7 +71,7 @@ class Batch:
                 if message.follow is True
             }
         self._follows = any(message.follow for message in messages)
-        self._outbox: Outbox | None = None
+        self._submissions: Submissions | None = None
         self._timeout_seconds = timeout_seconds
         self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
@@ -86,9 +84,9 @@ class Batch:
         self._ended.acquire()
         return self.outcomes
 
-    def send(self, outbox: Outbox) -> None:
-        """Pass on what is not refused already."""
-        self._outbox = outbox
+    def send(self, outbox: Outbox, submissions: Submissions | None = None) -> None:
+        """Pass on what is not refused already; what is confirmed and followed is told by `submissions`."""
+        self._submissions = submissions
         for position, outgoing in enumerate(self._outgoing):
             if self.outcomes[position]:
                 self._end(position, self.outcomes[position])
@@ -101,23 +99,12 @@ class Batch:
             entry.tell_submitted(events.now())
         self._missing -= 1
         if not self._missing:
-            if self._follows:
-                self._tell_submitted()
+            if self._follows and self._submissions:
+                ended = zip(self._messages, self._outgoing, self.outcomes, strict=True)
+                self._submissions.add(
+                    (message, outgoing.route) for message, outgoing, outcome in ended if message.follow and not outcome
+                )
             self._on_ended()
-
-    def _tell_submitted(self) -> None:
-        """Tell who records or listens of what was confirmed. Nobody waits for that: the tasks' own events follow."""
-        confirmed: dict[str, list[str]] = {}
-        for message, outgoing, outcome in zip(self._messages, self._outgoing, self.outcomes, strict=True):
-            if message.follow and outcome is None:
-                exchange, key = outgoing.route
-                event = {"id": message.id, "at": events.now(), "exchange": exchange, "routing_key": key}
-                confirmed.setdefault(message.task, []).append(events.write_event(event))
-        for task, told in confirmed.items():
-            for start in range(0, len(told), _MOST_TOLD):
-                body = events.write(Kind.SUBMITTED, task, "", told[start : start + _MOST_TOLD])
-                if self._outbox is not None:
-                    self._outbox.send(event_message(Kind.SUBMITTED, task, "", body), _ignore)
 
 
 def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
@@ -126,10 +113,6 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     except MessageError as error:
         return error
     return None
-
-
-def _ignore(_error: LeveretError | None) -> None:
-    """Whether anybody has heard it makes no difference."""
 
 
 def as_outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:

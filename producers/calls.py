@@ -8,12 +8,20 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, Follow, TaskMessage, check_name, decode
-from leveret.topology.names import DIRECT_EXCHANGE, FANOUT_EXCHANGE, TOPIC_EXCHANGE, Route
+from leveret.topology.names import (
+    DIRECT_EXCHANGE,
+    FANOUT_EXCHANGE,
+    LEVELS,
+    PRIORITY_HEADER,
+    TOPIC_EXCHANGE,
+    Priority,
+    Route,
+)
 from leveret.topology.queues import WorkQueue
 
 _EXCHANGES = {"direct": DIRECT_EXCHANGE, "topic": TOPIC_EXCHANGE, "fanout": FANOUT_EXCHANGE}
@@ -27,12 +35,13 @@ def make_message(
     id: str | None = None,
     route: Route | None = None,
     follow: Follow | None = None,
+    priority: Priority | None = None,
     headers: Mapping[str, str | int] | None = None,
 ) -> TaskMessage:
     """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
     Raises `MessageError` when it cannot be sent, or when the task is loaded here and cannot be called like this, or
-    when the queue it would reach has its tasks loaded here and none has this name.
+    when the queue it would reach has its tasks loaded here and none has this name, or has no priorities and it has one.
     """
     if isinstance(task, str):
         known, name = registry.get(task), task
@@ -42,6 +51,9 @@ def make_message(
             raise MessageError(f"{task!r} is no task; name one, or give a function that @task has made one")
     if follow is None:
         follow = known.follow if known else False
+    if priority is not None:
+        check_priority(priority, name, route)
+        headers = {**(headers or {}), PRIORITY_HEADER: priority}
     message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
@@ -106,6 +118,22 @@ def check_follow(follow: object) -> Follow | None:
     if isinstance(follow, str) and follow == "record":
         return "record"
     raise MessageError(f"follow is {follow!r}; it is True, False or 'record'")
+
+
+def check_priority(priority: object, task: str, route: Route | None) -> Priority | None:
+    """Return it. Raises `MessageError` for what is no level, or where the queue is known here and has no priorities."""
+    if priority is None:
+        return None
+    if priority not in LEVELS:
+        raise MessageError(f"priority is {priority!r}; it is one of {', '.join(LEVELS)}")
+    reached = reached_queues(route or Route.topic(task))
+    if reached and not any(queue.priorities for queue in reached):
+        names = ", ".join(repr(queue.name) for queue in reached)
+        raise MessageError(
+            f"task {task!r} cannot have priority {priority!r}: queue {names} has no priorities; give it some with "
+            "WorkQueue(…, priorities=True), or leave the priority out"
+        )
+    return cast(Priority, priority)
 
 
 def reached_queues(route: Route) -> list[WorkQueue]:

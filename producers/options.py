@@ -9,7 +9,7 @@ from leveret.producers import calls, default
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import Follow, TaskMessage
-from leveret.topology.names import Route
+from leveret.topology.names import Priority, Route
 
 if TYPE_CHECKING:
     from leveret.producers.following.handle import Submitted
@@ -33,6 +33,8 @@ class Options(Generic[P, R]):
     """Seconds that a publish may wait for the broker's confirm; None for the setting."""
     follow: Follow | None = None
     """Whether what becomes of it is told; None for what its task says."""
+    priority: Priority | None = None
+    """Before or behind which others of its queue it is taken, where that has priorities; None is normal."""
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> Submitted[R]:
         """Submit the task and return its id, once the broker confirmed it. Raises as `Publisher.publish` does."""
@@ -51,4 +53,6 @@ class Options(Generic[P, R]):
         return self._message(*args, **kwargs)
 
     def _message(self, *args: P.args, **kwargs: P.kwargs) -> TaskMessage:
-        return calls.make_message(self.task, args, kwargs, id=self.id, route=self.route, follow=self.follow)
+        return calls.make_message(
+            self.task, args, kwargs, id=self.id, route=self.route, follow=self.follow, priority=self.priority
+        )

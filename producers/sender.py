@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from leveret.producers.batch import Batch
 from leveret.producers.following.replies import Replies
+from leveret.producers.submissions import Submissions
 from leveret.topology.errors import BrokerUnreachable, PublishError
 from leveret.topology.link import daemon_thread, pika_log
 from leveret.topology.link.outbox import Outbox
@@ -39,6 +40,7 @@ class Sender:
         pika_log.silence()
         self._loop = asyncio.new_event_loop()
         self._outbox: Outbox | None = None
+        self._submissions: Submissions
         self._replies: Replies | None = None
         self._handed_over: deque[Batch] = deque()
         self._told_to_close = asyncio.Event()
@@ -141,6 +143,7 @@ class Sender:
         self._is_closed = True
         self._send_all()  # what another thread handed over before that
         if self._outbox is not None:
+            self._submissions.close()
             await self._close(self._outbox)
         if self._replies is not None:
             await self._replies.close()
@@ -168,7 +171,8 @@ class Sender:
                 return
             if self._outbox is None:
                 self._outbox = Outbox(self._settings, "leveret producer")
-            batch.send(self._outbox)
+                self._submissions = Submissions(self._outbox)
+            batch.send(self._outbox, self._submissions)
 
     def _takes_back(self, batch: Batch) -> bool:
         """Whether a batch is still here, and from now on not any more."""

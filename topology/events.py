@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
-import math
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -54,6 +54,8 @@ CLOSING = frozenset({Kind.SUCCEEDED, Kind.FAILED, Kind.CANCELLED})
 
 _KINDS: dict[str, Kind] = {str(kind): kind for kind in Kind}
 _NUMBER = (int, float)
+_LARGEST = sys.float_info.max
+"""An integer of more digits is no number that can be calculated with; nor is what is not finite."""
 _COMMON: dict[str, tuple[type, ...]] = {
     "id": (str,),
     "at": _NUMBER,
@@ -147,7 +149,7 @@ def _read_event(kind: Kind, event: object) -> Event:
     for name, value in event.items():
         if (types := _COMMON.get(name) or own.get(name)) is None:
             continue
-        if type(value) not in types or (type(value) is float and not math.isfinite(value)):
+        if type(value) not in types or (types is _NUMBER and not -_LARGEST < value < _LARGEST):
             raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")
         read[name] = value
     try:

@@ -5,9 +5,10 @@ Nothing here is typed twice: every retry tier, DLQ and attempt key comes from th
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 DIRECT_EXCHANGE = "tasks.direct"
 TOPIC_EXCHANGE = "tasks.topic"
@@ -45,9 +46,22 @@ WORKER_PREFIX = "tasks.worker."
 REPLY_PREFIX = "tasks.reply."
 """What the queues begin with in which a producer waits for results, and their keys on the exchange of events."""
 
+LIMITS_EXCHANGE = "tasks.limits"
+"""By which tokens of limits come to their queues; the key is the queue."""
+LIMIT_PREFIX = "tasks.limit."
+"""What the queues of tokens begin with, and what belongs to them."""
+
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
 
+_READABLE_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+PRIORITY_HEADER = "priority"
+"""The header by which a message enters one of the levels of a queue that has them."""
+Priority = Literal["high", "normal", "low"]
+HIGH, NORMAL, LOW = LEVELS = ("high", "normal", "low")
+"""What the header may say, the first of them the most urgent. Anything else is normal."""
+
+_WITH_LEVELS = "levels."
 _ATTEMPT_KEY = re.compile(r"(?P<queue>.+)@(?P<attempt>[1-9][0-9]{0,5})")
 
 
@@ -111,6 +125,12 @@ def work_queue_of(name: str) -> str:
     return re.sub(r"\.(dlq|retry\.stranded|retry\.\d+\.(after\.)?\w+)$", "", name)
 
 
+def without_level(name: str) -> str:
+    """Return the work queue that this may hold a level of, `mail` for `mail.high`; empty for any other name."""
+    queue, _, level = name.rpartition(".")
+    return queue if level in (HIGH, LOW) else ""
+
+
 def dlq_name(queue: str) -> str:
     """Return the name of the dead-letter queue of a work queue."""
     return f"{queue}.dlq"
@@ -121,14 +141,50 @@ def failed_exchange(queue: str) -> str:
     return f"{queue}.failed"
 
 
-def first_failure_exchange(queue: str, retry_delays: Sequence[float]) -> str:
+def level_queue(queue: str, level: str) -> str:
+    """Return the name of the queue that holds a level of a work queue: the normal one has the work queue's own."""
+    return queue if level == NORMAL else f"{queue}.{level}"
+
+
+def level_queues(queue: str) -> dict[str, str]:
+    """Return the names of the queues that hold the levels of a work queue, by level."""
+    return {level: level_queue(queue, level) for level in LEVELS}
+
+
+def entrance_exchange(queue: str) -> str:
+    """Return the name of the exchange that puts a message into its level of a work queue."""
+    return f"{queue}.in"
+
+
+def normal_exchange(queue: str) -> str:
+    """Return the name of the exchange that takes what belongs to no other level of a work queue."""
+    return f"{queue}.in.normal"
+
+
+def levels_pattern(queue: str) -> str:
+    """Return a regular expression of the further queues that hold levels of a work queue."""
+    return rf"{re.escape(queue)}\.({HIGH}|{LOW})"
+
+
+def entrance_pattern(queue: str) -> str:
+    """Return a regular expression of the exchanges that put messages into the levels of a work queue."""
+    return rf"{re.escape(queue)}\.in(\.normal)?"
+
+
+def first_failure_exchange(queue: str, retry_delays: Sequence[float], has_levels: bool = False) -> str:
     """Return the name of the exchange of first failures.
 
-    It spells the whole retry plan because it is the alternate exchange of the dead-letter exchange: under
-    another plan the broker answers 406, which is how a changed plan is noticed without reading bindings.
+    It spells the whole retry plan, and whether there are levels, because it is the alternate exchange of the
+    dead-letter exchange: with other ones the broker answers 406, which is how a change is noticed without reading
+    bindings.
     """
     plan = "after." + "-".join(spell_delay(delay) for delay in retry_delays) if retry_delays else "never"
-    return f"{queue}.failed.first.{plan}"
+    return f"{queue}.failed.first.{_WITH_LEVELS if has_levels else ''}{plan}"
+
+
+def spells_levels(first_failure: str, queue: str) -> bool:
+    """Whether the exchange of first failures is that of a work queue with levels."""
+    return first_failure.startswith(f"{queue}.failed.first.{_WITH_LEVELS}")
 
 
 def retry_queue(queue: str, tier: int, delay_seconds: float) -> str:
@@ -149,6 +205,11 @@ def waiting_pattern(queue: str) -> str:
     return rf"{re.escape(queue)}(\.retry\..+)?"
 
 
+def is_level_queue(name: str, queue: str) -> bool:
+    """Whether this is the queue of a level of the work queue, its own included."""
+    return name in (queue, f"{queue}.{HIGH}", f"{queue}.{LOW}")
+
+
 def is_retry_queue(name: str, queue: str) -> bool:
     """Whether this is a retry tier of the work queue, under whatever retry plan."""
     return name.startswith(f"{queue}.retry.")
@@ -157,6 +218,43 @@ def is_retry_queue(name: str, queue: str) -> bool:
 def family_pattern(queue: str) -> str:
     """Return a regular expression of everything that a work queue consists of, under whatever retry plan."""
     return rf"{re.escape(queue)}(\.(dlq|failed|failed\.first\..+|retry\..+))?"
+
+
+def at_once_tokens(limit: str, of_each_key: int | None = None) -> str:
+    """Return the name of the queue of tokens for so many at once; of a limit with keys, what those of a key begin with.
+
+    There the number is in the name, for nobody could tell which keys there are when it changes.
+    """
+    number = "" if of_each_key is None else f"{of_each_key}."
+    return f"{LIMIT_PREFIX}{limit}.{number}at-once"
+
+
+def rate_tokens(limit: str, per_seconds: float, of_each_key: int | None = None) -> str:
+    """Return the name of the queue of tokens for so many per period, as `at_once_tokens` does."""
+    number = "" if of_each_key is None else f"{of_each_key}."
+    return f"{LIMIT_PREFIX}{limit}.{number}per.{spell_delay(per_seconds)}"
+
+
+def tokens_of_key(tokens: str, key: str) -> str:
+    """Return the name of the queue of tokens of one key: readable where that can be, and never long."""
+    if _READABLE_KEY.fullmatch(key):
+        return f"{tokens}/{key}"
+    return f"{tokens}/~{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def token_count(tokens: str) -> str:
+    """Return the name of the queue in which it stands how many tokens there are."""
+    return f"{tokens}.count"
+
+
+def token_lock(tokens: str) -> str:
+    """Return the name of the queue that whoever makes tokens has for himself meanwhile."""
+    return f"{LIMIT_PREFIX}lock/{tokens.removeprefix(LIMIT_PREFIX)}"
+
+
+def spent_tokens(limit: str, back_after_seconds: float) -> str:
+    """Return the name of the queue, and of its exchange, in which tokens wait until they come back."""
+    return f"{LIMIT_PREFIX}{limit}.spent.{spell_delay(back_after_seconds)}"
 
 
 def spell_delay(seconds: float) -> str:

@@ -9,6 +9,14 @@ What a failed message meets, for a queue `words` with retry delays of 5 and 30 s
 
 The routing key is the attempt counter, so a nack is all a worker has to send. Whoever may write to `tasks.again` can
 make a message any attempt, and to `tasks.dead` bury one; so these are exchanges of their own, with rights of their own.
+
+With priorities whatever leads to `words` leads to `words.in` (headers) instead, an attempt that comes back included:
+
+    words.in ──priority=high──▶ words.high
+        │    ──priority=low───▶ words.low
+        └─ anything else: words.in.normal (fanout, its alternate exchange) ──▶ words
+
+All three are nacked into `words.failed`, each message with the key it came by, so they share tiers and DLQ.
 """
 
 from __future__ import annotations
@@ -43,23 +51,29 @@ class Queue(NamedTuple):
 
 
 class Binding(NamedTuple):
-    """A queue is bound to an exchange by a routing key."""
+    """A queue is bound to an exchange by a routing key; an exchange instead, where `is_exchange` says so."""
 
     queue: str
     exchange: str
     routing_key: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    is_exchange: bool = False
 
 
 class Table(NamedTuple):
     """Exchanges, queues and bindings, in the order in which they can be declared.
 
-    `former_bindings` are those of earlier versions that must not be there any more.
+    `former_bindings` are those of earlier versions and of another kind of queue that must not be there any more,
+    `last_bindings` those that must not be there before. `levels` are all that a queue without priorities has not,
+    and might have had.
     """
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     former_bindings: tuple[Binding, ...] = ()
+    last_bindings: tuple[Binding, ...] = ()
+    levels: tuple[Binding, ...] = ()
 
 
 PRODUCERS_EXCHANGES = (
@@ -135,10 +149,20 @@ def control_streams() -> Table:
     )
 
 
+def ways_to(queue: WorkQueue) -> tuple[names.Route, ...]:
+    """Return by which exchanges and keys a message reaches a work queue; other attempts than the first, too."""
+    return (
+        names.Route.direct(queue.name),
+        *(names.Route.again(queue.name, attempt) for attempt in range(2, queue.attempts + 1)),
+        *(names.Route.topic(topic) for topic in queue.topics),
+        *((names.Route.fanout(),) if queue.fanout else ()),
+    )
+
+
 def objects_of(queue: WorkQueue) -> Table:
     """Return everything a work queue consists of."""
     failed = names.failed_exchange(queue.name)
-    first = names.first_failure_exchange(queue.name, queue.retry_delays)
+    first = names.first_failure_exchange(queue.name, queue.retry_delays, queue.priorities)
     dlq = names.dlq_name(queue.name)
     tiers = [
         (tier, names.retry_queue(queue.name, tier, delay), delay)
@@ -146,13 +170,15 @@ def objects_of(queue: WorkQueue) -> Table:
     ]
     keys = [queue.name, *(names.attempt_key(queue.name, tier + 1) for tier, _, _ in tiers)]
     after_failure = [*(name for _, name, _ in tiers), dlq]
+    entrance = _entrance(queue)
     return Table(
         exchanges=(
             Exchange(first, "fanout", internal=True),
             Exchange(failed, "direct", internal=True, arguments={"alternate-exchange": first}),
+            *entrance.exchanges,
         ),
         queues=(
-            _quorum_queue(queue.name, **_dead_letter(failed)),
+            *(_quorum_queue(name, **_dead_letter(failed)) for name in queue.waits_in),
             *(
                 _quorum_queue(
                     name,
@@ -167,14 +193,43 @@ def objects_of(queue: WorkQueue) -> Table:
             Binding(after_failure[0], first, ""),
             *(Binding(target, failed, key) for key, target in zip(keys[1:], after_failure[1:], strict=True)),
             Binding(dlq, *names.Route.dead(queue.name)),
-            Binding(queue.name, *names.Route.direct(queue.name)),
-            *(Binding(queue.name, names.AGAIN_EXCHANGE, key) for key in keys[1:]),
-            *(Binding(queue.name, names.TOPIC_EXCHANGE, topic) for topic in queue.topics),
-            *((Binding(queue.name, names.FANOUT_EXCHANGE, ""),) if queue.fanout else ()),
+            *entrance.bindings,
         ),
         # What led back to the queue stays: a tier of version 0.1 may still hold messages.
-        former_bindings=(Binding(dlq, names.DIRECT_EXCHANGE, dlq),),
+        former_bindings=(Binding(dlq, names.DIRECT_EXCHANGE, dlq), *entrance.former_bindings),
+        last_bindings=entrance.last_bindings,
+        levels=entrance.levels,
     )
+
+
+def _entrance(queue: WorkQueue) -> Table:
+    """Return what leads messages into a work queue.
+
+    Where it gets priorities, all of its messages are first led through the entrance into the queue they went to before,
+    which takes a message once by however many ways it comes; only when the former ways are gone the levels are bound.
+    """
+    entrance, normal = names.entrance_exchange(queue.name), names.normal_exchange(queue.name)
+    straight = tuple(Binding(queue.name, *way) for way in ways_to(queue))
+    through = tuple(Binding(entrance, *way, is_exchange=True) for way in ways_to(queue))
+    levels = tuple(
+        Binding(names.level_queue(queue.name, level), entrance, "", _matching(level))
+        for level in (names.HIGH, names.LOW)
+    )
+    if not queue.priorities:
+        return Table((), bindings=straight, levels=(*levels, *through))
+    return Table(
+        (
+            Exchange(normal, "fanout", internal=True),
+            Exchange(entrance, "headers", internal=True, arguments={"alternate-exchange": normal}),
+        ),
+        bindings=(Binding(queue.name, normal, ""), *through),
+        former_bindings=straight,
+        last_bindings=levels,
+    )
+
+
+def _matching(level: str) -> tuple[tuple[str, str], ...]:
+    return (("x-match", "all"), (names.PRIORITY_HEADER, level))
 
 
 def _quorum_queue(name: str, **arguments: object) -> Queue:

@@ -6,16 +6,19 @@
     → {"status": {…}, "result": "5", "next": null}
     {"version": 1, "ask": "list", "states": ["failed"], "task": "mail.*", "queue": "", "since": 1785580000, "most": 100}
     → {"statuses": [{…}], "next": [1785585600.1, "0198…"]}
+    {"version": 1, "ask": "logs", "id": "0198…", "from": null}
+    → {"status": {…}, "logs": [{"attempt": 1, "at": 1785585600.1, "lines": ["…"], "dropped": 0}], "next": null}
 
 An answer has as many statuses as fit: for the other ids it is asked again, and a list is continued `after` what `next`
-says. A long result comes in pieces, by its `offset` in characters.
+says. A long result comes in pieces, by its `offset` in characters. What a task has logged comes as many lines as fit at
+a time, and goes on `from` what `next` says: the time and the attempt of an event, and a line in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from leveret.topology.errors import UnreadableMessage
 from leveret.topology.status import State, Status
@@ -49,6 +52,33 @@ _TYPES: dict[str, tuple[type, ...]] = {
 """The fields of a status in an answer. A result is asked for by itself."""
 _EMPTY = Status("")
 _TEXTS_OF = {"failure": (str,), "times": _NUMBER}
+
+
+class Logged(NamedTuple):
+    """What an attempt has logged, as one event tells it; `at` is in seconds of the epoch."""
+
+    attempt: int
+    at: float
+    lines: list[str]
+    dropped: int
+    """How many lines more there were, which only the worker's log has."""
+
+
+class LogPlace(NamedTuple):
+    """A line in what a task has logged: the time and the attempt of its event, and its number there."""
+
+    at: float
+    attempt: int
+    line: int
+
+
+def read_logged(document: object) -> Logged:
+    """Read what was logged. Raises `UnreadableMessage` for what is none."""
+    match document:
+        case {"attempt": int(attempt), "at": int(at) | float(at), "lines": [*lines], "dropped": int(dropped)}:
+            if all(type(line) is str for line in lines):
+                return Logged(attempt, at, lines, dropped)
+    raise UnreadableMessage("what was logged has attempt, at, lines and dropped")
 
 
 def write_status(status: Status) -> dict[str, Any]:

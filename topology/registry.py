@@ -9,7 +9,9 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from leveret.topology import limits
 from leveret.topology.errors import TaskModuleError
+from leveret.topology.limits import Limit
 from leveret.topology.queues import WorkQueue
 
 
@@ -21,6 +23,7 @@ class Defined(Protocol):
     queue: WorkQueue
     time_limit: float
     follow: bool
+    limit: Limit | None
     result: Any
 
     @property
@@ -76,6 +79,12 @@ def of_queue(queue: WorkQueue) -> list[Any]:
     return [task for task in _tasks.values() if task.queue.name == queue.name]
 
 
+def limits_of(queue: WorkQueue) -> list[Limit]:
+    """Return the limits of a queue and of its tasks, each once."""
+    found = [queue.limit, *(task.limit for task in of_queue(queue))]
+    return list(dict.fromkeys(limit for limit in found if limit))
+
+
 def followed_tasks() -> list[str]:
     """Return the names of the tasks that are followed whatever their messages say."""
     return [task.name for task in _tasks.values() if task.follow]
@@ -96,6 +105,7 @@ def longest_time_limit(queues: Iterable[str]) -> Defined | None:
 def forget() -> None:
     """Empty the registry, for tests that define their own tasks."""
     _tasks.clear()
+    limits.forget()
 
 
 def _time_limit(task: Defined) -> float:

@@ -28,6 +28,8 @@ class State(enum.StrEnum):
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
+_CLOCKS_DIFFER_SECONDS = 1.0
+"""So much later than its end a task may seem to have been submitted: another machine says so, and after the confirm."""
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 """Within one attempt, what is further down has happened later."""
 
@@ -75,7 +77,12 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
         return status
     at = float(event["at"])
     attempt = event.get("attempt", 0)
-    is_later = at > status.times.get(status.state, 0.0)
+    since = status.times.get(status.state, 0.0)
+    is_later = at > since
+    if kind is Kind.SUBMITTED and status.state.is_final and at <= since + _CLOCKS_DIFFER_SECONDS:  # told after the end
+        return (
+            status if State.SUBMITTED in status.times else replace(status, times={State.SUBMITTED: at, **status.times})
+        )
     if status.state in (State.SUCCEEDED, State.CANCELLED):
         return status if kind not in CLOSING or State(kind) is status.state else None
     if status.state is State.FAILED and not is_later:

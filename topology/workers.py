@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from leveret.topology.errors import UnreadableMessage
-from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, retry_queue
+from leveret.topology.names import LONGEST_NAME_BYTES, dlq_name, level_queues, retry_queue
 
 _Name = Annotated[str, msgspec.Meta(max_length=255)]
 _Text = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -72,6 +73,23 @@ class QueueAtWorker(msgspec.Struct, frozen=True):
     places: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     """How many of its tasks a process runs side by side."""
     paused: Paused | None
+    priorities: bool = False
+    """Whether its messages wait in three queues, by their level."""
+
+
+class LimitAtWorker(msgspec.Struct, frozen=True):
+    """A limit across all workers, as one of them sees it."""
+
+    name: _Name
+    tokens: _Count
+    """How many there are at all workers together; with a key, for each."""
+    per_seconds: _Seconds | None
+    """The period in which so many begin; None where so many run at once."""
+    has_key: bool
+    in_use: _Count
+    """By tasks that run here."""
+    waiting: _Count
+    """Tasks here that wait for a token."""
 
 
 class Processes(msgspec.Struct, frozen=True):
@@ -102,6 +120,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     running: list[RunningTask]
     running_count: _Count
     ignored_questions: _Count
+    limits: Annotated[list[LimitAtWorker], msgspec.Meta(max_length=100)] = []
 
 
 def read(answer: object) -> WorkerInfo:
@@ -119,10 +138,25 @@ def _check_names(queue: QueueAtWorker) -> None:
     """Refuse a queue of which one of the names is longer than the broker can be asked for."""
     longest = [
         dlq_name(queue.name),
+        *level_queues(queue.name).values(),
         *(retry_queue(queue.name, tier, delay) for tier, delay in enumerate(queue.retry_delays, start=1)),
     ]
     if max(len(name.encode()) for name in longest) > LONGEST_NAME_BYTES:
         raise UnreadableMessage(f"an answer that no worker gives: its queue {queue.name!r} has too long a name")
+
+
+def limits_of(workers: Iterable[WorkerInfo]) -> list[LimitAtWorker]:
+    """Return the limits of all workers, what they tell of each put together."""
+    found: dict[tuple[str, float, int, bool], LimitAtWorker] = {}
+    for limit in (limit for info in workers for limit in info.limits):
+        key = (limit.name, limit.per_seconds or 0.0, limit.tokens, limit.has_key)
+        former = found.get(key)
+        if former:
+            in_use, waiting = former.in_use + limit.in_use, former.waiting + limit.waiting
+            found[key] = msgspec.structs.replace(limit, in_use=in_use, waiting=waiting)
+        else:
+            found[key] = limit
+    return [found[key] for key in sorted(found)]
 
 
 def as_json(told: msgspec.Struct | None) -> Any:

@@ -37,6 +37,7 @@ class Told:
         ends: Ends,
         paused: Callable[[], Mapping[str, Command]],
         progress_of: Callable[[Begun], Progress | None],
+        limits: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         """`processes` are the fewest and the most there may be of each kind."""
         self._queues = queues
@@ -46,6 +47,7 @@ class Told:
         self._ends = ends
         self._paused = paused
         self._progress_of = progress_of
+        self._limits = limits
         self._since = time.time()
         self._memory: int | None = None
         self._memory_read = float("-inf")
@@ -80,6 +82,7 @@ class Told:
             "window_seconds": self._ends.seconds,
             "queues": queues[: most or 20],
             "queue_count": len(self._queues),
+            "limits": self._limits()[:most],
             "children": [{"pid": pid, "kind": kind, "running": count} for pid, kind, count in children[:most]],
             "running": [self._tell_running(delivery, begun) for delivery, begun in shown],
             "running_count": len(running),
@@ -109,6 +112,7 @@ class Told:
                     "seconds_each": self._pool.pace_of(name),
                     "places": self._pool.places_of(name),
                     "paused": pause and pause._asdict(),
+                    "priorities": queue.priorities,
                 }
             )
         return told

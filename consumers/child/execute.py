@@ -51,8 +51,16 @@ Call = tuple[AnyTask, Args, Kwargs]
 Begin = Callable[[int, float, float, str], None]
 
 
-def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_limit_bytes: int) -> None:
-    """Run orders until the parent closes the connection."""
+def serve(
+    parent: socket.socket,
+    tokens: int,
+    board: Board,
+    index: int,
+    message_limit_bytes: int,
+    run_batch: RunBatch | None = None,
+) -> None:
+    """Run orders until the parent closes the connection; those that come together by `run_batch`, if it is given."""
+    run_batch = run_batch or _run_batch
     settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(
@@ -68,7 +76,7 @@ def serve(parent: socket.socket, tokens: int, board: Board, index: int, message_
     stream = parent.makefile("rb")
     with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
         while orders := read_orders(stream):
-            _run_batch(parent, tokens, executor, surroundings, orders)
+            run_batch(parent, tokens, executor, surroundings, orders)
 
 
 def _run_batch(
@@ -85,7 +93,7 @@ def _run_batch(
         surroundings.put_back(outcome.task)
         outcomes.append(outcome)
         now = time.monotonic()
-        if (
+        if order is not orders[-1] and (  # the last is in the report that says that all is done
             outcome.ending is not Ending.RETURNED
             or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
             or now - reported > _LONGEST_SILENCE_SECONDS
@@ -120,6 +128,9 @@ def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
     return task, args, kwargs
 
 
+RunBatch = Callable[[socket.socket, int, "Executor", Surroundings, list[Order]], None]
+
+
 class Executor:
     """Runs orders one after the other; `begin` is told the number, start, deadline and task of each.
 
@@ -134,7 +145,7 @@ class Executor:
         cancelled: Callable[[], int] = lambda: 0,
         send: Callable[[bytes], object] | None = None,
     ) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._begin = begin
         self._send = send
         self._is_sending = False
@@ -152,10 +163,14 @@ class Executor:
     def execute(self, order: Order) -> Outcome:
         """Run one order to its end, whatever that is."""
         started = time.monotonic()
-        call = read_call(order, self._limit_bytes, started)
+        call = read_call(order, self.limit_bytes, started)
         if isinstance(call, Outcome):
             return call
         task, args, kwargs = call
+        if task.batch is not None:
+            from leveret.consumers.child.in_batches import run_together  # which imports this module
+
+            return run_together(self, [order])[0]
         self.attempt = attempt.Attempt(order.id, order.attempt, order.queue, task.name)
         attempt.begin(self.attempt)
         self._begin(order.number, started, started + task.time_limit, task.name)
@@ -167,6 +182,22 @@ class Executor:
         outcome = context.run(self._run, task, args, kwargs, started, True)
         logged.close()  # before the outcome is sent: then no thread of it sends any more
         return outcome
+
+    def begin(self, number: int, task: AnyTask, its: attempt.Attempt) -> None:
+        """Say that an attempt begins, which may be that of many orders, by the number of one of them."""
+        self.attempt = its
+        attempt.begin(its)
+        started = time.monotonic()
+        self._begin(number, started, started + task.time_limit, task.name)
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether what runs was cancelled, and told so."""
+        return bool(self._told) and self._told == self._cancelled()
+
+    def call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+        """Call the function of a task and return what comes of it; raises what it raises."""
+        return self._call(task, args, kwargs)
 
     def _send_lines(self, number: int, task: str, lines: list[str], dropped: int) -> None:
         if self._send:
@@ -304,7 +335,8 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
     """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
-    ending = Ending.REJECTED if isinstance(error, Reject) else Ending.RAISED
+    is_final = isinstance(error, (Reject, *task.never))
+    ending = Ending.REJECTED if is_final else Ending.RAISED
     failure = failure_of(error, own_frames)
     if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"

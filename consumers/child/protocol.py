@@ -24,6 +24,7 @@ _LONGEST_CUT_LINE_BYTES = LONGEST_LINE_BYTES + len("…".encode())
 _MOST_DROPPED = 2**53
 _ENDINGS = tuple(Ending)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 class Order(NamedTuple):
@@ -140,7 +141,7 @@ def unpack_shared_reports(received: bytearray) -> list[SharedReport | Lines]:
 
 def _read_shared_report(payload: bytearray) -> SharedReport | Lines:
     try:
-        match json.loads(payload):
+        match _decode(payload.decode()):
             case [list(outcomes), list(skipped), list(misplaced)]:
                 told = [(number, _read_outcome(*outcome)) for number, outcome in outcomes]
                 if all(type(number) is int for number in (*skipped, *misplaced, *(number for number, _ in told))):
@@ -172,7 +173,7 @@ def _frames_in(received: bytearray, most_bytes: int | None = None) -> Iterator[b
 
 def _read_report(payload: bytearray) -> Report | Lines:
     try:
-        match json.loads(payload):
+        match _decode(payload.decode()):
             case [int(first), list(outcomes), bool(is_last)]:
                 return Report(first, [_read_outcome(*outcome) for outcome in outcomes], is_last)
             case [int(number), str(task), list(lines), int(dropped)]:

@@ -17,8 +17,8 @@ from leveret.topology.objects import CANCELS_LIVE_SECONDS, control_streams
 MOST_CANCELS = 100_000
 """Of those that are remembered; the oldest are forgotten first."""
 _MOST_PAUSES = 1000
-_READ_SECONDS = 5.0
-"""So long a worker waits until it knows all cancels and pauses, before it takes deliveries."""
+_SILENCE_SECONDS = 5.0
+"""A worker that reads no cancel and no pause for so long takes deliveries, though it may not know all of them."""
 
 
 class Control:
@@ -48,20 +48,31 @@ class Control:
         self._tell_soon: asyncio.Handle | None = None
 
     async def read(self, connection: Any) -> None:
-        """Read both streams over this connection from now on; returns once all is known, or after a few seconds."""
+        """Read both streams over this connection from now on; returns once all is known, or after some silence."""
         self.stop()
         loop = asyncio.get_running_loop()
         ends = [asyncio.Event() for _ in self._readers]
         self._reading = [
             loop.create_task(reader.follow(connection, end)) for reader, end in zip(self._readers, ends, strict=True)
         ]
+        known = loop.create_task(self._know(ends))
+        before = -1
         try:
-            await asyncio.wait_for(asyncio.gather(*(end.wait() for end in ends)), _READ_SECONDS)
-        except TimeoutError:
+            while not known.done() and before != (before := sum(reader.position for reader in self._readers)):
+                await asyncio.wait((known,), timeout=_SILENCE_SECONDS)
+        finally:
+            is_known = not known.cancel()
+        if not is_known:
             event(
                 logging.WARNING,
-                f"not all cancels and pauses are known after {_READ_SECONDS:g} s; taking tasks, and reading on",
+                f"not all cancels and pauses are known, and none came for {_SILENCE_SECONDS:g} s; taking tasks, and "
+                "reading on",
             )
+
+    async def _know(self, ends: Collection[asyncio.Event]) -> None:
+        """Wait until the end of each stream was reached."""
+        for end in ends:
+            await end.wait()
 
     def stop(self) -> None:
         """Read no more."""

@@ -24,8 +24,10 @@ _PREFETCH = 1000
 _ACK_EACH = 250
 _EMPTY_AFTER_SECONDS = 0.05
 """So long a stream that says it is empty may take to bring a first message after all."""
-_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 15.0, 300.0
-"""Before looking again: each refusal stands in the broker's log."""
+_FIRST_MESSAGE_SECONDS = 15.0
+"""So long one may take that says it has messages."""
+_SOON_SECONDS, _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 15.0, 300.0
+"""Before looking again: each refusal stands in the broker's log. A node that starts refuses for a moment only."""
 _COMPLAINT_SECONDS = 60.0
 
 
@@ -42,21 +44,38 @@ class StreamReader:
         self._refused = 0
         self._complain_at = 0.0
         self._newest = -1
+        self._was_read = False
 
     async def follow(self, connection: Any, caught_up: asyncio.Event) -> None:
-        """Read as long as the connection is open; `caught_up` is set once all was read that was there, or cannot be."""
-        pause_seconds = _PAUSE_SECONDS
+        """Read as long as the connection is open; `caught_up` is set once all was read that was there, or cannot be.
+
+        A node that starts lets us in before its streams are there. So one that was read, or could be declared, is
+        looked for again soon, and is not given up for that.
+        """
+        pause_seconds = _SOON_SECONDS if self._is_expected else _PAUSE_SECONDS
         while connection.is_open:
             try:
                 await self._read(connection, caught_up)
             except (LeveretError, pika.exceptions.AMQPError) as error:
                 if not connection.is_open:
+                    caught_up.set()
                     return
+                if not (self._is_expected and isinstance(error, TopologyError)):
+                    caught_up.set()
+                    pause_seconds = max(pause_seconds, _PAUSE_SECONDS)
                 self._tell(error if isinstance(error, LeveretError) else explain(error, connection.url))
-            finally:
-                caught_up.set()
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * pause_seconds)
+
+    @property
+    def position(self) -> int:
+        """The offset up to which all was read."""
+        return self._next
+
+    @property
+    def _is_expected(self) -> bool:
+        """Whether the stream is to be there, so that its absence is a matter of moments."""
+        return self._may_declare or self._was_read
 
     async def _read(self, connection: Any, caught_up: asyncio.Event) -> None:
         channel, asking, count = await self._find(connection)
@@ -104,6 +123,7 @@ class StreamReader:
         await asyncio.wait((waiting, closed), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         caught_up.set()
+        self._was_read = True
         self._said = ""
         reason = await closed
         raise explain_channel(reason, f"stream {name!r}", channel.connection.url)
@@ -127,7 +147,7 @@ class StreamReader:
             lambda answer: channel.basic_consume(self._queue.name, on_message, arguments=at_end, callback=answer)
         )
         with contextlib.suppress(TimeoutError):  # it is empty
-            await asyncio.wait_for(came.wait(), _PAUSE_SECONDS if has_messages else _EMPTY_AFTER_SECONDS)
+            await asyncio.wait_for(came.wait(), _FIRST_MESSAGE_SECONDS if has_messages else _EMPTY_AFTER_SECONDS)
         # what came together with the first is here before the answer to this
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
         if channel.is_open:

@@ -89,7 +89,8 @@ class Telling:
     def tell_lines(self, delivery: Delivery, lines: Lines) -> None:
         """Tell what a followed delivery has logged and printed: at once, so that it comes before how it ended."""
         if delivery.reply_to or lines.task in self._followed:
-            told = {**_common(delivery), "lines": lines.lines, "dropped": lines.dropped}
+            at = round(time.time(), 6)  # finer than others: by it the record tells one from another
+            told = {**_common(delivery), "at": at, "lines": lines.lines, "dropped": lines.dropped}
             self._send(Kind.LOG, lines.task, delivery.reply_to, told)
 
     def _send(self, kind: Kind, task: str, reply_to: str, told: events.Event) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from leveret.consumers.recorder import looking
 from leveret.consumers.recorder.looking import Place, Wanted
@@ -15,12 +14,25 @@ from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.question import LARGEST_ANSWER_BYTES, LARGEST_QUESTION_BYTES, VERSION, read_object
 from leveret.topology.message import check_id
 from leveret.topology.names import LONGEST_NAME_BYTES
-from leveret.topology.record import MOST_IDS, MOST_LISTED, RESULT_PIECE_CHARACTERS, write_status
+from leveret.topology.record import (
+    MOST_IDS,
+    MOST_LISTED,
+    RESULT_PIECE_CHARACTERS,
+    Logged,
+    LogPlace,
+    write_status,
+)
 from leveret.topology.status import State, Status
 
 _ROOM_BYTES = LARGEST_ANSWER_BYTES - 8 * 1024
 """For statuses; the rest is for what stands around them."""
+_AROUND_LINES_BYTES = 128
+_MOST_LOGGED = 100
+"""Events of one answer; each has 256 KiB at most."""
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+_LARGEST_NUMBER = 2**53
+"""In a question; larger ones overflow here and there."""
 
 Question = Mapping[str, Any]
 
@@ -73,7 +85,7 @@ def _answer_list(store: Store, question: Question) -> dict[str, Any]:
         wanted_states = [State(one) for one in states]
     except (TypeError, ValueError) as error:
         raise QuestionRefused("the states of a list are names of states") from error
-    if type(since) not in (int, float) or not math.isfinite(since):
+    if not _is_number(since):
         raise QuestionRefused("the time of a list is a number of seconds")
     if type(most) is not int or not 1 <= most <= MOST_LISTED:
         raise QuestionRefused(f"a list has from 1 to {MOST_LISTED} tasks")
@@ -92,10 +104,19 @@ def _answer_list(store: Store, question: Question) -> dict[str, Any]:
     return {"statuses": said, "next": place}
 
 
+def _answer_logs(store: Store, question: Question) -> dict[str, Any]:
+    place = _log_place(question.get("from"))
+    status, found = looking.logs(store, _checked(question.get("id")), place, _MOST_LOGGED + 1)
+    room = _ROOM_BYTES - len(_encode(document := write_status(status)))
+    said, following = _lines_that_fit(found, place, room)
+    return {"status": document, "logs": said, "next": following}
+
+
 _ANSWERS: dict[str, Callable[[Store, Question], dict[str, Any]]] = {
     "status": _answer_status,
     "result": _answer_result,
     "list": _answer_list,
+    "logs": _answer_logs,
 }
 
 
@@ -109,6 +130,25 @@ def _what_fits(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             break
         said.append(document)
     return said
+
+
+def _lines_that_fit(found: list[Logged], place: LogPlace, room: int) -> tuple[list[dict[str, Any]], LogPlace | None]:
+    """Return what was logged from this place on, and the first line that has no room."""
+    said: list[dict[str, Any]] = []
+    for number, one in enumerate(found):
+        begin = place.line if (one.at, one.attempt) == place[:2] else 0
+        room -= _AROUND_LINES_BYTES
+        if number == _MOST_LOGGED or room < 0:
+            return said, LogPlace(one.at, one.attempt, begin)
+        part = {**one._asdict(), "lines": (lines := [])}
+        said.append(part)
+        for at, line in enumerate(one.lines[begin:], begin):
+            room -= len(_encode(line)) + 1
+            if room < 0:
+                part["dropped"] = 0  # that is said with its last line
+                return said, LogPlace(one.at, one.attempt, at)
+            lines.append(line)
+    return said, None
 
 
 def _short(status: Status) -> dict[str, Any]:
@@ -137,6 +177,19 @@ def _place(after: object) -> Place | None:
     match after:
         case None:
             return None
-        case [float() | int() as changed, str(task_id)] if math.isfinite(changed) and not isinstance(changed, bool):
+        case [changed, str(task_id)] if _is_number(changed):
             return Place(float(changed), _checked(task_id))
     raise QuestionRefused("a list goes on after a time and an id")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+
+
+def _log_place(place: object) -> LogPlace:
+    match place:
+        case None:
+            return LogPlace(0.0, 0, 0)
+        case [at, int(attempt), int(line)] if _is_number(at) and 0 <= attempt < 2**31 and 0 <= line < _LARGEST_NUMBER:
+            return LogPlace(float(at), int(attempt), int(line))
+    raise QuestionRefused("what a task has logged goes on from a time, an attempt and a line")

@@ -10,6 +10,7 @@ from leveret.topology.names import LONGEST_NAME_BYTES
 _LATEST = 1e11
 """Seconds of the epoch, some thousands of years ahead; larger numbers overflow here and there."""
 _MOST_ATTEMPTS = 1_000_000
+_MOST_DROPPED = 2**53
 _LONGEST = {"message": 16 * 1024, "traceback": 64 * 1024}
 _LONGEST_TEXT = 1024
 _BARE = frozenset({Kind.SUBMITTED, Kind.STARTED, Kind.SUCCEEDED, Kind.LOG})
@@ -37,6 +38,7 @@ def is_plausible(event: Event) -> bool:
         0 <= event["at"] < _LATEST
         and 0 <= event.get("attempt", 0) <= _MOST_ATTEMPTS
         and 0 <= event.get("of", 0) <= _MOST_ATTEMPTS
+        and 0 <= event.get("dropped", 0) <= _MOST_DROPPED
         and len(event.get("queue", "")) <= LONGEST_NAME_BYTES
     )
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import exc, text
 
-from leveret.consumers.recorder import rows
+from leveret.consumers.recorder import logged, rows
 from leveret.consumers.recorder.store import Store
 from leveret.topology.errors import QuestionRefused, RecordUnavailable
+from leveret.topology.record import Logged, LogPlace
 from leveret.topology.status import State, Status
 
 _LONGEST_SECONDS = 1.5
@@ -53,6 +54,16 @@ def attempts(store: Store, ids: Sequence[str]) -> dict[str, list[dict[str, Any]]
     """Return the attempts of these that failed, by id."""
     with store.looking() as connection:
         return rows.read_attempts(connection, ids)
+
+
+def logs(store: Store, task_id: str, place: LogPlace, most: int) -> tuple[Status, list[Logged]]:
+    """Return what is known of a task, and at most so much of what it has logged, from this place on.
+
+    Of a task that has ended this is all that was logged before its end was recorded.
+    """
+    with store.looking() as connection:
+        status = rows.read(connection, [task_id]).get(task_id) or Status(task_id)
+        return status, logged.read(connection, task_id, place, most)
 
 
 def find_all(store: Store, wanted: Wanted) -> tuple[list[tuple[Status, Place]], Place | None]:

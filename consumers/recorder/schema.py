@@ -26,11 +26,22 @@ MIGRATIONS: list[tuple[str, ...]] = [
             outcome TEXT NOT NULL,
             PRIMARY KEY (id, number))""",
     ),
+    (
+        """CREATE TABLE leveret_logs (
+            id {text} NOT NULL,
+            at DOUBLE PRECISION NOT NULL,
+            attempt INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            dropped BIGINT NOT NULL,
+            lines TEXT NOT NULL,
+            PRIMARY KEY (id, at, attempt))""",
+    ),
 ]
 """The statements that lead from each version to the next one. What stands here is never changed, only added to.
 
 `changed` is when the recorder last wrote the row, by its own clock; `details` is what a status says beside the columns,
-as JSON; `leveret_attempts` has the attempts that failed.
+as JSON; `leveret_attempts` has the attempts that failed; `leveret_logs` has what was logged, a row for each event, with
+the bytes of its lines, which are JSON.
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import exc, text
 
-from leveret.consumers.recorder import rows
+from leveret.consumers.recorder import logged, rows
 from leveret.consumers.recorder.address import WRITES, open_engine, shown
 from leveret.consumers.recorder.believing import bounded, can_be_stored, is_plausible
 from leveret.consumers.recorder.schema import migrate
@@ -21,6 +21,7 @@ from leveret.topology import events
 from leveret.topology.errors import RecordError, RecordUnavailable, UnreadableMessage
 from leveret.topology.events import Event, Kind, Told
 from leveret.topology.printable import printable
+from leveret.topology.record import Logged
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status, advance
 
@@ -29,7 +30,8 @@ _IMPOSSIBLE = (exc.DataError, ValueError, OverflowError)
 _FAILURES = frozenset({Kind.RETRYING, Kind.FAILED})
 _KEPT_SHORTER = frozenset({State.SUCCEEDED, State.CANCELLED})
 _OLD = text("SELECT id FROM leveret_tasks WHERE state = :state AND changed < :before ORDER BY changed LIMIT :most")
-_DELETE = [rows.by_ids(f"DELETE FROM {table} WHERE id IN :ids") for table in ("leveret_tasks", "leveret_attempts")]  # noqa: S608
+_TABLES = ("leveret_tasks", "leveret_attempts", "leveret_logs")
+_DELETE = [rows.by_ids(f"DELETE FROM {table} WHERE id IN :ids") for table in _TABLES]  # noqa: S608 - nobody's text
 
 
 class Written(NamedTuple):
@@ -119,6 +121,7 @@ class Store:
             return Written(0, 0, unreadable)
         refused = written = 0
         failures: dict[tuple[str, int], dict[str, Any]] = {}
+        lines: list[tuple[str, Logged]] = []
         with self._writing() as connection:
             known = rows.read(connection, ids)
             after = dict(known)
@@ -128,8 +131,11 @@ class Store:
                     before = after.get(task_id) or Status(task_id)
                     # in a message that nobody could read there is no task's name
                     task = told.task or before.task
+                    # what logs has begun, and what is kept of it goes with the row of its task
+                    begins = told.kind is Kind.LOG and before.state is State.UNKNOWN
+                    kind = Kind.STARTED if begins else told.kind
                     status = (
-                        advance(before, told.kind, task, told.worker, bounded(told.kind, event))
+                        advance(before, kind, task, told.worker, bounded(told.kind, event))
                         if is_plausible(event)
                         else None
                     )
@@ -137,6 +143,8 @@ class Store:
                         refused += 1
                         continue
                     written += 1
+                    if told.kind is Kind.LOG:
+                        lines.append((task_id, _logged(event)))
                     if status is not before:
                         after[task_id] = status
                         if told.kind in _FAILURES:
@@ -144,6 +152,7 @@ class Store:
             changed = [status for task_id, status in after.items() if known.get(task_id) != status]
             rows.write(connection, changed, time.time())
             rows.write_attempts(connection, failures)
+            logged.write(connection, lines)
         return Written(written, refused, unreadable)
 
     @contextlib.contextmanager
@@ -161,6 +170,10 @@ class Store:
             raise
         except exc.SQLAlchemyError as error:
             raise RecordUnavailable(f"the record in {self.where} cannot be used: {_said(error)}") from error
+
+
+def _logged(event: Event) -> Logged:
+    return Logged(event.get("attempt", 0), event["at"], event.get("lines", []), event.get("dropped", 0))
 
 
 def _outcome(told: Told, event: Event) -> dict[str, Any]:

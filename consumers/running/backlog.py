@@ -2,9 +2,9 @@
 
 Each passes the gates first, which may settle it, or keep it for later.
 
-They are taken in their order, except those that came back often. One of these may kill its worker each time, and be
-held beside the others again and again. So they are taken one at a time, drawn by lot: whatever is harmless gets
-through before the killer is buried for its many deliveries.
+They are taken in their order, or in that of their queue's priorities, except those that came back often. One of these
+may kill its worker each time, and be held beside the others again and again. So they are taken one at a time, drawn by
+lot: whatever is harmless gets through before the killer is buried for its many deliveries.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from leveret.consumers.running.lanes import Lane
+from leveret.consumers.running.level_line import LevelLine
 from leveret.consumers.running.paces import Paces
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer, Gate
@@ -27,6 +28,7 @@ SUSPECT_RETURNS = 5
 _MOST_REMEMBERED = 10_000
 
 Sort = Callable[[Delivery], Lane]
+Line = deque[Delivery] | LevelLine
 
 
 class Backlog:
@@ -35,27 +37,43 @@ class Backlog:
     Suspects get there by `draw`, which is to be called when those that came together are all here.
     """
 
-    def __init__(self, only: Mapping[str, Lane], sort: Sort, gates: Sequence[Gate] = ()) -> None:
-        """`only` says of queues which lane all of theirs run in; what comes from any other `sort` is asked about."""
+    def __init__(
+        self, only: Mapping[str, Lane], sort: Sort, gates: Sequence[Gate] = (), with_levels: Collection[str] = ()
+    ) -> None:
+        """`only` says of queues which lane all of theirs run in; what comes from any other `sort` is asked about.
+
+        `with_levels` are the queues that have priorities.
+        """
         self._only = only
         self._sort = sort
         self._gates = gates
-        self.lines: dict[Lane, deque[Delivery]] = {lane: deque() for lane in Lane}
+        self.lines: dict[Lane, Line] = {lane: LevelLine(with_levels) if with_levels else deque() for lane in Lane}
+        self._held_up: dict[Delivery, None] = {}  # by a gate
         self._aside: dict[str, deque[Delivery]] = {}  # task → those that wait for others of it to end
         self._suspects: list[Delivery] = []
         self._tried: Delivery | None = None  # the one suspect that is ready or was taken
         self._dangerous: dict[str, None] = {}  # ids of what has to run alone, when it comes again, too
 
     def __iter__(self) -> Iterator[Delivery]:
-        return itertools.chain(*self.lines.values(), *self._aside.values(), self._suspects)
+        return itertools.chain(*self.lines.values(), *self._aside.values(), self._suspects, self._held_up)
 
     def add(self, delivery: Delivery) -> Answer:
         """Add a delivery that has just come, if the gates say so; one that is to begin is ready."""
         for gate in self._gates:
             if (answer := gate(delivery)) is not Answer.BEGIN:
+                if answer is Answer.LATER:
+                    self._held_up[delivery] = None
                 return answer
+        return self._enter(delivery)
+
+    def let_go(self, delivery: Delivery) -> Answer:
+        """Go on with one that a gate has kept for later, as with one that has just come."""
+        del self._held_up[delivery]
+        return self._enter(delivery)
+
+    def _enter(self, delivery: Delivery) -> Answer:
         lane = self._only.get(delivery.queue.name) or self._sort(delivery)
-        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.is_shared:
+        if (delivery.returns >= SUSPECT_RETURNS or delivery.id in self._dangerous) and lane.leaves_doubt:
             lane = Lane.ALONE  # there it can be known whether it is what its child, or its worker, dies of
         delivery.lane = lane
         if delivery.returns >= SUSPECT_RETURNS:
@@ -118,10 +136,16 @@ class Backlog:
                 line.clear()
                 line.extend(kept)
             self._suspects = [delivery for delivery in self._suspects if delivery not in gone]
+            self._held_up = {delivery: None for delivery in self._held_up if delivery not in gone}
             if self._tried in gone:
                 self._tried = None
                 self.draw()
         return withdrawn
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether some are taken one at a time, drawn by lot."""
+        return bool(self._suspects)
 
     def draw(self) -> None:
         """Make one of the suspects ready, unless one is ready or was taken and has not ended."""
@@ -130,7 +154,7 @@ class Backlog:
             self.lines[self._tried.lane].append(self._tried)
 
 
-def take_batch(ready: deque[Delivery], paces: Paces, share_with: int, most: int) -> list[Delivery]:
+def take_batch(ready: Line, paces: Paces, share_with: int, most: int) -> list[Delivery]:
     """Take what a child gets at once that runs one order after the other, where so many, with this one, share the line.
 
     That is about as much as runs in two milliseconds: one delivery when tasks are slow, dozens when they are tiny.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.protocol import Lines, OrderFields, pack_orders, unpack_reports
@@ -23,9 +24,7 @@ _TELL_AGAIN_SECONDS = 0.1
 class ChildHandle(Child):
     """One child of the pool. `start` it before anything else, and again after `reap`."""
 
-    def __init__(
-        self, index: int, forkserver: Forkserver, board: Board, on_readable: Callable[[ChildHandle], None]
-    ) -> None:
+    def __init__(self, index: int, forkserver: Forkserver, board: Board, on_readable: Callable[[Any], None]) -> None:
         super().__init__(index, forkserver, board, lambda: on_readable(self))
         self._foretold: set[int] = set()  # ended by `finished_before`, and still to be reported
         self._is_busy = False

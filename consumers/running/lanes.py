@@ -1,7 +1,8 @@
 """Lanes: which of a worker's child processes run which deliveries.
 
 Plain tasks run one at a time in their process, so they have children of their own, and so have those that run side by
-side in an event loop or in threads. A fourth lane is for deliveries that have to run alone.
+side in an event loop or in threads, and those that take many calls at once. A last lane is for deliveries that have to
+run alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Lane(enum.Enum):
     """Run coroutines side by side."""
     THREADS = enum.auto()
     """Run plain functions side by side in threads."""
+    BATCH = enum.auto()
+    """Run many orders at once, by one call."""
     ALONE = enum.auto()
     """Are given one order, and another when that has ended: who dies there is to blame for it."""
 
@@ -42,6 +45,11 @@ class Lane(enum.Enum):
     def is_shared(self) -> bool:
         """Whether its children run orders side by side."""
         return self is Lane.ASYNC or self is Lane.THREADS  # asked for each delivery
+
+    @property
+    def leaves_doubt(self) -> bool:
+        """Whether it may not be known which of several orders a child of it died of."""
+        return self.is_shared or self is Lane.BATCH
 
 
 KINDS = {Lane.ASYNC: Kind.ASYNC, Lane.THREADS: Kind.THREADS}
@@ -58,7 +66,7 @@ class CrewPlan(NamedTuple):
     size: int
     """How many work at a time."""
     places: int
-    """How many orders each may run at once."""
+    """How many orders each may run at once, side by side or as a batch."""
 
 
 class Lanes:
@@ -69,20 +77,23 @@ class Lanes:
     ) -> None:
         """`has_spares` says that each child has room on the board for others that take over from it."""
         self._places = {Lane.PLAIN: 1, Lane.ASYNC: concurrency, Lane.THREADS: threads, Lane.ALONE: 1}
+        self._places[Lane.BATCH] = max((size for queue in queues for size in sizes_of_batches(queue)), default=1)
         self.only: dict[str, Lane] = {}
         """The lane of each queue whose deliveries all run in the same."""
         self.needed: set[Lane] = set()
         """Those whose children are there from the start. Beside plain tasks, others have to come for that."""
+        self.with_levels = frozenset(queue.name for queue in queues if queue.priorities)
+        """The queues that have priorities."""
         lanes: set[Lane] = set()
         for queue in queues:
             tasks = registry.of_queue(queue)
             of_tasks = {self._lane_of_task(task) for task in tasks} or {Lane.PLAIN}
             has_limits = any(self.limit_of(task.name) for task in tasks)
-            if len(of_tasks) == 1 and not has_limits:
+            if len(of_tasks) == 1 and not has_limits and Lane.BATCH not in of_tasks:
                 self.only[queue.name] = next(iter(of_tasks))
             lanes |= of_tasks
             self.needed |= {Lane.PLAIN} if Lane.PLAIN in of_tasks else of_tasks
-        if any(lane.is_shared for lane in lanes):
+        if any(lane.leaves_doubt for lane in lanes):
             lanes.add(Lane.ALONE)
         self.crews: dict[Lane, CrewPlan] = {}
         first = 0
@@ -93,7 +104,8 @@ class Lanes:
                 self.crews[lane] = CrewPlan(lane, slots, size, self._places[lane])
                 first = slots.stop
         self.slots = first
-        self.most_places = max(crew.places for crew in self.crews.values())
+        self.most_places = max(crew.places if crew.lane.is_shared else 1 for crew in self.crews.values())
+        """How many orders a child may have begun that began apart from each other."""
 
     def crew_of(self, slot: int) -> CrewPlan:
         """Return the crew whose child has this slot."""
@@ -124,5 +136,12 @@ class Lanes:
         return limit
 
     def _lane_of_task(self, task: AnyTask) -> Lane:
+        if task.batch is not None:
+            return Lane.BATCH
         lane = _LANES.get(task.kind, Lane.PLAIN)
         return lane if self._places[lane] > 1 else Lane.PLAIN
+
+
+def sizes_of_batches(queue: WorkQueue) -> list[int]:
+    """Return how many calls each task of a queue takes at once that takes several."""
+    return [task.batch.size for task in registry.of_queue(queue) if task.batch is not None]

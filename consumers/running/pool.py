@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leveret.consumers.child.board import CANCELLED, Begun, Board
 from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
+from leveret.consumers.running.child_handle import ChildHandle
 from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
@@ -51,7 +53,7 @@ class Pool:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
-        self._backlog = Backlog(lanes.only, lanes.of, gates)
+        self._backlog = Backlog(lanes.only, lanes.of, gates, lanes.with_levels)
         self._office = Office(
             self._backlog,
             watchers,
@@ -63,7 +65,7 @@ class Pool:
             self._watch,
             recycling,
         )
-        self._crews: dict[Lane, SerialCrew | SharedCrew] = {
+        self._crews: dict[Lane, SerialCrew[Any] | SharedCrew] = {
             lane: self._crew(plan, board) for lane, plan in lanes.crews.items()
         }
         self._feeding: dict[Lane, asyncio.Handle] = {}
@@ -71,6 +73,8 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self.on_rerun: Callable[[], None] = lambda: None
         """Called when deliveries that had begun are to run again, which may be too late for some."""
+        self.on_withdrawn: Callable[[Iterable[Delivery]], None] = lambda _deliveries: None
+        """Told of the deliveries that do not run here after all."""
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(forkserver.fileno(), self._hear_forkserver)
         for lane, crew in self._crews.items():
@@ -79,13 +83,17 @@ class Pool:
             if lane in lanes.needed:
                 crew.start()
 
-    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew | SharedCrew:
+    def _crew(self, plan: CrewPlan, board: Board) -> SerialCrew[Any] | SharedCrew:
         if plan.lane.is_shared:
             from leveret.consumers.running.shared_crew import SharedCrew  # most workers have plain tasks only
 
             return SharedCrew(plan, self._office, self._forkserver, board, self._lanes)
-        kind = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
-        return kind(plan, self._office, self._forkserver, board)
+        if plan.lane is Lane.BATCH:
+            from leveret.consumers.running.batch_crew import BatchCrew
+
+            return BatchCrew(plan, self._office, self._forkserver, board)
+        crew = LoneCrew if plan.lane is Lane.ALONE else SerialCrew
+        return crew(plan, self._office, self._forkserver, board, ChildHandle)
 
     @property
     def running(self) -> list[Delivery]:
@@ -147,6 +155,10 @@ class Pool:
         lanes = [lane] if lane else [plan.lane for plan in self._lanes.of_queue(queue)]
         return min(self._crews[one].paces.of(queue) for one in lanes)
 
+    def runs_at_once(self, queue: str) -> int:
+        """How many tasks of a queue its children run side by side, all together."""
+        return sum(self._crews[plan.lane].size * plan.places for plan in self._scarcest(queue))
+
     def places_of(self, queue: str) -> int:
         """How many tasks of a queue a child runs side by side."""
         return min(plan.places for plan in self._scarcest(queue))
@@ -154,13 +166,20 @@ class Pool:
     def side_by_side(self, queue: str) -> int:
         """How many deliveries of a queue run beside others, or are about to."""
         return sum(
-            delivery.queue.name == queue and delivery.lane.is_shared for delivery in (*self.running, *self._backlog)
+            delivery.queue.name == queue and delivery.lane is not None and delivery.lane.is_shared
+            for delivery in (*self.running, *self._backlog)
         )
 
     def give(self, delivery: Delivery) -> None:
         """Run a delivery as soon as a child is free."""
-        answer = self._backlog.add(delivery)
-        if answer is Answer.LATER and self._draw_soon is None:
+        self._go_on(delivery, self._backlog.add(delivery))
+
+    def begin(self, delivery: Delivery) -> None:
+        """Run a delivery that a gate has kept for later, as soon as a child is free."""
+        self._go_on(delivery, self._backlog.let_go(delivery))
+
+    def _go_on(self, delivery: Delivery, answer: Answer) -> None:
+        if answer is Answer.LATER and self._draw_soon is None and self._backlog.has_suspects:
             self._draw_soon = self._loop.call_later(_SUSPECTS_COME_SECONDS, self._draw)
         if answer is not Answer.BEGIN:
             return
@@ -177,13 +196,20 @@ class Pool:
         return [plan for plan in plans if plan.lane is Lane.PLAIN] or plans
 
     def withdraw_beyond(self, queue: str, most: int) -> list[Delivery]:
-        """Take back the deliveries of a queue that wait for a child, all but the first so many."""
-        numbers = itertools.count()
-        return self._backlog.withdraw(lambda delivery: delivery.queue.name == queue and next(numbers) >= most)
+        """Take back the deliveries of a queue that wait for a child, all but the first so many of each level."""
+        numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        return self._withdraw(
+            lambda delivery: delivery.queue.name == queue and next(numbers[delivery.settler.level]) >= most
+        )
 
     def withdraw_older(self, moment: float) -> list[Delivery]:
         """Take back the deliveries that arrived before a moment of `time.monotonic` and wait for a child."""
-        return self._backlog.withdraw(lambda delivery: delivery.arrived < moment)
+        return self._withdraw(lambda delivery: delivery.arrived < moment)
+
+    def _withdraw(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        withdrawn = self._backlog.withdraw(unwanted)
+        self.on_withdrawn(withdrawn)
+        return withdrawn
 
     def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> tuple[list[Delivery], list[Delivery]]:
         """Take back what is cancelled and has not begun, and have end what has; returns both."""
@@ -199,6 +225,7 @@ class Pool:
                 self._backlog.bring_back(delivery.task, 1)
         withdrawn = [*self._backlog.withdraw(unwanted), *taken]
         if withdrawn:
+            self.on_withdrawn(withdrawn)
             self._feed_all()
         return withdrawn
 
@@ -206,7 +233,7 @@ class Pool:
         """Take back what no child has begun."""
         for crew in self._crews.values():
             self._backlog.put_back(crew.take_back())
-        return self._backlog.withdraw(lambda _delivery: True)
+        return self._withdraw(lambda _delivery: True)
 
     def stop(self) -> None:
         """Kill what runs and end every child. No outcome is told any more."""

@@ -5,6 +5,8 @@ When a task of a batch takes longer than its like, what the child has not begun 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from leveret.consumers.child.board import Begun, Board
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.running.backlog import take_batch
@@ -16,16 +18,18 @@ from leveret.consumers.settling.delivery import Delivery
 
 _LARGEST_BATCH = 64
 
+H = TypeVar("H", bound=ChildHandle)
 
-class SerialCrew(Crew[ChildHandle]):
+
+class SerialCrew(Crew[H]):
     """Runs one order after the other in each child."""
 
     largest_batch = _LARGEST_BATCH
 
-    def __init__(self, plan: CrewPlan, office: Office, forkserver: Forkserver, board: Board) -> None:
+    def __init__(self, plan: CrewPlan, office: Office, forkserver: Forkserver, board: Board, kind: type[H]) -> None:
         super().__init__(plan, office)
-        self.children = [ChildHandle(slot, forkserver, board, self.hear) for slot in plan.slots]
-        self.free: list[ChildHandle] = []
+        self.children = [kind(slot, forkserver, board, self.hear) for slot in plan.slots]
+        self.free: list[H] = []
 
     @property
     def is_idle(self) -> bool:
@@ -54,7 +58,7 @@ class SerialCrew(Crew[ChildHandle]):
         if not self._office.is_watching:
             self._office.watch()
 
-    def hear(self, child: ChildHandle) -> None:
+    def hear(self, child: H) -> None:
         """Take in what a child reports."""
         finished, is_free = child.receive()
         if child.logged:
@@ -99,14 +103,14 @@ class SerialCrew(Crew[ChildHandle]):
         """What children run, without a look that is remembered."""
         return self.begun
 
-    def _tell_of(self, child: ChildHandle, begun: Begun) -> None:
+    def _tell_of(self, child: H, begun: Begun) -> None:
         watchers = self._office.watchers
         if delivery := child.has_begun(begun):
             watchers.on_started(delivery, begun)
         if delivery := child.runs_long(begun, LONG_SECONDS):
             watchers.on_running_long(delivery, begun, LONG_SECONDS)
 
-    def _on_free(self, child: ChildHandle) -> None:
+    def _on_free(self, child: H) -> None:
         if child in self.active:
             self.free.append(child)
             if self._office.recycling:
@@ -115,17 +119,17 @@ class SerialCrew(Crew[ChildHandle]):
         else:
             self._recycle(child)
 
-    def _take_over(self, child: ChildHandle) -> None:
+    def _take_over(self, child: H) -> None:
         super()._take_over(child)
         self.free.append(child)
         self.feed()
 
-    def _retire(self, child: ChildHandle) -> None:
+    def _retire(self, child: H) -> None:
         super()._retire(child)
         if child in self.free:
             self.free.remove(child)
 
-    def _settle_death(self, child: ChildHandle, exit_status: int) -> bool:
+    def _settle_death(self, child: H, exit_status: int) -> bool:
         """What the child was running has failed; the rest goes to another."""
         ended, not_begun = child.reap(exit_status)
         if child in self.free:
@@ -136,7 +140,7 @@ class SerialCrew(Crew[ChildHandle]):
         return any(outcome.ending is not Ending.RETURNED for _, outcome in ended)
 
 
-class LoneCrew(SerialCrew):
+class LoneCrew(SerialCrew[ChildHandle]):
     """Runs orders alone: one at a time in a child of its own. Its children are there only while they are needed."""
 
     largest_batch = 1

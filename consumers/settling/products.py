@@ -13,7 +13,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import FAILURE_HEADERS, PERSISTENT, new_id, own_headers
-from leveret.topology.names import Route
+from leveret.topology.names import LEVELS, PRIORITY_HEADER, Route
 
 FRAME_BYTES = 128 * 1024
 """The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
@@ -113,4 +113,6 @@ def _fitting_headers(delivery: Delivery) -> dict[str, Any]:
         why = "were too large to stay beside the reason"
     except Exception as error:  # noqa: BLE001 - whatever it is, the message must not be lost for it
         why = f"could not be written again: {type(error).__name__}"
-    return {"headers-dropped": f"{len(headers)} headers {why}"}
+    level = headers.get(PRIORITY_HEADER)
+    kept = {PRIORITY_HEADER: level} if level in LEVELS else {}  # by which it goes round
+    return {**kept, "headers-dropped": f"{len(headers)} headers {why}"}

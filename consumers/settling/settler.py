@@ -14,9 +14,15 @@ _FINISHED = -1
 
 
 class Settler:
-    """Acknowledges and rejects on one channel, and knows what is still unsettled."""
+    """Acknowledges and rejects on one channel, and knows what is still unsettled.
 
-    def __init__(self, channel: Any, on_all_settled: Callable[[], None], on_freed: Callable[[int], None]) -> None:
+    `level` is that of all that comes by the channel, where the queue has priorities: 0 is the highest.
+    """
+
+    def __init__(
+        self, channel: Any, on_all_settled: Callable[[], None], on_freed: Callable[[int], None], level: int = 0
+    ) -> None:
+        self.level = level
         self._channel = channel
         self._on_all_settled = on_all_settled
         self._on_freed = on_freed

@@ -1,4 +1,4 @@
-"""One connection that consumes and settles: a subscription for each queue.
+"""One connection that consumes and settles: a subscription for each queue, and for each level of one with priorities.
 
 It lives until the broker or the network ends any part of it; then `lost` says why, and the worker makes a new
 one. A half-alive consumer is worse than none: a cancel or a closed channel ends the whole connection.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class Consumer:
     ) -> None:
         """`prepare` uses the connection before anything is taken; of paused queues nothing is taken then."""
         self._settings = settings
-        self._queues = {queue.name: queue for queue in queues}
+        self._queues = {name: queue for queue in queues for name in queue.waits_in}
         self._prefetch = prefetch
         self._takers = takers
         self._prepare = prepare
@@ -63,7 +64,7 @@ class Consumer:
         Raises `BrokerUnreachable`, `AccessRefused`, `TopologyError` for a queue that is not there, or `SettingsError`
         for a connection whose frames are too small for what a failed message takes along.
         """
-        role = f"leveret worker of {','.join(self._queues)} at"
+        role = f"leveret worker of {','.join(self._prefetch)} at"
         self._connection = await connect(self._settings, role, self._on_connection_closed)
         try:
             self._check_frame_size()
@@ -123,16 +124,38 @@ class Consumer:
         return await open_channel(self._connection)
 
     def prefetch_of(self, queue: WorkQueue) -> int:
-        """Return how many unacknowledged messages of a queue are held at most."""
+        """Return how many unacknowledged messages of a queue, or of each of its levels, are held at most."""
         return self._subscriptions[queue.name].prefetch
 
     def change_prefetch(self, queue: WorkQueue, prefetch: int, then: Callable[[], None]) -> None:
-        """Hold so many of a queue from now on; see `Subscription.change_prefetch`."""
-        self._subscriptions[queue.name].change_prefetch(prefetch, then)
+        """Hold so many of a queue, or of each of its levels, from now on; see `Subscription.change_prefetch`."""
+        subscriptions = self._subscriptions_of(queue)
+        is_last = _counted(len(subscriptions), then)
+        for subscription in subscriptions:
+            subscription.change_prefetch(prefetch, is_last)
 
     def take_only(self, queue: WorkQueue, places: Callable[[], int], first: Callable[[], None]) -> bool:
-        """Take no more of a queue than there are places; see `Subscription.take_only`."""
-        return self._subscriptions[queue.name].take_only(places, first)
+        """Take no more of a queue, or of each of its levels, than there are places; see `Subscription.take_only`."""
+        subscriptions = self._subscriptions_of(queue)
+        if len(subscriptions) == 1:
+            return subscriptions[0].take_only(places, first)
+        if any(subscription.is_changing for subscription in subscriptions):
+            return False
+
+        def on_cancelled() -> None:
+            first()
+            count = places()
+            for subscription in subscriptions:
+                if count > 0:
+                    subscription.change_prefetch(count, lambda: None)
+
+        is_last = _counted(len(subscriptions), on_cancelled)
+        for subscription in subscriptions:
+            subscription.take_only(lambda: 0, is_last)
+        return True
+
+    def _subscriptions_of(self, queue: WorkQueue) -> list[Subscription]:
+        return [self._subscriptions[name] for name in queue.waits_in]
 
     async def _subscribe(self, name: str) -> None:
         """Open a channel for a queue and consume on it."""
@@ -142,10 +165,12 @@ class Consumer:
         channel.add_on_cancel_callback(lambda _frame: self._end(_cancelled(name)))
         channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(name, reason))
         former = self._subscriptions.get(name)
+        queue = self._queues[name]
         subscription = Subscription(
-            self._queues[name],
+            queue,
+            name,
             channel,
-            former.prefetch if former else 0 if self._is_paused(name) else self._prefetch[name],
+            former.prefetch if former else 0 if self._is_paused(queue.name) else self._prefetch[queue.name],
             self._takers,
             self._held,
             self.all_settled,
@@ -187,6 +212,12 @@ class Consumer:
     def _end(self, reason: LeveretError) -> None:
         if not self.lost.done():
             self.lost.set_result(reason)
+
+
+def _counted(times: int, then: Callable[[], None]) -> Callable[[], None]:
+    """Return what is to be called so often, the last time of which calls `then`."""
+    left = itertools.count(times - 1, -1)
+    return lambda: then() if next(left) == 0 else None
 
 
 def _declare_passively(channel: Any, queue: str, answer: Answer) -> None:

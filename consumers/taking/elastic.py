@@ -84,8 +84,8 @@ class Elastic:
         self.consumer: Consumer | None = None
         self._pool = pool
         self._is_paused = is_paused
-        self._queues: dict[Lane, list[str]] = {
-            plan.lane: [queue.name for queue in queues if plan in lanes.of_queue(queue.name)]
+        self._queues: dict[Lane, list[WorkQueue]] = {
+            plan.lane: [queue for queue in queues if plan in lanes.of_queue(queue.name)]
             for plan in lanes.crews.values()
             if plan.lane is not Lane.ALONE
         }
@@ -124,9 +124,12 @@ class Elastic:
 
     async def _ready(self, lane: Lane) -> dict[str, int]:
         """Return what waits on the broker for this lane, as far as it says."""
-        names = [name for name in self._queues[lane] if not self._is_paused(name)]
+        queues = [queue for queue in self._queues[lane] if not self._is_paused(queue.name)]
         try:
-            return await self.consumer.ready_messages(names) if self.consumer else {}
+            if self.consumer is None:
+                return {}
+            counts = await self.consumer.ready_messages([name for queue in queues for name in queue.waits_in])
+            return {queue.name: sum(counts[name] for name in queue.waits_in) for queue in queues}
         except LeveretError:  # the connection has ended, or a queue is gone: who consumes says so
             return {}
 

@@ -39,4 +39,4 @@ async def until_empty(consumer: Consumer, queues: Sequence[WorkQueue], last_nack
 
 def _names_of(queue: WorkQueue) -> list[str]:
     tiers = enumerate(queue.retry_delays, start=1)
-    return [queue.name, *(retry_queue(queue.name, tier, delay) for tier, delay in tiers)]
+    return [*queue.waits_in, *(retry_queue(queue.name, tier, delay) for tier, delay in tiers)]

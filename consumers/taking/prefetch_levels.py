@@ -71,3 +71,8 @@ def _wanted(pace_seconds: float, body_bytes: float, processes: int, longest_wait
 def _level(pace_seconds: float, longest_wait_seconds: float) -> int:
     fewest = _FEWEST if pace_seconds <= longest_wait_seconds * _PART_OF_WAIT else 1
     return next((count for longest, count in _LEVELS if pace_seconds <= longest), fewest)
+
+
+def gathered_prefetch(others: int, gathered: int, body_bytes: float, processes: int) -> int:
+    """Return what fits tasks that take many calls at once, `gathered` in all, beside so many of others."""
+    return max(_FEWEST * processes, min(others + gathered, int(_MOST_BYTES / max(body_bytes, 1.0)), MOST_PREFETCH))

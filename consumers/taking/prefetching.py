@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from leveret.consumers.log import event
-from leveret.consumers.running.lanes import Lane, Lanes
+from leveret.consumers.running.lanes import Lane, Lanes, sizes_of_batches
 from leveret.consumers.running.pool import Pool
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
@@ -22,6 +22,7 @@ from leveret.consumers.taking.consumer import Consumer
 from leveret.consumers.taking.prefetch_levels import (
     MOST_PREFETCH,
     first_prefetch,
+    gathered_prefetch,
     longest_wait_seconds,
     next_prefetch,
     next_shared_prefetch,
@@ -249,19 +250,29 @@ class _Share:
         self._queue = queue.name
         self._processes = max(crew.size for crew in crews)
         self._places = sum(crew.size * crew.places for crew in crews if crew.lane.is_shared)
-        self._has_plain = any(not crew.lane.is_shared for crew in crews)
+        self._has_plain = any(crew.lane is Lane.PLAIN for crew in crews)
+        sizes = sizes_of_batches(queue)
+        self._gathered = self._processes * max(sizes, default=0) + sum(sizes)  # that run, and that wait for others
         self._plain = first_prefetch(self._processes) if self._has_plain else 0  # what is held for those
         self.is_mixed = bool(self._has_plain and self._places)
-        self.few = self._processes if self._has_plain else max(1, self._places // 2)
+        self.few = max(1, self._places // 2) if self._places and not self._has_plain else self._processes
         """With room for so many, as many may be held again as before."""
 
     @property
     def first(self) -> int:
         """What to begin with, while nothing is known about the tasks."""
-        return min(MOST_PREFETCH, self._plain or self._places)
+        return min(MOST_PREFETCH, (self._plain or self._places) + self._gathered)
 
     def next(self, current: int, pool: Pool, body_bytes: float, longest_wait: float) -> int:
         """Return what fits tasks as they are of late."""
+        if self._gathered:
+            others = self._next_of_others(current - self._gathered, pool, body_bytes, longest_wait)
+            return gathered_prefetch(others, self._gathered, body_bytes, self._processes)
+        return self._next_of_others(current, pool, body_bytes, longest_wait)
+
+    def _next_of_others(self, current: int, pool: Pool, body_bytes: float, longest_wait: float) -> int:
+        if not (self._has_plain or self._places):
+            return 0
         if not self._has_plain:
             pace = pool.pace_of(self._queue)
             return next_shared_prefetch(current, pace, body_bytes, self._processes, self._places)
@@ -270,10 +281,13 @@ class _Share:
         self._plain = next_prefetch(before, pace, body_bytes, self._processes, longest_wait)
         if not self.is_mixed:
             return self._plain
-        return self.widened(pool)
+        return self._widened(pool)
 
     def widened(self, pool: Pool) -> int:
         """Return what fits what runs at the moment, where tasks are of several kinds."""
+        return min(MOST_PREFETCH, self._widened(pool) + self._gathered)
+
+    def _widened(self, pool: Pool) -> int:
         beside = pool.side_by_side(self._queue)
         ahead = max(first_prefetch(self._processes), beside // 2) if beside else 0
         return min(MOST_PREFETCH, self._plain + min(beside + ahead, self._places))

@@ -26,14 +26,16 @@ class Takers(NamedTuple):
 
 
 class Subscription:
-    """Takes the messages of a queue over a channel of its own, once it was opened.
+    """Takes the messages of a work queue, or of one level of it, over a channel of its own, once it was opened.
 
-    Consumer tags are host, process, queue and a number, for RabbitMQ's own pages to tell workers apart.
+    `name` is that of the broker's queue. Consumer tags are host, process, that name and a number, for RabbitMQ's own
+    pages to tell workers apart.
     """
 
     def __init__(
         self,
         queue: WorkQueue,
+        name: str,
         channel: Any,
         prefetch: int,
         takers: Takers,
@@ -43,15 +45,16 @@ class Subscription:
         on_silent: Callable[[LeveretError], None],
     ) -> None:
         self.channel = channel
-        self.settler = Settler(channel, on_all_settled, held.free)
+        self.settler = Settler(channel, on_all_settled, held.free, queue.waits_in.index(name))
         self.prefetch = prefetch
         self.is_changing = False
         self.last_heard = 0
         self._queue = queue
+        self._name = name
         self._takers = takers
         self._held = held
         self._all_settled = all_settled
-        self._asking = Asking(channel, f"queue {queue.name!r}", on_silent)
+        self._asking = Asking(channel, f"queue {name!r}", on_silent)
         self._tag = ""  # empty while nothing is taken
         self._tags = 0
         self._is_stopped = False
@@ -139,8 +142,8 @@ class Subscription:
 
     def _consume(self, callback: Callable[[Any], None]) -> None:
         self._tags += 1
-        tag = f"{host_and_pid()} {self._queue.name} {self.channel.channel_number}.{self._tags}"
-        self.channel.basic_consume(self._queue.name, self._on_message, consumer_tag=tag, callback=callback)
+        tag = f"{host_and_pid()} {self._name} {self.channel.channel_number}.{self._tags}"
+        self.channel.basic_consume(self._name, self._on_message, consumer_tag=tag, callback=callback)
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._all_settled.clear()

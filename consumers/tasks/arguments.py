@@ -75,6 +75,11 @@ class Arguments:
         self._is_prepared = True
 
     @property
+    def names(self) -> list[str]:
+        """The parameters that a call gives one value each."""
+        return list(dict.fromkeys([*self._positional, *self._by_name]))
+
+    @property
     def is_typed(self) -> bool:
         """Whether any annotation says what an argument is to be. Raises as `prepare` does."""
         self.prepare()

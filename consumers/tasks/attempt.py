@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -17,18 +18,62 @@ class Attempt(NamedTuple):
     task: str
 
 
+class _Together(Attempt):
+    """The attempts of a batch, which run as one."""
+
+    all: tuple[Attempt, ...]
+
+
 _current: ContextVar[Attempt] = ContextVar("attempt")
 
 
 def current_attempt() -> Attempt:
-    """Return the attempt this code runs in. Raises `OutsideTask` where no worker runs it, as in a plain call."""
+    """Return the attempt this code runs in. Raises `OutsideTask` where no worker runs it, as in a plain call.
+
+    It does so in a task with a batch, too, which runs many attempts: `current_attempts` returns those.
+    """
     try:
-        return _current.get()
+        found = _current.get()
     except LookupError:
+        raise _outside("current_attempt()") from None
+    if isinstance(found, _Together):
         raise OutsideTask(
-            "current_attempt() was called where no worker runs a task; call it in the task, not when its module is "
-            "imported, and expect this error where the function is called directly"
-        ) from None
+            f"current_attempt() was called in task {found.task!r}, which runs {len(found.all)} call(s) as a batch; "
+            "current_attempts() returns the attempt of each"
+        )
+    return found
+
+
+def current_attempts() -> list[Attempt]:
+    """Return the attempts of the batch this code runs in, in the order of its calls; of any other task, its only one.
+
+    Raises `OutsideTask` where no worker runs a task.
+    """
+    try:
+        found = _current.get()
+    except LookupError:
+        raise _outside("current_attempts()") from None
+    return list(each_of(found))
+
+
+def together(attempts: Sequence[Attempt]) -> Attempt:
+    """Return what stands for the attempts of a batch: the first of them, which says how many there are."""
+    first, *others = attempts
+    made = _Together(f"{first.id} and {len(others)} more" if others else first.id, *first[1:])
+    made.all = tuple(attempts)
+    return made
+
+
+def each_of(attempt: Attempt) -> tuple[Attempt, ...]:
+    """Return the attempts that one stands for: those of a batch, or only itself."""
+    return attempt.all if isinstance(attempt, _Together) else (attempt,)
+
+
+def _outside(called: str) -> OutsideTask:
+    return OutsideTask(
+        f"{called} was called where no worker runs a task; call it in the task, not when its module is imported, and "
+        "expect this error where the function is called directly"
+    )
 
 
 def attempt_here() -> Attempt | None:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from leveret.topology.errors import LeveretError
 
 
 class Reject(Exception):
     """Raise it from a task when trying again cannot help: the message goes to the DLQ at once, with the reason."""
+
+
+class BatchFailed(Exception):
+    """Raise it from a task with a batch when some of its calls have failed: `BatchFailed({2: error})`.
+
+    The keys are places in the list of calls, counted from 0, the values what they failed with, for each as if it had
+    raised that alone. All other calls have succeeded.
+    """
+
+    def __init__(self, failures: Mapping[int, BaseException]) -> None:
+        super().__init__(failures)
+        self.failures = failures
+
+    def __str__(self) -> str:
+        """Say how many, and where."""
+        try:
+            return f"calls {', '.join(map(str, self.failures))} of the batch failed"
+        except TypeError:
+            return f"{self.failures!r:.60} does not say which calls failed"
 
 
 class SoftTimeLimitExceeded(Exception):

@@ -23,16 +23,16 @@ from leveret.topology.settings import Settings
 _DONE = b"done"
 
 
-def declare_apart(settings: Settings, queues: Sequence[WorkQueue]) -> None:
+def declare_apart(settings: Settings, queues: Sequence[WorkQueue]) -> list[str]:
     """Declare the queues with the standard library as it was before task modules were loaded.
 
-    Raises what declaring raises, and `TopologyError` also when the process dies that declares.
+    Returns and raises what declaring does, and raises `TopologyError` also when the process dies that declares.
     """
     if threading.active_count() > 1:  # a lock that one of them holds just now would stay locked in a fork
         patch_again = untouched.put_back()
-        _declare(settings, queues)
+        notes = _declare(settings, queues)
         patch_again()
-        return
+        return notes
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
@@ -46,8 +46,9 @@ def declare_apart(settings: Settings, queues: Sequence[WorkQueue]) -> None:
         said = answer.read()
     with contextlib.suppress(ChildProcessError):  # a task module waits for processes that are not its own
         untouched.waitpid(pid, 0)
-    if said == _DONE:
-        return
+    if said.startswith(_DONE):
+        notes = json.loads(said.removeprefix(_DONE))
+        return list(notes)
     if said:
         name, text = json.loads(said)
         raise getattr(errors, name)(text)
@@ -69,8 +70,7 @@ def _declare_and_exit(
         untouched.put_back()
         gc.disable()  # it would write into all pages that both processes share, and they would be copied
         try:
-            _declare(settings, queues)
-            said = _DONE
+            said = _DONE + json.dumps(_declare(settings, queues)).encode()
         except errors.LeveretError as error:
             said = json.dumps([type(error).__name__, str(error)]).encode()
         os.write(writing, said)
@@ -81,7 +81,7 @@ def _declare_and_exit(
     os._exit(status)
 
 
-def _declare(settings: Settings, queues: Sequence[WorkQueue]) -> None:
+def _declare(settings: Settings, queues: Sequence[WorkQueue]) -> list[str]:
     from leveret.topology.apply.declare import declare  # kombu
 
-    declare(settings, queues)
+    return declare(settings, queues)

@@ -18,6 +18,7 @@ from leveret.consumers.child.execute import serve
 from leveret.consumers.running import untouched
 from leveret.consumers.running.forkserver import Forkserver, Serve
 from leveret.consumers.running.lanes import KINDS, Lane, Lanes
+from leveret.consumers.taking.batches import check_batches
 from leveret.consumers.tasks.kind import Kind
 from leveret.consumers.worker import signals
 from leveret.consumers.worker.declaring import declare_apart
@@ -38,12 +39,18 @@ def work(configured: Settings, plan: Plan) -> int:
     for news in output.take_over():
         log.event(logging.WARNING, news)
     registry.prepare()
+    check_batches(plan.queues, plan.prefetch, configured.consumer_timeout_seconds)
+    if any(map(registry.limits_of, plan.queues)):
+        from leveret.consumers.limiting.needs import check_time_limits  # most workers have nothing that is limited
+
+        check_time_limits(plan.queues, configured.consumer_timeout_seconds)
     lanes = Lanes(plan.queues, plan.processes, plan.concurrency, plan.threads, bool(plan.recycling))
     _allow_open_files(lanes.slots)
     _warn_of_threads_option(plan)
     _warn_of_threads()
     if plan.may_declare:
-        declare_apart(configured, plan.queues)
+        for news in declare_apart(configured, plan.queues):
+            log.event(logging.WARNING, news)
     run_child, board = _children_of(lanes, configured.message_limit_bytes)
     gc.freeze()  # all processes share these pages, as long as no collector writes into them
     forkserver = Forkserver(run_child)
@@ -68,8 +75,15 @@ async def _serve(configured: Settings, plan: Plan, lanes: Lanes, forkserver: For
 def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
     """Return what a child runs, and the board for all; loads what children need, for them to share."""
     board = Board(lanes.slots, lanes.most_places)
-    if Lane.ALONE not in lanes.crews:
-        return lambda parent, tokens, index: serve(parent, tokens, board, index, limit_bytes), board
+    if Lane.BATCH in lanes.crews:
+        from leveret.consumers.child.in_batches import serve_batches
+    if not any(lane.is_shared for lane in lanes.crews):
+
+        def run_serially(parent: socket.socket, tokens: int, index: int) -> None:
+            run = serve_batches if lanes.crew_of(index).lane is Lane.BATCH else serve
+            run(parent, tokens, board, index, limit_bytes)
+
+        return run_serially, board
     patch_again = untouched.put_back()  # what is imported now is not to be made of what task modules have changed
     from leveret.consumers.child.side_by_side import serve_side_by_side
 
@@ -80,6 +94,8 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
         crew = lanes.crew_of(index)
         if kind := KINDS.get(crew.lane):
             serve_side_by_side(parent, tokens, board, index, limit_bytes, kind, crew.places, new_loop)
+        elif crew.lane is Lane.BATCH:
+            serve_batches(parent, tokens, board, index, limit_bytes)
         else:
             serve(parent, tokens, board, index, limit_bytes)
 
@@ -88,7 +104,12 @@ def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:
 
 def _children(lanes: Lanes, least: int | None) -> str:
     """Say what children there are."""
-    what = {Lane.PLAIN: "", Lane.ASYNC: " of up to {} async tasks", Lane.THREADS: " of up to {} threads"}
+    what = {
+        Lane.PLAIN: "",
+        Lane.ASYNC: " of up to {} async tasks",
+        Lane.THREADS: " of up to {} threads",
+        Lane.BATCH: " of batches of up to {} calls",
+    }
     crews = [crew for crew in lanes.crews.values() if crew.lane in what]
     fewest = f"{least} to " if least else ""
     return ", ".join(f"{fewest}{crew.size} process(es){what[crew.lane].format(crew.places)}" for crew in crews)

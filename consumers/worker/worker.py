@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leveret.consumers.answering.answering import Answering
 from leveret.consumers.answering.ends import Ends
@@ -43,10 +43,14 @@ from leveret.consumers.worker.plan import Plan
 from leveret.topology.control import Command
 from leveret.topology.errors import BrokerUnreachable, LeveretError, TopologyError
 from leveret.topology.link.connection import Pauses
+from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.link.parameters import host_and_pid
-from leveret.topology.registry import followed_tasks
+from leveret.topology.registry import followed_tasks, limits_of
 from leveret.topology.settings import Settings, mask
+
+if TYPE_CHECKING:
+    from leveret.consumers.limiting.limiter import Limiter
 
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _LOSS_FOLLOWS_SECONDS = 5.0
@@ -77,12 +81,14 @@ class Worker:
             self._control.cancels,
             self._control.is_cancelled,
         )
+        self._limiter = self._limiter_of(plan, telling) if any(map(limits_of, plan.queues)) else None
+        gates = (*gates_of(settings.record), self._settlement.admit)
         self._pool = Pool(
             forkserver,
             board,
             lanes,
-            self._settlement.settle,
-            (*gates_of(settings.record), self._settlement.admit),
+            self._limiter.end if self._limiter else self._settlement.settle,
+            (*gates, self._limiter.gate) if self._limiter else gates,
             Watchers(
                 self._on_started,
                 log_running,
@@ -93,6 +99,9 @@ class Worker:
             plan.recycling,
             plan.least_processes,
         )
+        if self._limiter:
+            self._limiter.pool = self._pool
+            self._pool.on_withdrawn = self._limiter.withdraw
         self._pauses = Pauses()
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -118,8 +127,17 @@ class Worker:
             ends,
             lambda: self._control.pauses,
             board.read_progress,
+            self._limiter.told if self._limiter else list,
         )
         self._answering = Answering(host_and_pid(), self._told.tell)
+
+    def _limiter_of(self, plan: Plan, telling: Telling) -> Limiter:
+        from leveret.consumers.limiting.limiter import Limiter  # most workers have nothing that is limited
+        from leveret.consumers.limiting.needs import Needs
+        from leveret.topology.tokens import longest_seconds
+
+        longest = longest_seconds(plan.queues)
+        return Limiter(Needs(plan.queues), plan.may_declare, longest, self._settlement.settle, telling.tell)
 
     async def run(self) -> int:
         """Work; returns the exit status.
@@ -135,12 +153,16 @@ class Worker:
         try:
             consumer = await self._connect(first=True)
             while consumer and await self._works_until_lost(consumer):
+                if self._limiter:
+                    self._limiter.lose()
                 self._pool.withdraw_waiting()  # the broker has taken them back
                 await consumer.close()
                 consumer = await self._connect(first=False)
             return await self._leave(consumer)
         finally:
             self._answering.stop()
+            if self._limiter:
+                self._limiter.stop()
             if self._elastic:
                 self._elastic.stop()
             self._pool.stop()
@@ -172,7 +194,7 @@ class Worker:
                 first_prefetch,
                 takers,
                 self._plan.processes,
-                self._control.read,
+                self._prepare,
                 self._control.pauses.__contains__,
             )
             opening = self._loop.create_task(consumer.open())
@@ -209,12 +231,18 @@ class Worker:
             await self._wait(self._pauses.next_seconds(), *ends)
         return None
 
+    async def _prepare(self, connection: FastConnection) -> None:
+        await self._control.read(connection)
+        if self._limiter:
+            self._limiter.serve(connection)
+
     async def _declare_what_is_gone(self, error: LeveretError) -> None:
         if isinstance(error, TopologyError) and self._plan.may_declare:
             from leveret.topology.apply.declare import declare  # kombu; most workers never come here
 
             try:
-                await asyncio.to_thread(declare, self._settings, self._plan.queues)
+                for news in await asyncio.to_thread(declare, self._settings, self._plan.queues):
+                    event(logging.WARNING, news)
             except LeveretError as refusal:
                 event(logging.WARNING, f"cannot declare: {refusal}")
 
@@ -300,6 +328,8 @@ class Worker:
     def _on_started(self, delivery: Delivery, begun: Begun) -> None:
         log_started(delivery, begun)
         self._runs.on_started(delivery, begun)
+        if self._limiter:
+            self._limiter.start(delivery)
 
     def _learn(self, settled: Sequence[Settled]) -> None:
         self._prefetching.observe(settled)

@@ -23,7 +23,7 @@ VERBS = {
     "result": "Print what a task has returned.",
     "list": "List the tasks in the record.",
     "cancel": "Cancel tasks that wait or run.",
-    "logs": "Show what a followed task logs and prints.",
+    "logs": "Show what a followed task has logged and printed.",
     "events": "Show what happens to tasks as it passes.",
     "info": "Show workers, queues and what runs.",
     "pause": "Have workers take nothing more from a queue.",

@@ -21,8 +21,8 @@ from leveret.topology.link import default_broker
     "declare",
     cls=Verb,
     help="Declare exchanges, work queues, retry tiers and dead-letter queues. Doing it again is safe.\n\n"
-    "Nothing is unbound: a topic that a queue has no longer, or fanout=True, stays bound until you unbind it on the "
-    "queue's page in the management UI.",
+    "A topic that a queue has no longer, or fanout=True, stays bound until you unbind it on the queue's page in the "
+    "management UI.",
     examples="""
 leveret declare --dry-run -a my_app
 leveret declare -a my_app
@@ -43,7 +43,8 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
     task_modules.check_has_queue(names, queues.known())
     if not dry_run:
         configured = default_broker.resolve(configured)
-        declare(configured, queues.known())
+        for news in declare(configured, queues.known()):
+            note(f"leveret declare: {news}")
         try:
             declare_streams(configured)
         except (AccessRefused, TopologyError) as error:

@@ -54,7 +54,8 @@ def verb(queue_names: Sequence[str], tasks: Sequence[str], watch: bool, every: f
     """Look once, or again and again."""
     configured = settings.load()
     task_modules.load(task_modules.named(tasks, configured))
-    only = tuple(dict.fromkeys(work_queue_of(name) for name in queue_names))
+    names = (work_queue_of(name) for name in queue_names)
+    only = tuple(dict.fromkeys(queue.name if (queue := queues.with_level(name)) else name for name in names))
     configured = default_broker.resolve(configured)
     asyncio.run(_show(configured, only, every if watch else None, as_json))
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from leveret.command.table import Column, spell, table
 from leveret.producers.watching.look import Look, QueueLook, Running
 from leveret.topology.printable import printable
-from leveret.topology.workers import Progress, WorkerInfo, as_json
+from leveret.topology.workers import LimitAtWorker, Progress, WorkerInfo, as_json, limits_of
 
 _MOST_RUNNING = 20
 _WIDE = 96
@@ -27,6 +27,10 @@ _WORKERS = (
     Column("WORKER", may_cut=True),
     *(Column(title, right=True) for title in ("UP", "PROCESSES", "MEMORY", "RUNNING")),
     Column("QUEUES", may_cut=True),
+)
+_LIMITS = (
+    Column("LIMIT", may_cut=True),
+    *(Column(title, right=True) for title in ("TOKENS", "IN USE", "WAITING")),
 )
 _RUNNING = (
     Column(""),
@@ -48,9 +52,11 @@ def page(look: Look, width: int) -> list[str]:
     counts = f"{len(look.workers)} worker(s), {processes} process(es)"
     warned = {warned.about for warned in look.warnings}
     lines = [f"{head}{counts.rjust(max(len(counts) + 2, width - len(head)))}"]
-    lines += table(_QUEUES, [_queue_row(queue, queue.name in warned) for queue in look.queues], width)
+    lines += table(_QUEUES, [row for queue in look.queues for row in _queue_rows(queue, queue.name in warned)], width)
     if look.workers:
         lines += ["", *table(_WORKERS, [_worker_row(info, look.at) for info in look.workers], width)]
+    if limits := limits_of(look.workers):
+        lines += ["", *table(_LIMITS, [_limit_row(limit) for limit in limits], width)]
     if look.running:
         lines += ["", *_running_table(look, width)]
     said = [f"! {warned.about}: {warned.text}" for warned in look.warnings] + [f"({note})" for note in look.notes]
@@ -71,11 +77,19 @@ def row(look: Look) -> dict[str, Any]:
         "queues": [
             {**asdict(queue), "paused": as_json(queue.paused), "backlog": queue.backlog} for queue in look.queues
         ],
+        "limits": [as_json(limit) for limit in limits_of(look.workers)],
         "running": [{"worker": one.worker, **as_json(one.task)} for one in look.running],
         "running_count": look.running_count,
         "warnings": [asdict(warned) for warned in look.warnings],
         "notes": list(look.notes),
     }
+
+
+def _queue_rows(queue: QueueLook, is_warned: bool) -> list[Sequence[str]]:
+    """Return its row, and below it one for each level with what is ready there."""
+    rest = [""] * (len(_QUEUES) - 2)
+    levels = [(f"  {level}", _count(ready), *rest) for level, ready in (queue.ready_by_level or {}).items()]
+    return [_queue_row(queue, is_warned), *levels]
 
 
 def _queue_row(queue: QueueLook, is_warned: bool) -> Sequence[str]:
@@ -108,6 +122,16 @@ def _worker_row(info: WorkerInfo, now: float) -> Sequence[str]:
         "-" if info.memory_bytes is None else f"{info.memory_bytes / _MEBIBYTE:.0f} MiB",
         str(info.running_count),
         ("leaving: " if info.is_stopping else "") + ",".join(at.name for at in info.queues),
+    )
+
+
+def _limit_row(limit: LimitAtWorker) -> Sequence[str]:
+    per = "" if limit.per_seconds is None else f" per {spell(limit.per_seconds)}"
+    return (
+        limit.name,
+        f"{limit.tokens}{per}{' a key' if limit.has_key else ''}",
+        "-" if per else str(limit.in_use),
+        str(limit.waiting),
     )
 
 

@@ -16,7 +16,7 @@ from leveret.topology.names import work_queue_of
     cls=Verb,
     help="Have all workers take nothing more from a work queue, also those that start later. What runs ends; what "
     "waits stays in the queue, and tasks may still be submitted to it.\n\n"
-    "QUEUE is the work queue; the name of its DLQ, or of a retry tier, means the same.",
+    "QUEUE is the work queue; the name of its DLQ, of a retry tier or of a level means the same.",
     examples="""
 leveret pause mail --reason 'the relay is down'
 leveret resume mail
@@ -28,8 +28,7 @@ leveret resume mail
 @quiet_option
 def verb(queue: str, reason: str, as_json: bool, quiet: bool) -> int:
     """Pause it, if there is such a queue."""
-    queue = work_queue_of(queue)
-    check_queue(queue)
+    queue = check_queue(work_queue_of(queue))
     pause(queue, reason=reason)
     if as_json:
         tell_json({"queue": queue, "paused": True})

@@ -11,9 +11,10 @@ from leveret.command.ending import EXIT_ERROR, EXIT_PARTLY, tell, tell_json
 from leveret.command.verb import Verb, json_option, note, quiet_option, split_commas
 from leveret.producers.dead.letters import DeadMessage
 from leveret.producers.dead.redrive import Redriven, redrive
+from leveret.producers.following.commanding import check_queue
 from leveret.topology import settings
 from leveret.topology.link import default_broker
-from leveret.topology.names import dlq_name, work_queue_of
+from leveret.topology.names import dlq_name, without_level, work_queue_of
 
 
 @click.command(
@@ -52,6 +53,8 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
         raise click.UsageError("--stranded goes with neither --id nor --dry-run")
     queue = work_queue_of(queue)
     configured = default_broker.resolve(settings.load())
+    if without_level(queue):
+        queue = check_queue(queue, configured)
     if stranded:
         return _free(configured, queue, tell_of, quiet)
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))

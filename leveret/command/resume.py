@@ -15,7 +15,7 @@ from leveret.topology.names import work_queue_of
     "resume",
     cls=Verb,
     help="Have all workers take from a paused work queue again.\n\n"
-    "QUEUE is the work queue; the name of its DLQ, or of a retry tier, means the same.",
+    "QUEUE is the work queue; the name of its DLQ, of a retry tier or of a level means the same.",
     examples="""
 leveret pause mail --reason 'the relay is down'
 leveret resume mail
@@ -27,8 +27,7 @@ leveret resume mail
 @quiet_option
 def verb(queue: str, reason: str, as_json: bool, quiet: bool) -> int:
     """Have it go on, if there is such a queue."""
-    queue = work_queue_of(queue)
-    check_queue(queue)
+    queue = check_queue(work_queue_of(queue))
     resume(queue, reason=reason)
     if as_json:
         tell_json({"queue": queue, "paused": False})

@@ -216,7 +216,7 @@ def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]
             "tasks = ['my_app'] in "
             f"leveret.toml; the samples are in leveret run {' '.join(QUEUE_NAMES)}"
         )
-    found = tuple(queues.find(name) for name in dict.fromkeys(names)) if names else queues.known()
+    found = tuple(dict.fromkeys(map(queues.find, names))) if names else queues.known()
     task_modules.check_has_queue(modules, found)
     return found
 

@@ -6,6 +6,7 @@ published 1000 at a time, as `publish_many` takes them, so those of a slow pipe 
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
-from leveret.producers.calls import check_timeout, check_way, make_message, route_of
+from leveret.producers.calls import check_priority, check_timeout, check_way, make_message, route_of
 from leveret.producers.following.handle import Submitted
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
@@ -27,12 +28,13 @@ from leveret.topology.errors import LeveretError, MessageError, SettingsError
 from leveret.topology.link.connection import check_any
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.message import Follow, TaskMessage, read_json
-from leveret.topology.names import Route
+from leveret.topology.names import LEVELS, Priority, Route
 
 _MOST_REPORTED_LINES = 20
 _SHOWN_CHARACTERS = 80
 
 Tell = Callable[[Submitted[Any]], None]
+Make = Callable[..., TaskMessage]
 
 
 def _seconds(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -53,6 +55,7 @@ leveret submit mail.send to=a@example.org n=3 -a my_app
 leveret submit words.count book=lighthouse-log.txt top=5
 leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
 leveret submit mail.send --id order-17 to=a@example.org
+leveret submit mail.send --priority high to=a@example.org
 leveret submit mail.send to=a@example.org --wait --timeout 60
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
@@ -77,6 +80,11 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
 @click.option("--exchange", type=click.Choice(["direct", "topic", "fanout"]), help="Exchange (default: topic).")
 @click.option("--routing-key", metavar="KEY", help="Routing key (default: the task's name).")
 @click.option("--id", "task_id", metavar="ID", callback=filled, help="Id of your own, by which the task is known.")
+@click.option(
+    "--priority",
+    type=click.Choice(LEVELS),
+    help="Among the tasks of its queue, where that has priorities (default: normal).",
+)
 @click.option(
     "--wait",
     is_flag=True,
@@ -104,6 +112,7 @@ def verb(
     exchange: str | None,
     routing_key: str | None,
     task_id: str | None,
+    priority: Priority | None,
     wait: bool,
     follow: bool,
     timeout: float | None,
@@ -149,18 +158,18 @@ def verb(
     route = route_of(name, queue, exchange, routing_key)
     followed: Follow | None = True if wait else "record" if follow else None
     is_many = bool(file) or samples
+    make = functools.partial(make_message, route=route, follow=followed, priority=check_priority(priority, name, route))
     messages = None
     if task and not file:
-        call = (_json(args, list, "--args"), _kwargs(task, kwargs, pairs))
-        messages = [make_message(task, *call, id=task_id, route=route, follow=followed)]
+        messages = [make(task, _json(args, list, "--args"), _kwargs(task, kwargs, pairs), id=task_id)]
     configured = resolve(configured)
     check_any(configured)  # fail fast, where a publisher would wait for the broker
     with Publisher(configured, timeout=None if wait else timeout) as publisher:
         if file:
-            status = _submit_file(publisher, name, file, route, followed, tell_of, quiet)
+            status = _submit_file(publisher, functools.partial(make, name), file, route, tell_of, quiet)
         else:
             status = 0
-            for message in messages or _sample_messages(publisher.settings, route, followed, quiet):
+            for message in messages or _sample_messages(publisher.settings, make, quiet):
                 tell_of(publisher.publish(message))
         if not wait:
             return status
@@ -171,14 +180,12 @@ def verb(
         return wait_for_many(handles, timeout, quiet) or status
 
 
-def _sample_messages(
-    configured: settings.Settings, route: Route | None, followed: Follow | None, quiet: bool
-) -> list[TaskMessage]:
+def _sample_messages(configured: settings.Settings, make: Make, quiet: bool) -> list[TaskMessage]:
     from leveret.producers.examples.samples import SAMPLE_TASK, sample_texts
 
     texts = sample_texts(configured.data_dir)
     note(f"submitting {SAMPLE_TASK} for {len(texts)} texts in {configured.data_dir}", quiet)
-    return [make_message(SAMPLE_TASK, kwargs={"book": text}, route=route, follow=followed) for text in texts]
+    return [make(SAMPLE_TASK, kwargs={"book": text}) for text in texts]
 
 
 def _kwargs(task: str, text: str | None, pairs: Sequence[str]) -> dict[str, Any]:
@@ -206,10 +213,9 @@ def _value(known: Any, key: str, text: str) -> Any:
 
 def _submit_file(
     publisher: Publisher,
-    task: str,
+    make: Make,
     file: str,
     route: Route | None,
-    followed: Follow | None,
     tell_of: Tell,
     quiet: bool,
 ) -> int:
@@ -227,7 +233,7 @@ def _submit_file(
                 if not line.strip():
                     continue
                 try:
-                    message = make_message(task, kwargs=_json(line, dict, "the line"), route=route, follow=followed)
+                    message = make(kwargs=_json(line, dict, "the line"))
                 except LeveretError as error:
                     failures[number] = str(error)
                     progress.update()

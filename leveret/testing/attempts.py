@@ -15,23 +15,29 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from leveret.consumers.child.copies import end_copy
-from leveret.consumers.child.execute import Args, Kwargs, failed, read_call, refuse_generator, within
+from leveret.consumers.child.execute import Args, Call, Kwargs, failed, read_call, refuse_generator, within
+from leveret.consumers.child.in_batches import endings_of, successes_of, what_is_wrong
 from leveret.consumers.child.in_threads import TimeLimitExceeded
 from leveret.consumers.child.outcome import Ending, Outcome, overran
 from leveret.consumers.child.protocol import Order
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.tasks import attempt
-from leveret.consumers.tasks.errors import Cancelled, SoftTimeLimitExceeded
+from leveret.consumers.tasks.errors import BatchFailed, Cancelled, SoftTimeLimitExceeded
 from leveret.consumers.tasks.task import AnyTask
 
 _OF_A_TASK = (Exception, SystemExit, asyncio.CancelledError, Cancelled, TimeLimitExceeded)
 """What fails an attempt. In a child everything does; here Ctrl-C, or the end of a test, is meant for the test."""
+
+
+Ended = tuple[Outcome, BaseException | None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Attempts:
@@ -45,14 +51,40 @@ class Attempts:
         """Close the event loop of async tasks."""
         self._runner.close()
 
-    def run(self, order: Order) -> tuple[Outcome, BaseException | None]:
+    def run(self, order: Order) -> Ended:
         """Run one order to its end; returns how it ended, and what the task raised."""
-        if not _is_in_loop():
-            return self._run(order)
-        with ThreadPoolExecutor(1, "leveret attempt") as beside:  # where the task may run a loop, and must not find one
-            return beside.submit(self._run, order).result()
+        return _apart(self._run, order)
 
-    def _run(self, order: Order) -> tuple[Outcome, BaseException | None]:
+    def run_together(self, orders: Sequence[Order]) -> list[Ended]:
+        """Run orders of one task as a batch; returns for each how it ended, and what the task raised."""
+        return _apart(self._run_together, orders)
+
+    def _run_together(self, orders: Sequence[Order]) -> list[Ended]:
+        started = time.monotonic()
+        calls = [read_call(order, self._limit_bytes, started) for order in orders]
+        readable = [(order, call) for order, call in zip(orders, calls, strict=True) if not isinstance(call, Outcome)]
+        endings = iter(contextvars.Context().run(self._batch, readable, started) if readable else ())
+        return [(call, None) if isinstance(call, Outcome) else next(endings) for call in calls]
+
+    def _batch(self, readable: Sequence[tuple[Order, Call]], started: float) -> list[Ended]:
+        task = readable[0][1][0]
+        orders = [order for order, _ in readable]
+        attempt.begin(attempt.together([attempt.Attempt(one.id, one.attempt, one.queue, task.name) for one in orders]))
+        count = len(orders)
+        try:
+            returned = self._call(task, ([argument for _, (_, (argument,), _) in readable],), {})
+        except BatchFailed as error:
+            if wrong := what_is_wrong(error, count):
+                return [(failed(task, wrong, started, 0), wrong)] * count
+            outcomes = endings_of(task, error.failures, count, started)
+            return [(outcome, error.failures.get(place)) for place, outcome in enumerate(outcomes)]
+        except _OF_A_TASK as error:
+            return [(self._failed(task, error, started), error)] * count
+        if (seconds := time.monotonic() - started) > task.time_limit:
+            return [(overran(task.name, seconds, "cancelled"), None)] * count
+        return [(one, None) for one in successes_of(task, returned, [one.is_followed for one in orders], started)]
+
+    def _run(self, order: Order) -> Ended:
         started = time.monotonic()
         call = read_call(order, self._limit_bytes, started)
         if isinstance(call, Outcome):
@@ -60,22 +92,23 @@ class Attempts:
         # Of what the test has in its context nothing travels with a message.
         return contextvars.Context().run(self._attempt, order, *call, started)
 
-    def _attempt(
-        self, order: Order, task: AnyTask, args: Args, kwargs: Kwargs, started: float
-    ) -> tuple[Outcome, BaseException | None]:
+    def _attempt(self, order: Order, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Ended:
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))
         try:
             returned = self._call(task, args, kwargs)
         except _OF_A_TASK as error:
-            seconds = time.monotonic() - started
-            if isinstance(error, TimeLimitExceeded) or seconds > task.time_limit:
-                return overran(task.name, seconds, "cancelled"), error
-            return failed(task, error, started, 2), error
+            return self._failed(task, error, started), error
         if (seconds := time.monotonic() - started) > task.time_limit:  # a worker would have ended it
             return overran(task.name, seconds, "cancelled"), None
         if order.is_followed or task.follow:
             return succeeded(task, returned, started), None
         return Outcome(Ending.RETURNED, task.name, seconds), None
+
+    def _failed(self, task: AnyTask, error: BaseException, started: float) -> Outcome:
+        seconds = time.monotonic() - started
+        if isinstance(error, TimeLimitExceeded) or seconds > task.time_limit:
+            return overran(task.name, seconds, "cancelled")
+        return failed(task, error, started, 2)
 
     def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
         process = os.getpid()
@@ -169,6 +202,14 @@ class _Alarm:
             if self._limits:
                 self.set()
             raise error
+
+
+def _apart(run: Callable[[T], R], what: T) -> R:
+    """Run it here, or in a thread where a loop runs: a task may run one, too, and must not find another."""
+    if not _is_in_loop():
+        return run(what)
+    with ThreadPoolExecutor(1, "leveret attempt") as beside:
+        return beside.submit(run, what).result()
 
 
 def _is_in_loop() -> bool:

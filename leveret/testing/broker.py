@@ -67,15 +67,17 @@ class RunningWorker:
             self.kill()
             raise WorkerEnded(f"the worker did not end within {seconds:g} s and was killed; {self._last()}") from None
 
-    def _await_consuming(self) -> None:
+    def _await_consuming(self) -> bool:
+        """Return whether it comes to consume, as its log says; not when it ends before that, or takes too long."""
         deadline = time.monotonic() + _START_SECONDS
-        while "consuming" not in self.log:
-            if self.process.poll() is not None:
-                raise WorkerEnded(f"the worker ended with status {self.process.returncode}; {self._last()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise WorkerEnded(f"the worker did not consume within {_START_SECONDS:g} s; {self._last()}")
+        while time.monotonic() < deadline:
+            has_ended = self.process.poll() is not None  # asked before the log, which is complete then
+            if "consuming" in self.log:
+                return True
+            if has_ended:
+                return False
             time.sleep(_LOOK_SECONDS)
+        return False
 
     def _last(self) -> str:
         return f"it wrote:\n{self.log[-_LAST_CHARACTERS:]}"
@@ -104,15 +106,21 @@ class OwnBroker:
         it wrote when it does not come to consume, and `TaskModuleError` where a task is defined in a function.
         """
         worker = self._run(*options, tasks=tasks)
-        worker._await_consuming()
-        return worker
+        if worker._await_consuming():
+            return worker
+        if (status := worker.process.poll()) is not None:
+            raise WorkerEnded(f"the worker ended with status {status}; {worker._last()}")
+        worker.kill()
+        raise WorkerEnded(f"the worker did not consume within {_START_SECONDS:g} s; {worker._last()}")
 
     def work(self, *options: str, tasks: Sequence[str] = (), timeout: float = 60.0) -> RunningWorker:
         """Let a worker run until the queues and their retry tiers are empty; returns it, with its log.
 
-        Raises as `start_worker` does, and `WorkerEnded` when it has not ended after `timeout` seconds.
+        Raises as `start_worker` does, and `WorkerEnded` when it has not ended `timeout` seconds after it has begun to
+        consume, which it gets 30 s for.
         """
         worker = self._run("--until-empty", *options, tasks=tasks)
+        worker._await_consuming()  # where its log is silent, it merely has longer
         if status := worker._wait(timeout):
             raise WorkerEnded(f"the worker ended with status {status}; {worker._last()}")
         return worker

@@ -23,6 +23,7 @@ from leveret.consumers.settling.products import dead_copy
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.consumers.tasks import attempt as attempts_of_process
 from leveret.consumers.tasks import progress as progress_of_process
+from leveret.consumers.tasks.batch import Batch
 from leveret.producers.calls import reached_queues
 from leveret.testing.attempts import Attempts
 from leveret.testing.messages import Dead, Message, Ran
@@ -37,6 +38,9 @@ from leveret.topology.names import (
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
+    LEVELS,
+    NORMAL,
+    PRIORITY_HEADER,
     TOPIC_EXCHANGE,
     Route,
     dlq_name,
@@ -73,7 +77,7 @@ class Inline:
         self._attempts = Attempts(limit_bytes)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._line: list[tuple[float, int, Message]] = []  # a heap
+        self._line: list[_Waiting] = []  # a heap
         self._cancels: dict[str, Command] = {}
         self._told: dict[attempts_of_process.Attempt, Progress] = {}
         self._former_teller = progress_of_process.tell_by(self._note_progress)
@@ -81,7 +85,7 @@ class Inline:
     @property
     def waiting(self) -> list[Message]:
         """What has yet to run, in that order; what is to be tried again is due later than `now`."""
-        return [message for _, _, message in sorted(self._line)]
+        return [message for *_, message in sorted(self._line)]
 
     def run(self, seconds: float | None = None, *, check: bool = True) -> list[Ran]:
         """Run what waits until nothing does, with retries and with what tasks submit; returns the attempts.
@@ -136,7 +140,7 @@ class Inline:
     def _put(self, delivery: Delivery, due: float) -> None:
         message = Message(delivery, due)
         with self._lock:
-            heapq.heappush(self._line, (due, next(self._numbers), message))
+            heapq.heappush(self._line, _Waiting(due, _level(delivery), next(self._numbers), message))
             if delivery.attempt == 1:
                 self.submitted.append(message)
 
@@ -146,26 +150,65 @@ class Inline:
             with self._lock:
                 if not self._line or self._line[0][0] > until:
                     break
-                due, _, message = heapq.heappop(self._line)
+                taken = heapq.heappop(self._line)
+                together = self._gather(taken)
+            due, *_, message = taken
+            if not together:
+                continue
             if len(self.attempts) - began >= _MOST_ATTEMPTS:
                 raise EndlessWork(
                     f"{_MOST_ATTEMPTS:,} attempts have run and more wait, the next of task {message.task!r}; where "
                     "tasks submit tasks without an end, give run the seconds after which to stop"
                 )
             self.now = max(self.now, due)
-            self._run(message.delivery)
+            if _batch_of(message):
+                self._run_together([one.delivery for one in together])
+            else:
+                self._run(message.delivery)
         else:
             return
         if until < math.inf:
             self.now = max(self.now, until)
 
+    def _gather(self, taken: _Waiting) -> list[Message]:
+        """Return what runs together with one that was taken off the line; nothing while it waits for others."""
+        due, _, _, message = taken
+        if not (batch := _batch_of(message)):
+            return [message]
+        task = message.task
+        others = sorted(
+            one for one in self._line if one.message.due <= due and _batch_of(one.message) and one.message.task == task
+        )
+        others = others[: batch.size - 1]
+        if len(others) < batch.size - 1 and due == message.due:
+            heapq.heappush(self._line, taken._replace(due=due + batch.within_seconds))
+            return []
+        gone = {one.number for one in others}
+        self._line = [one for one in self._line if one.number not in gone]
+        heapq.heapify(self._line)
+        return sorted([message, *(one.message for one in others)], key=lambda one: one.due)
+
     def _run(self, delivery: Delivery) -> None:
-        if (command := self._cancels.get(delivery.id)) and is_older(delivery.properties, command):
-            delivery.cancel = command
-            self._settle(delivery, Outcome(Ending.CANCELLED, delivery.task_name(), 0.0), None, Verdict.CANCEL)
-            return
+        if not self._is_cancelled(delivery):
+            at = self.now
+            self._note(delivery, at, *self._attempts.run(Order._make(delivery.order(0))))
+
+    def _run_together(self, deliveries: Sequence[Delivery]) -> None:
+        wanted = [delivery for delivery in deliveries if not self._is_cancelled(delivery)]
         at = self.now
-        outcome, error = self._attempts.run(Order._make(delivery.order(0)))
+        orders = [Order._make(delivery.order(number)) for number, delivery in enumerate(wanted)]
+        for delivery, ended in zip(wanted, self._attempts.run_together(orders), strict=True):
+            self._note(delivery, at, *ended)
+
+    def _is_cancelled(self, delivery: Delivery) -> bool:
+        """Settle one that is cancelled; returns whether it is."""
+        if not (command := self._cancels.get(delivery.id)) or not is_older(delivery.properties, command):
+            return False
+        delivery.cancel = command
+        self._settle(delivery, Outcome(Ending.CANCELLED, delivery.task_name(), 0.0), None, Verdict.CANCEL)
+        return True
+
+    def _note(self, delivery: Delivery, at: float, outcome: Outcome, error: BaseException | None) -> None:
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
         known = registry.get(outcome.task)
         told = attempts_of_process.Attempt(delivery.id, delivery.attempt, delivery.queue.name, outcome.task)
@@ -206,7 +249,30 @@ class Inline:
             self._tell(delivery.id, kind, outcome.task, event)
 
     def _note_progress(self, attempt: attempts_of_process.Attempt, done: float, total: float | None, note: str) -> None:
-        self._told[attempt] = Progress(done, total, note)
+        for one in attempts_of_process.each_of(attempt):
+            self._told[one] = Progress(done, total, note)
+
+
+def _batch_of(message: Message) -> Batch | None:
+    """Return how the task of a message takes many calls at once; None where it does not, or cannot be read."""
+    known = registry.get(message.delivery.task_name())
+    batch: Batch | None = known.batch if known else None
+    return batch
+
+
+def _level(delivery: Delivery) -> int:
+    """Return before or behind which others it runs that can run at the same time."""
+    said = (delivery.properties.headers or {}).get(PRIORITY_HEADER)
+    return LEVELS.index(said if delivery.queue.priorities and said in LEVELS else NORMAL)
+
+
+class _Waiting(NamedTuple):
+    """What waits until it is due, in the order in which it runs."""
+
+    due: float
+    level: int
+    number: int
+    message: Message
 
 
 class _Method(NamedTuple):

@@ -25,7 +25,14 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.outbox import Outbox
-from leveret.topology.names import is_retry_queue, stranded_queue
+from leveret.topology.names import (
+    entrance_exchange,
+    failed_exchange,
+    is_retry_queue,
+    level_queues,
+    spells_levels,
+    stranded_queue,
+)
 from leveret.topology.settings import Settings, vhost_of
 
 _PATIENCE_SECONDS = 240.0
@@ -49,7 +56,9 @@ async def free_stranded(
     fails.
     """
     api, vhost = Management(configured), vhost_of(configured.first_amqp_url)
-    stop_at = await asyncio.to_thread(_policy_that_strands, api, vhost, queue)
+    has_levels = await asyncio.to_thread(_has_levels, api, vhost, queue)
+    waits_in = list(level_queues(queue).values()) if has_levels else [queue]
+    stop_at = await asyncio.to_thread(_policy_that_strands, api, vhost, waits_in)
     if stop_at:
         raise TopologyError(
             f"policy {stop_at} is still in force on queue {queue!r} and would strand the messages again; take it away "
@@ -59,7 +68,7 @@ async def free_stranded(
     outbox = Outbox(configured, "leveret redrive, publishing")
     try:
         tiers = await asyncio.to_thread(_stranding, api, vhost, queue)
-        detour = _Detour(await open_channel(opened), queue, tiers)
+        detour = _Detour(await open_channel(opened), queue, has_levels, tiers)
         letters = Letters(await open_channel(opened), stranded_queue(queue))
         await detour.open()
         try:
@@ -96,9 +105,10 @@ async def _move(letters: Letters, outbox: Outbox, queue: str, tell_of: Callable[
 class _Detour:
     """A queue in the place of the work queue behind some of its tiers; durable, so that nothing is lost with us."""
 
-    def __init__(self, channel: Any, queue: str, tiers: Sequence[_Tier]) -> None:
+    def __init__(self, channel: Any, queue: str, has_levels: bool, tiers: Sequence[_Tier]) -> None:
         self._channel = channel
         self._queue = queue
+        self._has_levels = has_levels
         self._name = stranded_queue(queue)
         self._tiers = tiers
         self._asking = Asking(channel, f"queue {self._name!r}")
@@ -110,11 +120,16 @@ class _Detour:
         for exchange, key, _ in self._tiers:
             await self._ask(self._channel.queue_bind, self._name, exchange, key)
             await self._ask(self._channel.queue_unbind, self._queue, exchange, key)
+            if self._has_levels:
+                await self._ask(self._channel.exchange_unbind, entrance_exchange(self._queue), exchange, key)
 
     async def close(self) -> None:
         """Lead what leaves the tiers to the work queue again."""
         for exchange, key, _ in self._tiers if self._channel.is_open else ():
-            await self._ask(self._channel.queue_bind, self._queue, exchange, key)
+            if self._has_levels:
+                await self._ask(self._channel.exchange_bind, entrance_exchange(self._queue), exchange, key)
+            else:
+                await self._ask(self._channel.queue_bind, self._queue, exchange, key)
             await self._ask(self._channel.queue_unbind, self._name, exchange, key)
 
     async def remove(self, is_empty: bool) -> None:
@@ -126,9 +141,15 @@ class _Detour:
         await self._asking.ask(lambda answer: operation(*names, **options, callback=answer))
 
 
-def _policy_that_strands(api: Management, vhost: str, queue: str) -> str:
-    policy = effective_policy(api.call("GET", "queues", vhost, queue))
-    return ", ".join(f"{name}={policy[name]}" for name in TAKING_UNREJECTED if name in policy)
+def _has_levels(api: Management, vhost: str, queue: str) -> bool:
+    described = api.call("GET", "exchanges", vhost, failed_exchange(queue)) or {}
+    return spells_levels(str(described.get("arguments", {}).get("alternate-exchange")), queue)
+
+
+def _policy_that_strands(api: Management, vhost: str, waits_in: Sequence[str]) -> str:
+    policies = [effective_policy(api.call("GET", "queues", vhost, name)) for name in waits_in]
+    found = {f"{name}={policy[name]}": None for policy in policies for name in TAKING_UNREJECTED if name in policy}
+    return ", ".join(found)
 
 
 def _stranding(api: Management, vhost: str, queue: str) -> list[_Tier]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
+from typing import Any
 
 import pika
 
@@ -16,7 +17,7 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, new_id
-from leveret.topology.names import CONTROL_EXCHANGE, Route
+from leveret.topology.names import CONTROL_EXCHANGE, Route, dlq_name, without_level
 from leveret.topology.settings import Settings, mask, vhost_of
 
 _HINT_SECONDS = 2.0
@@ -47,11 +48,14 @@ def send(key: str, bodies: list[bytes], configured: Settings | None) -> None:
             raise failure
 
 
-def check_queue(queue: str, configured: Settings | None = None) -> None:
-    """Raise `TopologyError` unless the broker has a queue of this name; it says which is nearest, if that is known."""
+def check_queue(queue: str, configured: Settings | None = None) -> str:
+    """Return the work queue of this name, or the one of which it holds a level: `mail` for `mail.high`.
+
+    Raises `TopologyError` where the broker has no such queue; it says which is nearest, if that is known.
+    """
     used = default_broker.resolve(configured or settings.load())
     try:
-        asyncio.run(_find(used, queue))
+        return asyncio.run(_find(used, queue))
     except TopologyError as error:
         near = difflib.get_close_matches(queue, _queues(used), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -67,13 +71,25 @@ def _queues(configured: Settings) -> list[str]:
     return [str(one["name"]) for one in found or ()]
 
 
-async def _find(configured: Settings, queue: str) -> None:
+async def _find(configured: Settings, queue: str) -> str:
     connection = await connect(configured, "leveret pause", lambda *_: None)
     try:
-        asking = Asking(channel := await open_channel(connection), f"queue {queue!r}")
-        await asking.ask(lambda answer: channel.queue_declare(queue, passive=True, callback=answer))
+        await _look(connection, queue)
+        owner = without_level(queue)
+        if not owner:
+            return queue
+        try:
+            await _look(connection, dlq_name(queue))
+        except TopologyError:  # it has no DLQ of its own, so it is no work queue
+            return owner
+        return queue
     finally:
         await close(connection)
+
+
+async def _look(connection: Any, queue: str) -> None:
+    asking = Asking(channel := await open_channel(connection), f"queue {queue!r}")
+    await asking.ask(lambda answer: channel.queue_declare(queue, passive=True, callback=answer))
 
 
 async def publish(configured: Settings, key: str, bodies: list[bytes]) -> list[LeveretError | None]:

@@ -17,7 +17,7 @@ from leveret.topology.link import daemon_thread, default_broker
 from leveret.topology.link.question import RECORDERS, Answer, Questions
 from leveret.topology.message import check_id
 from leveret.topology.printable import printable
-from leveret.topology.record import MOST_IDS, read_status
+from leveret.topology.record import MOST_IDS, Logged, read_logged, read_status
 from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status
 
@@ -82,6 +82,24 @@ class Record:
         if following is not None and (not found or following == after):
             raise _not_understood("it does not go on")
         return found, following
+
+    async def logs(self, task_id: str) -> AsyncIterator[tuple[Status, list[Logged]]]:
+        """Yield what a task has logged so far, a page at a time, each with what is known of the task then."""
+        place: object = None
+        while True:
+            answer = await self._ask({"ask": "logs", "id": task_id, "from": place})
+            status, found = _read(answer.get("status")), _list_of(answer, "logs")
+            try:
+                page = [read_logged(one) for one in found]
+            except UnreadableMessage as error:
+                raise _not_understood(str(error)) from error
+            following = answer.get("next")
+            if following is not None and (not page or following == place):
+                raise _not_understood("it does not go on")
+            yield status, page
+            if following is None:
+                return
+            place = following
 
     async def _ask(self, question: Mapping[str, object]) -> Answer:
         return await self._questions.ask_one(RECORDERS, question)

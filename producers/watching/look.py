@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from leveret.producers.watching.counts import Counts
 from leveret.producers.watching.rates import Rate
-from leveret.topology.names import dlq_name, retry_queue
+from leveret.topology.names import NORMAL, dlq_name, level_queues, retry_queue
 from leveret.topology.sizing import processes_for
 from leveret.topology.workers import Paused, QueueAtWorker, RunningTask, WorkerInfo
 
@@ -21,7 +21,9 @@ class QueueLook:
     name: str
     is_there: bool
     ready: int | None
-    """In the queue, and taken by nobody."""
+    """In the queue, and taken by nobody; of one with priorities, in all its levels."""
+    ready_by_level: Mapping[str, int | None] | None
+    """Of one with priorities; None of any other."""
     waiting: int
     """Taken by workers, and not begun."""
     running: int
@@ -99,11 +101,12 @@ def queue_look(
     counts: Counts,
     rate: Rate | None,
     seen: Sequence[tuple[WorkerInfo, QueueAtWorker]],
+    has_levels: bool = False,
 ) -> QueueLook:
     """Put together what is known of a queue; `seen` are the workers that take it. None are retry delays not known."""
+    waits_in = names_of_levels(name, has_levels)
     waiting, running = sum(at.waiting for _, at in seen), sum(at.running for _, at in seen)
-    is_seen = name not in counts.refused
-    ready = counts.get(name) if is_seen else None
+    ready = counts.of(waits_in.values()) if any(one in counts for one in waits_in.values()) else None
     tiers = None if retry_delays is None else names_of_tiers(name, retry_delays)
     out = sum((at.finished + at.failed) / info.window_seconds for info, at in seen)
     incoming = rate.in_per_second if rate else None
@@ -112,8 +115,9 @@ def queue_look(
     paused = next((at.paused for _, at in seen if at.paused), None)
     return QueueLook(
         name=name,
-        is_there=name in counts or not is_seen,
+        is_there=all(one in counts or one in counts.refused for one in waits_in.values()),
         ready=ready,
+        ready_by_level={level: counts.of([one]) for level, one in waits_in.items()} if has_levels else None,
         waiting=waiting,
         running=running,
         retrying=None if tiers is None else counts.of(tiers),
@@ -126,6 +130,11 @@ def queue_look(
         paused=paused,
         desired_processes=_desired(running if paused else backlog + running, seen),
     )
+
+
+def names_of_levels(queue: str, has_levels: bool) -> dict[str, str]:
+    """Return the names of the queues in which messages wait for their turn, by level."""
+    return level_queues(queue) if has_levels else {NORMAL: queue}
 
 
 def names_of_tiers(queue: str, retry_delays: Sequence[float]) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pika
@@ -15,6 +16,7 @@ from leveret.producers.watching.counts import Counts, ready_messages
 from leveret.producers.watching.look import (
     Look,
     QueueLook,
+    names_of_levels,
     names_of_tiers,
     queue_look,
     warnings_of,
@@ -83,11 +85,17 @@ class Watch:
     async def _look(self) -> Look:
         told, unreadable = await self._ask()
         plans = self._plans(told)
-        counts = await ready_messages(self._connection, _queues_of(plans))
+        with_levels = {at.name for info in told for at in info.queues if at.priorities}
+        with_levels |= {queue.name for queue in self._known if queue.priorities}
+        counts = await ready_messages(self._connection, _queues_of(plans, with_levels))
         if self._only:
             plans = self._chosen(plans, counts)
-        rates = await asyncio.to_thread(self._rates.of, plans)
-        queues = [_queue(name, plans[name], counts, rates, told) for name in sorted(plans)]
+        waits_in = {name: list(names_of_levels(name, name in with_levels).values()) for name in plans}
+        rates = await asyncio.to_thread(self._rates.of, itertools.chain(*waits_in.values()))
+        queues = [
+            _queue(name, plans[name], counts, _rate_of(waits_in[name], rates), told, name in with_levels)
+            for name in sorted(plans)
+        ]
         workers = [info for info in told if not self._only or any(at.name in plans for at in info.queues)]
         running = [one for one in what_runs(workers) if not self._only or one.task.queue in plans]
         return Look(
@@ -171,19 +179,27 @@ class Watch:
             yield f"IN/s is not known: {self._rates.missing}"
 
 
-def _queues_of(plans: Plans) -> Iterable[str]:
+def _queues_of(plans: Plans, with_levels: Collection[str]) -> Iterable[str]:
     for name, delays in plans.items():
-        yield from (name, *names_of_tiers(name, delays or ()), dlq_name(name))
+        yield from names_of_levels(name, name in with_levels).values()
+        yield from (*names_of_tiers(name, delays or ()), dlq_name(name))
+
+
+def _rate_of(waits_in: Sequence[str], rates: Mapping[str, Rate]) -> Rate | None:
+    """Return the rate of all these together, as far as it is known."""
+    known = [rates[name] for name in waits_in if name in rates]
+    return Rate(*map(sum, zip(*known, strict=True))) if known else None
 
 
 def _queue(
     name: str,
     retry_delays: Sequence[float] | None,
     counts: Counts,
-    rates: Mapping[str, Rate],
+    rate: Rate | None,
     workers: Iterable[WorkerInfo],
+    has_levels: bool,
 ) -> QueueLook:
     seen: list[tuple[WorkerInfo, QueueAtWorker]] = [
         (info, at) for info in workers for at in info.queues if at.name == name
     ]
-    return queue_look(name, retry_delays, counts, rates.get(name), seen)
+    return queue_look(name, retry_delays, counts, rate, seen, has_levels)

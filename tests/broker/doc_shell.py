@@ -26,6 +26,7 @@ from leveret.topology.names import Route
 from leveret.topology.settings import CHECKOUT
 from tests.broker import doc_pages
 from tests.broker.support import Vhost, warm
+from tests.broker.warm import Forked
 
 ALLOWED = {"docker", "systemctl", "journalctl", "make", ".venv/bin/python"}
 """What is looked at instead of run: it starts services, or these very tests."""
@@ -62,9 +63,8 @@ class Shell:
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         """Run a line to its end, and see that it is content."""
-        words = shlex.split(line, comments=True)
-        is_plain = words[0] in ("leveret", "python") and "-m" not in words and not _SHELL_SIGNS & {*line}
-        ended = warm().run(words, self.folder, self.environment) if is_plain else self._in_bash(line)
+        words = _plain_words(line)
+        ended = warm().run(words, self.folder, self.environment) if words else self._in_bash(line)
 
         assert ended.returncode == 0, (line, ended.stdout, ended.stderr)
         return ended
@@ -83,9 +83,7 @@ class Shell:
     @contextlib.contextmanager
     def working(self, line: str, says: str = "consuming") -> Iterator[Iterator[str]]:
         """Run a worker; yields the lines it logs once it `says` so. Afterwards it is told to stop, and does so."""
-        worker = subprocess.Popen(
-            ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
-        )
+        worker = self._start(line)
         assert worker.stderr
         log = []
         late = threading.Timer(_PATIENCE_SECONDS, worker.kill)
@@ -104,7 +102,15 @@ class Shell:
         finally:
             late.cancel()
             worker.kill()
-            worker.communicate()
+            worker.wait()
+            worker.stderr.close()
+
+    def _start(self, line: str) -> subprocess.Popen[str] | Forked:
+        if words := _plain_words(line):
+            return warm().start(words, self.folder, self.environment, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
+        )
 
     def close(self) -> None:
         """Stop what was started."""
@@ -148,6 +154,12 @@ class Shell:
     def _bury(self, queue: str, task: str, task_id: str, kwargs: dict[str, str]) -> None:
         body = json.dumps({"task": task, "kwargs": kwargs}).encode()
         self.vhost.publish(Route.dead(queue), body, message_id=task_id, headers={"failure-type": "Boom"})
+
+
+def _plain_words(line: str) -> list[str]:
+    """The words of a line for which no shell is needed, nor what Python does as it starts; else none."""
+    words = shlex.split(line, comments=True)
+    return words if words[0] in ("leveret", "python") and "-m" not in words and not _SHELL_SIGNS & {*line} else []
 
 
 def words_of(line: str) -> list[str]:

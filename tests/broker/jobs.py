@@ -42,6 +42,12 @@ def reject() -> None:
     raise Reject("no use")
 
 
+@task("jobs.never", queue=jobs, never=(LookupError,))
+def never() -> None:
+    """Raise what is never worth another attempt."""
+    raise KeyError("final")
+
+
 @task("jobs.exit", queue=jobs)
 def exit_process(status: int = 7) -> None:
     """End the process under the worker's feet."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +12,7 @@ import pika
 from leveret.topology import events
 from leveret.topology.events import CLOSING, Kind
 from leveret.topology.names import EVENTS_EXCHANGE
-from leveret.topology.settings import CHECKOUT
-from tests.broker.support import Started, Vhost, Worker, await_value
+from tests.broker.support import Started, Vhost, Worker, await_value, run
 
 
 class Recorders(Started):
@@ -28,27 +26,11 @@ class Recorders(Started):
 
     def launch(self, **environment: str) -> Worker:
         """Start one."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "leveret", "recorder", "--log-format", "json"],
-            env={**self.environment, **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-        )
-        self._started.append(Worker(process))
-        return self._started[-1]
+        return self._fork("leveret", "recorder", "--log-format", "json", **environment)
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "leveret", *arguments],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            cwd=CHECKOUT,
-            timeout=60,
-            check=False,
-        )
+        return run("leveret", *arguments, **{**self.environment, **environment})
 
 
 def tell(vhost: Vhost, kind: Kind, ids: Iterable[str], task: str = "mail.send", **fields: Any) -> None:

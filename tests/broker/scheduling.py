@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leveret.topology.schedules import fire_id
-from tests.broker.support import JOBS, Started, Vhost, Worker, await_value
+from tests.broker.support import JOBS, Started, Vhost, Worker, await_value, warm
 
 TICK = """
 [schedules.tick]
@@ -65,27 +65,24 @@ class Schedulers(Started):
 
     def launch(self, module: str = "leveret", tasks: str = JOBS, **environment: str) -> Worker:
         """Start one, by another module if it prepares something; without tasks those that are set."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, "schedule", *_options(tasks), "--log-format", "json"],
-            env={**self.environment, **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.file.parent,
+        words = ["schedule", *_options(tasks), "--log-format", "json"]
+        told = {**self.environment, **environment}
+        if module == "leveret":
+            return self._keep(warm().start(["leveret", *words], self.file.parent, told, stderr=subprocess.PIPE))
+        return self._keep(
+            subprocess.Popen(
+                [sys.executable, "-m", module, *words],
+                env=told,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=self.file.parent,
+            )
         )
-        self._started.append(Worker(process))
-        return self._started[-1]
 
     def command(self, *arguments: str, tasks: str = JOBS, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `leveret schedule …` to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "leveret", "schedule", *arguments, *_options(tasks)],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            cwd=self.file.parent,
-            timeout=60,
-            check=False,
-        )
+        words = ["leveret", "schedule", *arguments, *_options(tasks)]
+        return warm().run(words, self.file.parent, {**self.environment, **environment})
 
     def listed(self, tasks: str = JOBS) -> Mapping[str, Any]:
         """Return what `leveret schedule list --json` says, by name."""

@@ -27,7 +27,7 @@ from leveret import Route, Settings, WorkQueue, declare
 from leveret.topology.local.finding import Broker
 from leveret.topology.objects import objects_of
 from leveret.topology.settings import CHECKOUT
-from tests.broker.warm import Warm
+from tests.broker.warm import Forked, Warm
 
 JOBS = "tests.broker.jobs"
 """The task module most tests run."""
@@ -72,7 +72,7 @@ class Vhost:
             urlsplit(url)._replace(path=f"/{self._path}").geturl() for url in found.amqp_url.split(";")
         )
         self.settings = Settings(
-            amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=20
+            amqp_url=self.amqp_url, management_url=found.management_url, publish_timeout_seconds=_PATIENCE_SECONDS
         )
         self._credentials = f"{unquote(place.username or 'guest')}:{unquote(place.password or 'guest')}"
         self.user = unquote(place.username or "guest")
@@ -211,7 +211,7 @@ def attempt_of(event: dict[str, Any]) -> tuple[int, int]:
 class Worker:
     """A worker process with its log, read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Forked) -> None:
         self.process = process
         self.events: list[dict[str, Any]] = []
         self.other_lines: list[str] = []
@@ -243,7 +243,10 @@ class Worker:
                 raise AssertionError(f"the worker ended with {self.process.returncode}: {self.events[-5:]} {self.text}")
             return found[0] if found else None
 
-        return await_value(look, f"{message!r} {fields} in the worker's log")
+        try:
+            return await_value(look, f"{message!r} {fields} in the worker's log")
+        except AssertionError as error:
+            raise AssertionError(f"{error}, which ends with {self.events[-10:]} {self.text}") from None
 
     @property
     def text(self) -> str:
@@ -278,6 +281,26 @@ class Started:
         }
         self._started: list[Worker] = []
 
+    def _fork(self, *words: str, **environment: str) -> Worker:
+        """Have the warm Python fork it: nobody here tests how it starts, or what `ps` shows of it."""
+        environment = {**self.environment, **environment}
+        return self._keep(warm().start(words, CHECKOUT, environment, stderr=subprocess.PIPE))
+
+    def _spawn(self, *words: str, **environment: str) -> Worker:
+        return self._keep(
+            subprocess.Popen(
+                [sys.executable, *words[1:]],
+                env={**self.environment, **environment},
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=CHECKOUT,
+            )
+        )
+
+    def _keep(self, process: subprocess.Popen[str] | Forked) -> Worker:
+        self._started.append(Worker(process))
+        return self._started[-1]
+
     def kill_all(self) -> None:
         for one in self._started:
             if one.process.poll() is None:
@@ -286,7 +309,11 @@ class Started:
 
 
 class Workers(Started):
-    """Starts workers of one virtual host."""
+    """Starts workers of one virtual host, each as a Python of its own where that `is_real`."""
+
+    def __init__(self, vhost: Vhost, folder: Path, is_real: bool = False) -> None:
+        super().__init__(vhost, folder)
+        self._is_real = is_real
 
     def start(
         self,
@@ -308,16 +335,14 @@ class Workers(Started):
             path = environment.get("PYTHONPATH", self.environment["PYTHONPATH"])
             environment["PYTHONPATH"] = f"{hidden}:{path}"
         modules = itertools.chain.from_iterable(("--tasks", module) for module in tasks)
-        worker = Worker(
-            subprocess.Popen(
-                [sys.executable, "-m", module, "--queue", queue, *modules, "--log-format", "json", *options],
-                env={**self.environment, **environment},
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=CHECKOUT,
-            )
+        # what is prepared, and what Python reads as it starts, has to come before leveret is loaded
+        is_early = module != "consumers.run" or any(
+            name.startswith("PYTHON") for name in {*environment} - {"PYTHONPATH"}
         )
-        self._started.append(worker)
+        start = self._spawn if self._is_real or is_early else self._fork
+        worker = start(
+            "python", "-m", module, "--queue", queue, *modules, "--log-format", "json", *options, **environment
+        )
         await_value(lambda: worker.find("consuming") or worker.process.poll() is not None, "the worker")
         return worker
 

@@ -13,6 +13,8 @@ from leveret.consumers.tasks import child_start
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Worker, Workers, await_value, children_of
 
+pytestmark = pytest.mark.once  # it is between a worker and its children
+
 WRITE_IN_TURN = """
 @task("jobs.draw", queue=jobs)
 def draw(path: str, others: int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -71,9 +72,12 @@ def test_they_grow_with_a_backlog_and_shrink_when_it_is_gone(vhost: Vhost, worke
         worker.await_event("done", id=f"id-{number}")
     await_processes(vhost, FEWEST)
 
-    grown, *shrunk = (event["message"] for event in worker.find("from "))
-    assert grown.startswith(f"from {FEWEST} to {MOST} process(es) for plain tasks: ")
-    assert [text.partition(" process")[0] for text in shrunk] == ["from 3 to 2", "from 2 to 1"]
+    decisions = [tuple(map(int, re.findall(r"\d+", event["message"]))) for event in worker.find("from ")]
+    *grown, first, last = decisions
+    assert [before for before, *_ in grown] == [FEWEST, *(after for _, after, *_ in grown[:-1])]
+    assert [after for _, after, *_ in grown] == [min(MOST, waiting + running) for _, _, waiting, running, *_ in grown]
+    assert grown[-1][1] == MOST  # at once, where all had been seen to wait
+    assert (first[:2], last[:2]) == ((3, 2), (2, 1))
     assert worker.find("retry") == []
     assert worker.find("an idle child process died") == []
 

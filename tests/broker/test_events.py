@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pika
 import pytest
 
-from leveret import Publisher, State
+from leveret import LogLine, Publisher, State, logs_of, logs_of_async
 from leveret.producers import default
 from leveret.producers.following.record import statuses
 from leveret.topology import events
@@ -25,8 +26,8 @@ from leveret.topology.events import Kind
 from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
 from leveret.topology.settings import CHECKOUT
 from tests.broker import logging_jobs as jobs
-from tests.broker.recording import Recorders
-from tests.broker.support import Vhost, Worker, Workers, await_value, run
+from tests.broker.recording import Recorders, objects_in
+from tests.broker.support import Vhost, Worker, Workers, await_value, run, warm
 from tests.broker.test_info import Screen, environment
 from tests.broker.test_worker import close_connections
 
@@ -38,14 +39,9 @@ class Command:
     """A verb that runs until it is told to end, read as it speaks."""
 
     def __init__(self, vhost: Vhost, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "leveret", *arguments],
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment(vhost)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=CHECKOUT,
-        )
+        told = {**os.environ, "PYTHONPATH": str(CHECKOUT), **environment(vhost)}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = warm().start(["leveret", *arguments], CHECKOUT, told, **streams)
         self.out: list[str] = []
         self.err: list[str] = []
         self._readers = [
@@ -281,4 +277,109 @@ def test_a_task_that_has_ended_before_is_told_where_a_recorder_runs(
     ended = run("leveret", "logs", ID, "--follow", **environment(vhost))
 
     assert (ended.returncode, ended.stdout) == (4, "")
-    assert "has ended already: it is failed" in ended.stderr
+    assert "has ended: it is failed" in ended.stderr
+
+
+@pytest.fixture
+def recorded(started: contextlib.ExitStack, vhost: Vhost, tmp_path: Path) -> Recorders:
+    """A recorder."""
+    recorders = Recorders(vhost, tmp_path)
+    started.callback(recorders.kill_all)
+    recorders.start()
+    return recorders
+
+
+def await_lines(vhost: Vhost, task_id: str, count: int) -> list[LogLine]:
+    """Wait until the record has so many lines of a task."""
+
+    def look() -> list[LogLine] | None:
+        found = logs_of(task_id, configured=vhost.settings)
+        return found if len(found) >= count else None
+
+    return await_value(look, f"{count} lines")
+
+
+def test_what_a_task_has_logged_is_shown_afterwards(recorded: Recorders, worker: Worker, vhost: Vhost) -> None:
+    """Of all its attempts, in order, from a process that heard nothing of it; the exit status says how it ended."""
+    record: Any = "record"
+    jobs.fails.options(follow=record, id="the-id").submit()
+    await_value(lambda: statuses("the-id", configured=vhost.settings)[0].state is State.FAILED, "the record")
+
+    said = recorded.command("logs", "the-id")
+    assert [line.split(" ", 1)[1] for line in said.stdout.splitlines()] == ["stdout  before it fails"] * 2
+    assert (said.returncode, said.stderr) == (4, "attempt 2\n")
+    rows = objects_in(recorded.command("logs", "the-id", "--json").stdout)
+    lines = logs_of("the-id", configured=vhost.settings)
+    assert rows == [{"id": "the-id", **line._asdict()} for line in lines]
+    assert [(line.attempt, line.level, line.text) for line in lines] == [
+        (1, "stdout", "before it fails"),
+        (2, "stdout", "before it fails"),
+    ]
+    assert lines == asyncio.run(logs_of_async("the-id", configured=vhost.settings))
+    assert datetime.fromisoformat(lines[0].at) < datetime.fromisoformat(lines[1].at)
+
+
+def test_following_begins_with_what_the_record_has_and_shows_nothing_twice(
+    recorded: Recorders, worker: Worker, started: contextlib.ExitStack, vhost: Vhost, tmp_path: Path
+) -> None:
+    """Then comes what is told."""
+    record: Any = "record"
+    jobs.plain.options(follow=record, id="the-id").submit("this", str(tmp_path / "go"))
+    await_lines(vhost, "the-id", 1)
+    said = recorded.command("logs", "the-id")
+    assert said.returncode == 5
+    assert "the-id is started and may log more; --follow goes on to show it" in said.stderr
+    command = listening(started, vhost, "logs", "the-id", "--follow")
+    assert [line.split(" ", 1)[1] for line in command.out[:1]] == ["stdout  this begins\n"]
+    (tmp_path / "go").touch()
+
+    assert command.wait() == 0
+    assert [line.split(" ", 1)[1] for line in command.out] == [
+        "stdout  this begins\n",
+        "warning this warns\n",
+        "stderr  this on stderr\n",
+        "stdout  this ends\n",
+    ]
+    assert recorded.command("logs", "the-id").stdout.splitlines(keepends=True) == command.out
+
+
+def test_an_event_that_comes_by_both_ways_is_shown_once(
+    recorded: Recorders, started: contextlib.ExitStack, vhost: Vhost
+) -> None:
+    """As what is told between the beginning of listening and the record's answer."""
+    tell(vhost, Kind.LOG, lines=["2026-11-28T15:27:23.120Z info one"])
+    await_lines(vhost, ID, 1)
+    command = listening(started, vhost, "logs", ID, "--follow")
+    tell(vhost, Kind.LOG, lines=["2026-11-28T15:27:23.120Z info one"])
+    tell(vhost, Kind.LOG, at=EVENT["at"] + 1, lines=["2026-11-28T15:27:24.120Z info two"])
+    tell(vhost, Kind.SUCCEEDED, at=EVENT["at"] + 2, seconds=0.1, result="1")
+
+    assert command.wait() == 0
+    assert [line.split()[-1] for line in command.out] == ["one", "two"]
+
+
+def test_recorded_lines_reach_no_terminal_raw(recorded: Recorders, vhost: Vhost) -> None:
+    """Whoever may publish events may write anything; a line that says no moment and level is text all the same."""
+    tell(vhost, Kind.LOG, lines=["\x1b[2J", "", "a b \x1b[2J\r\n", "9" * 5000 + " x y"], dropped=2)
+    await_lines(vhost, ID, 4)
+    said = recorded.command("logs", ID)
+
+    assert len(said.stdout.splitlines()) == 4
+    assert all(line.isprintable() for line in (*said.stdout.split("\n"), *said.stderr.split("\n")))
+    assert "2 more lines were left out" in said.stderr
+
+
+def test_without_a_recorder_or_of_an_id_that_nobody_knows_logs_say_so(vhost: Vhost, tmp_path: Path) -> None:
+    """In one line, and with status 1."""
+    recorders = Recorders(vhost, tmp_path)
+    try:
+        missing = recorders.command("logs", "nobody")
+        recorders.start()
+        unknown = recorders.command("logs", "nobody")
+    finally:
+        recorders.kill_all()
+
+    assert [(one.returncode, one.stdout, one.stderr.count("\n")) for one in (missing, unknown)] == [(1, "", 1)] * 2
+    assert "there is no recorder to ask" in missing.stderr
+    assert "start one: leveret recorder" in missing.stderr
+    assert "knows nothing of a task nobody" in unknown.stderr

@@ -21,6 +21,8 @@ from tests.faults.running import run_all, run_once
 from tests.faults.settling import STUCK, held
 from tests.faults.stage import Stage
 
+pytestmark = pytest.mark.once  # the matrix has these rows on every version
+
 QUICK = (
     "kill-child",
     "kill-parent",

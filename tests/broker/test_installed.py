@@ -15,6 +15,8 @@ import pytest
 from leveret.topology.settings import CHECKOUT
 from tests.broker.support import Vhost
 
+pytestmark = pytest.mark.once  # pip and the imports are what is tried
+
 PROJECT = {
     "consumers.py": "GREETING = 'from our own consumers'\n",
     "producers/__init__.py": "NAME = 'our own producers'\n",

@@ -21,7 +21,7 @@ from leveret.topology.link.connection import check
 from leveret.topology.local import launch, node
 from leveret.topology.settings import CHECKOUT
 
-pytestmark = pytest.mark.usefixtures("installed_server")
+pytestmark = [pytest.mark.usefixtures("installed_server"), pytest.mark.once]  # of that server's version
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,12 +92,9 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_start_again(shared: node.Node) -> None:
-    """Starting a node that runs returns it at once."""
-    began = time.monotonic()
-
+    """Starting a node that runs returns it: the same process."""
     assert node.start(shared.folder) == shared
     assert node.status(shared.folder) == shared
-    assert time.monotonic() - began < 3
 
 
 def test_name(shared: node.Node) -> None:

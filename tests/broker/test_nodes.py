@@ -9,7 +9,7 @@ import pytest
 from leveret.topology.errors import NodeError
 from tests.faults.nodes import Nodes, PrivateNodes
 
-pytestmark = pytest.mark.usefixtures("installed_server")
+pytestmark = [pytest.mark.usefixtures("installed_server"), pytest.mark.once]  # of that server's version
 
 
 @pytest.fixture(scope="module")

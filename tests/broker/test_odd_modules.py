@@ -13,6 +13,8 @@ from leveret import Route
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Worker, Workers, await_value, children_of, is_alive
 
+pytestmark = pytest.mark.once  # it is between a worker and its children
+
 Start = Callable[..., Worker]
 
 HAND_PATCHED = """
@@ -90,12 +92,13 @@ def leave_flood(text, pid_file):
     if os.fork() == 0:
         try:
             os.setsid()
-            with open(pid_file, "w") as file:
-                file.write(str(os.getpid()))
+            with open(pid_file, "a") as file:
+                file.write(f"{os.getpid()}\\n")
             flood(text.encode())
         finally:
             os._exit(0)
 """
+KILLED = "a child process is killed, and another takes its place"
 EMPTY, LAST, NOT_GIVEN = "[1,[],false]", "[1,[],true]", '[999,[[0,"odd",0.5,null]],false]'
 
 
@@ -153,13 +156,16 @@ def test_what_a_task_left_behind_floods_in_vain(text: str, vhost: Vhost, start: 
     worker = start(HOSTILE)
     pid_file = tmp_path / "pid"
     vhost.publish_task(Route.direct(jobs.name), "jobs.leave_flood", "flood", text=text, pid_file=str(pid_file))
-    await_value(lambda: pid_file.exists() and pid_file.read_text(), "the process that is left behind")
+    ended = await_value(lambda: worker.find("done", id="flood") or worker.find("bury", id="flood"), "the task's end")
+    # each attempt leaves a process, whose flood may come before the attempt has ended, or amid what runs after it
+    await_value(lambda: len(worker.find(KILLED)) == ended[0]["attempt"], "a kill for each process that is left behind")
     vhost.publish_task(Route.direct(jobs.name), "jobs.fail_once", "other")
     worker.await_event("done", id="other", attempt=2, of=3)
 
-    worker.await_event("a child process is killed, and another takes its place")
     assert worker.stop() == 0
-    await_value(lambda: not is_alive(int(pid_file.read_text())), "its end")
+    left = list(map(int, pid_file.read_text().split()))
+    assert len(left) == len(worker.find(KILLED)) == ended[0]["attempt"]
+    await_value(lambda: not any(map(is_alive, left)), "their end")
 
 
 def test_a_stopped_forkserver_does_not_hold_up_leaving(start: Start) -> None:

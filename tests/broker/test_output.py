@@ -14,6 +14,8 @@ from leveret.topology.settings import CHECKOUT
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Worker, Workers, await_value
 
+pytestmark = pytest.mark.once  # it is between a worker and what it prints to
+
 SHOW = "@task('jobs.show', queue=jobs)\ndef show(text: str = 'hello', end: str = '\\n'):\n    print(text, end=end)\n"
 AGAIN = "sys.stdout = open(1, 'w', closefd=False)"
 TO_STDERR = f"import os; os.dup2(2, 1); {AGAIN}"

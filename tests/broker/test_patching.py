@@ -10,6 +10,8 @@ from leveret import Route
 from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Workers
 
+pytestmark = pytest.mark.once  # it is between a worker and its children
+
 TASKS = ["tests.broker.patching_jobs"]
 
 

@@ -15,7 +15,7 @@ from leveret.topology.events import Event, Kind
 from leveret.topology.names import EVENTS_EXCHANGE
 from tests.broker import progress_jobs
 from tests.broker.progress_jobs import steps
-from tests.broker.support import Vhost, Worker, Workers
+from tests.broker.support import Vhost, Worker, Workers, await_value
 
 JOBS = "tests.broker.progress_jobs"
 
@@ -89,11 +89,14 @@ def test_what_nobody_follows_says_nothing(worker: Worker, vhost: Vhost, tmp_path
     worker.await_event("done", id=unfollowed)
     brief = progress_jobs.many.options(follow=True).submit(3)
     assert (brief.result(60), followed.result(60)) == (3, None)
-    told = [events.read(message.body) for message in vhost.take("listening")]
+    told: list[events.Told] = []
 
+    def kinds() -> set[Kind]:
+        told.extend(events.read(message.body) for message in vhost.take("listening"))
+        return {one.kind for one in told for event in one.events if event["id"] == brief}
+
+    await_value(lambda: {Kind.SUBMITTED, Kind.SUCCEEDED} <= kinds(), "that it was submitted and has succeeded")
     assert {event["id"] for one in told for event in one.events} == {followed, brief}
-    kinds = {one.kind for one in told for event in one.events if event["id"] == brief}
-    assert {Kind.SUBMITTED, Kind.SUCCEEDED} <= kinds
 
 
 def test_a_tight_loop_is_told_of_a_few_times(worker: Worker) -> None:

@@ -106,7 +106,7 @@ def test_a_timeout_of_ones_own(vhost: Vhost, own: bool) -> None:
             proxy.heal()
 
     assert caught.value.task_id == message.id
-    assert 0.5 <= seconds < 5
+    assert 0.5 <= seconds < 30  # which the publish before it was given, and less than the setting
 
 
 def test_wrong_password(vhost: Vhost) -> None:

@@ -104,6 +104,29 @@ def test_following_takes_no_other_rights(users: dict[str, str], vhost: Vhost, wo
     assert worker.find("this worker cannot be asked") == worker.find("what happens to tasks cannot be told") == []
 
 
+def test_limits_take_no_other_rights(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """The topology's owner makes the tokens of a queue, and a worker those of keys: each with its own rights."""
+    module = "tests.broker.limited_jobs"
+    made = make(vhost, "--tasks", module)
+    assert made.returncode == 0, made.stderr
+    users = dict(zip(ROLES, made.stdout.split(), strict=True))
+    path = tmp_path / "ran"
+    try:
+        declared = run("leveret", "declare", "-a", module, AMQP_URL=users["topology"])
+        assert declared.returncode == 0, declared.stderr
+        for number in range(4):
+            vhost.publish_task(Route.direct("few"), "few.run", f"few-{number}", path=str(path))
+            vhost.publish_task(Route.direct("keyed"), "keyed.run", f"k-{number}", path=str(path), customer="ann")
+            vhost.publish_task(Route.direct("paced"), "paced.run", f"p-{number}", path=str(path))
+        for queue in ("few", "keyed", "paced"):
+            workers.drain("--no-declare", queue=queue, tasks=[module], AMQP_URL=users["worker"])
+    finally:
+        for role in ROLES:
+            vhost.api("DELETE", f"users/{vhost.name}-{role}")
+
+    assert len(path.read_text().splitlines()) == 12
+
+
 def publishing(exchange: str, key: str = "jobs") -> Act:
     return lambda channel: channel.basic_publish(exchange, key, b"{}")
 

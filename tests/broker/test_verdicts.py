@@ -114,6 +114,19 @@ def test_reject_goes_straight_to_the_dlq(vhost: Vhost, workers: Workers, entry: 
     assert (told["type"], told["message"], told["attempts"]) == ("Reject", "no use", 1)
 
 
+def test_what_never_retries_goes_straight_to_the_dlq(vhost: Vhost, workers: Workers) -> None:
+    """What a task names is final, and its own type and traceback are the reason."""
+    vhost.declare(jobs)
+    vhost.publish_task(Route.direct(jobs.name), "jobs.never", new_id())
+
+    worker = workers.drain()
+
+    assert worker.find("retry") == []
+    told = reason(vhost.take_one(DLQ))
+    assert (told["type"], told["message"], told["attempts"]) == ("KeyError", "'final'", 1)
+    assert "raise KeyError" in str(told["traceback"])
+
+
 @pytest.mark.parametrize(
     ("task", "kind", "text"),
     [

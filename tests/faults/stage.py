@@ -44,7 +44,7 @@ class Stage:
         self.executions_log = folder / "executions.log"
         self.submissions_log = folder / "submissions.log"
         self.vhost = Vhost.create(place.broker)
-        self.workers = Workers(self.vhost, folder)
+        self.workers = Workers(self.vhost, folder, is_real=True)
         self.mark = f"{self.vhost.name}-{os.getpid()}"
         self.workers.environment |= {logged.EXECUTIONS: str(self.executions_log), MARK: self.mark}
         self.dead: list[Dead] = []

@@ -43,10 +43,15 @@ def fork_child() -> tuple[int, socket.socket, int]:
 
 def run_in_child(*names: str) -> list[Outcome]:
     """Run tasks in one child, and return everything that was reported on its socket until nobody held it any more."""
+    return [outcome for report in reports_of_child(*names) for outcome in report.outcomes]
+
+
+def reports_of_child(*names: str, is_followed: bool = False) -> list[Report]:
+    """Run tasks in one child, and return its reports."""
     pid, ours, tokens = fork_child()
     os.write(tokens, b"." * len(names))
-    bodies = (b'{"task": "%s"}' % name.encode() for name in names)
-    ours.sendall(pack_orders([(n, "mail", 1, "id", None, None, body, False) for n, body in enumerate(bodies, start=1)]))
+    bodies = enumerate((b'{"task": "%s"}' % name.encode() for name in names), start=1)
+    ours.sendall(pack_orders([(number, "mail", 1, "id", None, None, body, is_followed) for number, body in bodies]))
     ours.shutdown(socket.SHUT_WR)
     received = bytearray()
     while data := ours.recv(65536):
@@ -55,5 +60,4 @@ def run_in_child(*names: str) -> list[Outcome]:
     os.close(tokens)
 
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    reports = [report for report in unpack_reports(received) if isinstance(report, Report)]
-    return [outcome for report in reports for outcome in report.outcomes]
+    return [report for report in unpack_reports(received) if isinstance(report, Report)]

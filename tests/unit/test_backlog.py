@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from types import SimpleNamespace
 
 import pika
@@ -67,7 +68,9 @@ def test_suspects_are_taken_one_at_a_time() -> None:
 
     for _ in range(3):
         (suspect,) = (one for one in waiting.lines[Lane.PLAIN] if one is not innocent)
-        waiting.lines[Lane.PLAIN].remove(suspect)
+        line = waiting.lines[Lane.PLAIN]
+        assert isinstance(line, deque)
+        line.remove(suspect)
         waiting.ended(innocent)
         assert [one for one in waiting.lines[Lane.PLAIN] if one is not innocent] == []
         tried.append(suspect)

@@ -92,7 +92,25 @@ def test_rows_are_everything_that_is_declared() -> None:
         {"queue": one.name, "arguments": one.arguments} for table in tables for one in table.queues
     ]
     assert [tuple(row.values()) for row in made if "bound" in row] == [
-        tuple(one) for table in tables for one in table.bindings
+        tuple(one)[:3] for table in tables for one in table.bindings
+    ]
+
+
+def test_rows_and_the_screen_show_the_entrance_of_a_queue_with_priorities() -> None:
+    """By which exchange a message comes into its level, and what it has to say for that."""
+    mail = WorkQueue("mail", retry_delays=(), priorities=True)
+
+    assert {"bound": "mail.in", "to": "tasks.direct", "key": "mail"} in list(rows([mail]))
+    high = {"x-match": "all", "priority": "high"}
+    assert {"bound": "mail.high", "to": "mail.in", "key": "", "arguments": high} in list(rows([mail]))
+    assert show([mail]).splitlines()[4:] == [
+        "mail: at most 1 attempts",
+        "  mail.failed (direct), for any other key mail.failed.first.levels.never (fanout)",
+        "  mail.in (headers) ← tasks.direct mail, tasks.topic mail.#, for any other priority mail.in.normal (fanout)",
+        "  mail.high ← mail.in priority=high",
+        "  mail      ← mail.in.normal",
+        "  mail.low  ← mail.in priority=low",
+        "  mail.dlq  ← mail.failed.first.levels.never, tasks.dead mail",
     ]
 
 
@@ -114,8 +132,9 @@ def test_it_declares_what_is_known_and_says_where(
     """Without --dry-run the broker gets the queues that are shown, and its password is not told."""
     declared: list[tuple[str, list[str]]] = []
 
-    def note(configured: Settings, made: Iterable[WorkQueue]) -> None:
+    def note(configured: Settings, made: Iterable[WorkQueue]) -> list[str]:
         declared.append((configured.amqp_url, [queue.name for queue in made]))
+        return []
 
     monkeypatch.setenv("AMQP_URL", "amqp://user:s3cret@host/team")
     monkeypatch.setattr(default_broker, "resolve", lambda configured: configured)

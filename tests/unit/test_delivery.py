@@ -63,7 +63,16 @@ DEATH = {
 EXPIRED = {**DEATH, "reason": "expired", "queue": "words.retry.1.after.1s", "original-expiration": "60000"}
 
 
-@pytest.mark.parametrize("deaths", [[], [DEATH], [EXPIRED, DEATH], [{**EXPIRED, "queue": "words.retry.1.1s"}, DEATH]])
+@pytest.mark.parametrize(
+    "deaths",
+    [
+        [],
+        [DEATH],
+        [EXPIRED, DEATH],
+        [{**EXPIRED, "queue": "words.retry.1.1s"}, DEATH],
+        [{**DEATH, "queue": "words.high"}],
+    ],
+)
 def test_a_history_of_the_brokers_is_kept(deaths: list[Any], words: WorkQueue) -> None:
     """What RabbitMQ itself tells of a message's failures here stays."""
 
@@ -87,6 +96,7 @@ def test_a_history_of_the_brokers_is_kept(deaths: list[Any], words: WorkQueue) -
         [{**DEATH, "reason": "because"}],
         [{**DEATH, "queue": "elsewhere"}],
         [{**DEATH, "queue": "words2"}],
+        [{**DEATH, "queue": "words.normal"}],
         [{**DEATH, "queue": 1}],
         [{**DEATH, "time": 2**63}],
         [{**DEATH, "exchange": None}],

@@ -62,6 +62,7 @@ def test_a_result_stays_the_text_it_is() -> None:
         (written(events=[{"id": 7, "at": 1}]), "an id of the type int"),
         (written(events=[{"id": "a", "at": "now"}]), "an at of the type str"),
         (written(events=[{"id": "a", "at": True}]), "an at of the type bool"),
+        (written(events=[{"id": "a", "at": 10**400}]), "an at of the type int"),
         (written(events=[{"id": "a", "at": 1, "done": "3"}]), "a done of the type str"),
         (written(kind="log", events=[{"id": "a", "at": 1, "lines": [7]}]), "lines that are no text"),
     ],

@@ -46,10 +46,10 @@ def test_patterns_that_match_nothing_are_refused_with_the_reason(pattern: str, r
 
 
 @pytest.mark.parametrize(
-    "arguments", [["logs"], ["logs", "an-id"], ["logs", "\x1b[2J", "--follow"], ["logs", ""]], ids=str
+    "arguments", [["logs"], ["logs", "an-id", "--timeout", "5"], ["logs", "\x1b[2J"], ["logs", ""]], ids=str
 )
-def test_logs_without_id_or_way_are_wrong_usage(arguments: list[str]) -> None:
-    """What tasks have logged is kept by nobody."""
+def test_logs_without_an_id_or_with_a_time_for_nothing_are_wrong_usage(arguments: list[str]) -> None:
+    """Only who follows waits."""
     ended = CliRunner().invoke(tree, arguments, standalone_mode=False)
     assert type(ended.exception).__name__ in ("UsageError", "BadParameter", "MissingParameter")
 

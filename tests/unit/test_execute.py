@@ -271,6 +271,33 @@ def test_a_type_error_of_the_task_itself_is_worth_a_retry(desk: Desk) -> None:
     assert desk.run("mail.send", "a").ending is Ending.RAISED
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (LookupError("no"), Ending.REJECTED),
+        (KeyError("a subclass"), Ending.REJECTED),
+        (SystemExit(1), Ending.REJECTED),
+        (ValueError("another"), Ending.RAISED),
+        (Exception("a parent"), Ending.RAISED),
+    ],
+)
+def test_what_a_task_names_never_retries(error: BaseException, ending: Ending, is_async: bool, desk: Desk) -> None:
+    """These exceptions and their subclasses are final, with their own type as the reason."""
+
+    def plain() -> None:
+        raise error
+
+    async def waits() -> None:
+        raise error
+
+    task("mail.send", queue=desk.queue, never=(LookupError, SystemExit))(waits if is_async else plain)
+
+    outcome = desk.run("mail.send")
+
+    assert (outcome.ending, reason(outcome).type) == (ending, type(error).__qualname__)
+
+
 def test_an_unknown_task_names_the_known_ones(desk: Desk) -> None:
     """A name that is not in the registry is told with those that are."""
 

@@ -17,9 +17,18 @@ from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
 HEAVY = {"Publisher", "Submitted", "as_completed", "declare", "gather", "gather_async"}
-HEAVY |= {"recorded", "result_of", "result_of_async", "statuses", "statuses_async"}
+HEAVY |= {
+    "LogLine",
+    "logs_of",
+    "logs_of_async",
+    "recorded",
+    "result_of",
+    "result_of_async",
+    "statuses",
+    "statuses_async",
+}
 """What takes a client of RabbitMQ, or an event loop, to load."""
-CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "tqdm"} | {
+CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "cronsim", "tqdm"} | {
     "sqlalchemy",
     "psycopg",
 }

@@ -105,6 +105,25 @@ def test_a_queue_that_no_worker_takes_needs_a_look() -> None:
     assert look_at(counts=counted(shop=0)).warnings == []
 
 
+def test_a_queue_with_priorities_shows_its_levels() -> None:
+    """Below it, each with what is ready there; the queue has the sum. One that is missing is told of."""
+    counts = counted(shop_high=2, shop=30, shop_low=400, shop_dlq=1)
+    queue = queue_look("shop", [5.0], counts, None, [], has_levels=True)
+    shown = Look(1785585700.0, "rabbit:5672/shop", "4.3.6", [], [queue], [], 0, warnings_of([queue], [], {}), [])
+    del counts["shop.low"]
+    without = queue_look("shop", [5.0], counts, None, [], has_levels=True)
+
+    assert [line.split()[:2] for line in page(shown, 80)[2:6]] == [
+        ["shop", "432"],
+        ["high", "2"],
+        ["normal", "30"],
+        ["low", "400"],
+    ]
+    assert row(shown)["queues"][0]["ready_by_level"] == {"high": 2, "normal": 30, "low": 400}
+    assert (queue.is_there, without.is_there) == (True, False)
+    assert look_at(counts=counted(shop=1)).queues[0].ready_by_level is None
+
+
 def test_how_long_a_backlog_will_take_is_told_by_the_rates() -> None:
     """What comes meanwhile counts; where as much comes as goes there is no end."""
     counts = counted(shop=238)

@@ -21,6 +21,8 @@ from typing import Any, cast
 import pytest
 
 from leveret import (
+    Batch,
+    BatchFailed,
     Cancelled,
     LeveretError,
     MessageError,
@@ -41,6 +43,7 @@ from leveret import (
     as_completed,
     cancel,
     current_attempt,
+    current_attempts,
     gather,
     pause,
     progress,
@@ -81,7 +84,8 @@ class Desk:
 
     def task(self, function: Callable[..., Any], **options: Any) -> Send:
         """Make a task of a function, by its name."""
-        return task(f"mail.{function.__name__}", queue=self.queue, **options)(function)
+        made: Send = task(f"mail.{function.__name__}", queue=self.queue, **options)(function)
+        return made
 
 
 @pytest.fixture
@@ -302,6 +306,39 @@ def test_a_rejection_is_not_tried_again(leveret_inline: Inline, desk: Desk) -> N
 
     assert course_of(leveret_inline.run(check=False)) == [(1, 0.0, Verdict.BURY)]
     assert leveret_inline.dead[0].reason == "Reject: no use"
+
+
+def test_priorities_decide_what_runs_first(leveret_inline: Inline, desk: Desk) -> None:
+    """Of what waits at the same time; the order within a level is that of submitting, and a retry keeps its level."""
+    ranked = WorkQueue("ranked", retry_delays=(5,), priorities=True)
+
+    @task("ranked.note", queue=ranked)
+    def note(text: str) -> None:
+        desk.seen.append(text)
+        if text == "high, again" and desk.seen.count(text) == 1:
+            note.options(priority="low").submit("low, last")
+            raise ValueError("not yet")
+
+    for level, text in [("low", "low"), ("normal", "a"), ("high", "high, again"), ("normal", "b"), ("high", "high")]:
+        note.options(priority=level).submit(text)  # type: ignore[arg-type]
+    waiting = [message.args[0] for message in leveret_inline.waiting]
+    leveret_inline.run()
+
+    assert waiting == ["high, again", "high", "a", "b", "low"]
+    assert desk.seen == [*waiting, "low, last", "high, again"]
+
+
+def test_what_a_task_names_never_retries(leveret_inline: Inline, desk: Desk) -> None:
+    """It is dead after its first attempt, with the reason; what else it raises is tried again."""
+    errors = iter([ValueError("once"), KeyError("final")])
+
+    def fail() -> None:
+        raise next(errors)
+
+    desk.task(fail, never=(LookupError,)).submit()
+
+    assert [ran.verdict for ran in leveret_inline.run(check=False)] == [Verdict.RETRY, Verdict.BURY]
+    assert leveret_inline.dead[0].reason == "KeyError: 'final'"
 
 
 def test_tasks_that_submit_tasks_are_run_to_the_end(
@@ -680,3 +717,44 @@ with inline() as here:
 """
 
     assert _python(code, folder=tmp_path) == "A 1 False\n"
+
+
+def test_a_batch_is_handed_over_as_a_list(leveret_inline: Inline, desk: Desk) -> None:
+    """When it is full, or when its first call has waited long enough by the test's clock."""
+
+    def load(calls: list[int]) -> list[int]:
+        desk.seen.append((leveret_inline.now, calls))
+        return [2 * call for call in calls]
+
+    made = desk.task(load, batch=Batch(3, within_seconds=2))
+    sent = [made.options(follow=True).submit(number) for number in range(4)]
+
+    leveret_inline.run(1)
+    assert desk.seen == [(0.0, [0, 1, 2])]
+    assert len(leveret_inline.waiting) == 1
+    made.submit(4)
+    ran = leveret_inline.run()
+
+    assert desk.seen == [(0.0, [0, 1, 2]), (2.0, [3, 4])]
+    assert [one.verdict for one in ran] == [Verdict.DONE] * 2
+    assert [one.result() for one in sent] == [0, 2, 4, 6]
+
+
+def test_some_of_a_batch_come_back(leveret_inline: Inline, desk: Desk) -> None:
+    """Each by its own delay, and into a later batch."""
+
+    def load(calls: list[int]) -> None:
+        progress(1, 2)
+        desk.seen.append((leveret_inline.now, calls, [each.number for each in current_attempts()]))
+        if 1 in calls and leveret_inline.now < 5:
+            raise BatchFailed({calls.index(1): ValueError("not yet")})
+
+    made = desk.task(load, batch=Batch(2, within_seconds=2))
+    made.submit(0)
+    made.submit(1)
+    first, second, third = leveret_inline.run()
+
+    assert desk.seen == [(0.0, [0, 1], [1, 1]), (7.0, [1], [2])]
+    assert [one.verdict for one in (first, second, third)] == [Verdict.DONE, Verdict.RETRY, Verdict.DONE]
+    assert isinstance(second.error, ValueError)
+    assert first.progress is not None

@@ -24,9 +24,10 @@ def no_known_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "_known", {})
 
 
-def words(retry_delays: tuple[float, ...] = (1, 5, 25), fanout: bool = False) -> WorkQueue:
-    """A queue named words."""
-    return WorkQueue("words", retry_delays=retry_delays, fanout=fanout)
+def words(retry_delays: tuple[float, ...] = (1, 5, 25), fanout: bool = False, priorities: bool = False) -> WorkQueue:
+    """A queue named words; each of a test may be another."""
+    queues.forget()
+    return WorkQueue("words", retry_delays=retry_delays, fanout=fanout, priorities=priorities)
 
 
 def exchanges(table: Table) -> list[tuple[str, str, bool, bool, Any]]:
@@ -252,3 +253,31 @@ def test_a_table_cannot_be_changed_through_an_exchange() -> None:
     with pytest.raises(TypeError):
         arguments["a"] = 1
     assert _kombu_exchange(Exchange("a", "direct")).arguments is not arguments
+
+
+def test_a_queue_with_priorities_has_one_entrance_three_queues_and_one_family() -> None:
+    """All that leads to the queue leads to the entrance; the levels share the exchange of failures."""
+    table = objects_of(words(fanout=True, priorities=True))
+    plain = objects_of(words(fanout=True))
+    ways = {(one.exchange, one.routing_key) for one in plain.bindings if one.queue == "words"}
+
+    assert {(one.exchange, one.routing_key) for one in table.bindings if one.queue == "words.in"} == ways
+    assert [tuple(one)[:3] for one in table.bindings if one.queue == "words"] == [("words", "words.in.normal", "")]
+    assert [(one.queue, dict(one.arguments)["priority"]) for one in table.last_bindings] == [
+        ("words.high", "high"),
+        ("words.low", "low"),
+    ]
+    assert {(one.exchange, one.routing_key) for one in table.former_bindings if one.queue == "words"} == ways
+    of_levels = [one.arguments for one in table.queues if one.name in ("words", "words.high", "words.low")]
+    assert of_levels == [of_levels[0]] * 3
+    assert of_levels[0]["x-dead-letter-exchange"] == "words.failed"
+
+
+def test_a_queue_without_priorities_declares_nothing_of_them() -> None:
+    """Who does not use them pays nothing, and needs no right to them."""
+    table = objects_of(words())
+    declared = [*(one.name for one in table.exchanges), *(one.name for one in table.queues)]
+
+    assert not {"words.in", "words.in.normal", "words.high", "words.low"} & set(declared)
+    assert not any(one.is_exchange or one.arguments for one in (*table.bindings, *table.former_bindings))
+    assert table.last_bindings == ()

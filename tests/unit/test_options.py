@@ -176,3 +176,44 @@ def test_the_functions_of_the_package_use_the_same_publisher(send: Task[..., Non
 
     assert default.publish(message) == default.publish(message, Route.fanout(), timeout=3) == message.id
     assert publisher.published == [(message, None, None), (message, Route.fanout(), 3)]
+
+
+@pytest.fixture
+def post(send: Task[[str, int], None]) -> Task[[str], None]:
+    """A task whose queue has priorities, beside one whose queue has none."""
+
+    @task("post.send", queue=WorkQueue("post", priorities=True, fanout=True))
+    def post(to: str) -> None: ...
+
+    return post
+
+
+@pytest.mark.parametrize("level", ["high", "normal", "low"])
+def test_a_priority_is_a_header(level: Any, post: Task[[str], None], publisher: FakePublisher) -> None:
+    """By which the broker chooses; without one there is no header."""
+    post.options(priority=level).submit("a")
+    post.submit("b")
+
+    assert [message.headers for message, _, _ in publisher.published] == [{"priority": level}, None]
+
+
+@pytest.mark.parametrize("level", ["urgent", "", "HIGH", 1, True, ["high"]])
+def test_an_unknown_priority_is_refused(level: Any, post: Task[[str], None]) -> None:
+    """With those there are."""
+    with pytest.raises(MessageError, match=r"priority is .*; it is one of high, normal, low"):
+        post.options(priority=level)
+
+
+@pytest.mark.parametrize("options", [{}, {"queue": "mail"}, {"exchange": "topic", "routing_key": "mail.now"}])
+def test_a_priority_for_a_queue_without_is_refused(options: dict[str, Any], send: Task[[str, int], None]) -> None:
+    """Where the queue is known here, by whichever way it is reached; one that is not known may have them."""
+    with pytest.raises(
+        MessageError, match=r"task 'mail.send' cannot have priority 'high': queue 'mail' has no priorities; "
+    ):
+        send.options(priority="high", **options)
+    assert send.options(priority="high", queue="elsewhere").message("a", 1).headers == {"priority": "high"}
+
+
+def test_a_fanout_reaches_queues_of_both_kinds(post: Task[[str], None]) -> None:
+    """So a priority means something where one of them has it."""
+    assert post.options(exchange="fanout", priority="low").message("a").headers == {"priority": "low"}

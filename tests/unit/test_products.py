@@ -218,3 +218,13 @@ def test_headers_of_every_kind_survive(words: WorkQueue) -> None:
     assert len(given) == len(fields)
     assert {name: copy.properties.headers[name] for name in given} == given
     assert frame_bytes(copy.properties) > len(pairs)
+
+
+@pytest.mark.parametrize(("level", "kept"), [("high", "high"), ("low", "low"), ("urgent", None), (["high"], None)])
+def test_a_priority_stays_where_other_headers_leave_no_room(level: Any, kept: str | None, words: WorkQueue) -> None:
+    """By it the message goes round again; what is no level of ours leaves with the others."""
+    delivery = delivered(words, headers={"priority": level, "large": "x" * 110_000})
+
+    for copy in (dead_copy(delivery, RAISED, "w"), stamped_copy(delivery)):
+        assert copy.properties.headers.get("priority") == kept
+        assert "headers-dropped" in copy.properties.headers

@@ -2,7 +2,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -193,14 +195,22 @@ def test_drop(client: socket.socket, proxy: Proxy, server: EchoServer) -> None:
     assert server.received == b"before"
 
 
-def test_throttle(client: socket.socket, proxy: Proxy) -> None:
-    """Bytes come one by one; all of them come."""
-    proxy.throttle(1, 0.1, Direction.TO_CLIENT)  # a busy machine may read late
-    client.sendall(b"slowly")
+def test_throttle(client: socket.socket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes are sent one by one, each after a pause; all of them come. A reader may get several at once."""
+    sent: list[tuple[bytes, float]] = []
+    send = proxy._loop.sock_sendall
 
-    pieces = [client.recv(10) for _ in range(3)]
-    assert [len(piece) for piece in pieces] == [1, 1, 1]
-    assert b"".join(pieces) + read(client, 3) == b"slowly"
+    async def note(sink: socket.socket, data: bytes) -> None:
+        sent.append((data, time.monotonic()))
+        await send(sink, data)
+
+    monkeypatch.setattr(proxy._loop, "sock_sendall", note)
+    proxy.throttle(1, 0.01, Direction.TO_CLIENT)
+
+    assert answer(client, b"slowly") == b"slowly"
+    assert [data for data, _ in sent] == [b"slowly", b"s", b"l", b"o", b"w", b"l", b"y"]
+    moments = [moment for _, moment in sent[1:]]
+    assert all(later - earlier >= 0.01 for earlier, later in pairwise(moments))
 
 
 def test_reset(client: socket.socket, proxy: Proxy, server: EchoServer) -> None:

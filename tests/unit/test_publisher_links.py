@@ -44,7 +44,7 @@ def test_a_broker_without_confirms_is_refused(able: dict[str, bool], play: Any) 
     broker = play({**CONFIRMING, frame.ProtocolHeader: start})
 
     with (
-        Publisher(Settings(broker.url), timeout=2) as publisher,
+        Publisher(Settings(broker.url), timeout=30) as publisher,
         pytest.raises(SettingsError, match=r"127\.0\.0\.1.* has no publisher confirms.*was not sent; not tried again"),
     ):
         publisher.submit("a.b")
@@ -72,7 +72,7 @@ def test_a_channel_that_is_closed_together_with_its_opening(ending: Callable[[in
     confirm = frame.Method(1, spec.Basic.Ack(1)).marshal()
     broker = play({**CONFIRMING, spec.Channel.Open: open_channel, spec.Basic.Publish: confirm})
 
-    with Publisher(Settings(broker.url), timeout=10) as publisher:
+    with Publisher(Settings(broker.url), timeout=30) as publisher:
         publisher.submit("a.b")
 
     assert len(opened) == 2
@@ -86,13 +86,17 @@ def test_what_was_not_sent_is_told_as_that(play: Any) -> None:
     ):
         publisher.submit("a.b")
     message = TaskMessage.create("a.b")
-    with Publisher(Settings(play(CONFIRMING).url), timeout=2) as publisher:  # the same id twice is sent one by one
-        outcomes = dict(publisher.publish_many([message, dataclasses.replace(message, task="a.c")]))
+    confirms = [frame.Method(1, spec.Basic.Ack(1)).marshal()]
+    first_only = {**CONFIRMING, spec.Basic.Publish: lambda _number: confirms.pop() if confirms else b""}
+    with Publisher(Settings(play(first_only).url), timeout=30) as publisher:
+        publisher.submit("a.b")
+        twice = [message, dataclasses.replace(message, task="a.c")]  # the same id twice is sent one by one
+        outcomes = dict(publisher.publish_many(twice, timeout=0.3))
 
     assert [str(outcome).partition(" did not confirm ")[2] for outcome in outcomes.values()] == [
-        f"message {message.id} within 2 s; it may be stored or not. Submit it again under the same id if running it "
+        f"message {message.id} within 0.3 s; it may be stored or not. Submit it again under the same id if running it "
         "twice does no harm",
-        f"what goes before message {message.id} within 2 s, so that was not sent; submit it again",
+        f"what goes before message {message.id} within 0.3 s, so that was not sent; submit it again",
     ]
 
 

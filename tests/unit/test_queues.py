@@ -164,3 +164,41 @@ def test_a_queue_takes_a_topic_if_any_of_its_own_matches() -> None:
     mail = WorkQueue("mail", topics=("mail.#", "*.urgent"))
 
     assert [mail.takes_topic(key) for key in ("mail.send", "fax.urgent", "fax.send")] == [True, True, False]
+
+
+def test_the_queues_of_its_levels() -> None:
+    """Messages of a queue with priorities wait in three, those of any other in its own."""
+    assert WorkQueue("words").waits_in == ("words",)
+    assert WorkQueue("mail", priorities=True).waits_in == ("mail.high", "mail", "mail.low")
+
+
+@pytest.mark.parametrize("priorities", [None, 1, "yes", ("high",)])
+def test_priorities_are_there_or_not(priorities: Any) -> None:
+    """Anything but True and False is refused."""
+    with pytest.raises(TaskModuleError, match=r"queue 'mail': priorities is .*; it is True or False"):
+        WorkQueue("mail", priorities=priorities)
+
+
+@pytest.mark.parametrize("name", ["mail.high", "mail.low", "mail.in"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_queue_that_is_named_as_a_level_of_another_is_refused(name: str, is_first: bool) -> None:
+    """Whichever comes first; beside a queue without priorities it may be."""
+    order = [{"name": name}, {"name": "mail", "priorities": True}]
+    first, second = order if is_first else reversed(order)
+    made = WorkQueue(**first)  # type: ignore[arg-type]
+
+    with pytest.raises(TaskModuleError, match=f"queue '{name}' cannot be beside queue 'mail', which has priorities: "):
+        WorkQueue(**second)  # type: ignore[arg-type]
+    assert queues.known() == (made,)
+    queues.forget()
+    assert (WorkQueue("mail"), WorkQueue(name)) == queues.known()
+
+
+def test_a_level_is_found_as_its_queue() -> None:
+    """Where it is one; a queue of that name is itself."""
+    mail, orders = WorkQueue("mail", priorities=True), WorkQueue("orders.high")
+
+    assert (queues.find("mail.high"), queues.find("mail.low"), queues.find("mail.in")) == (mail, mail, mail)
+    assert queues.find("orders.high") is orders
+    with pytest.raises(TaskModuleError, match=r"no loaded module defines a queue 'mail\.normal'"):
+        queues.find("mail.normal")

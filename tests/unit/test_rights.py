@@ -83,6 +83,23 @@ def test_by_which_keys() -> None:
     assert {role for role in ROLES if may(role, "read", "tasks.control", "ask.workers")} == {"worker", "topology"}
 
 
+def test_a_queue_with_priorities_takes_rights_to_its_levels_and_one_without_does_not() -> None:
+    """A worker reads the three; who declares has all of it; nobody else gets any, nor is told of a right that ended."""
+    plain = {role: rights_of(role, [WorkQueue("a")]) for role in ROLES}
+    queues.forget()
+    queue = WorkQueue("a", priorities=True)
+    now = {role: rights_of(role, [queue]) for role in ROLES}
+    table = objects_of(queue)
+    names = [*(exchange.name for exchange in table.exchanges), *(made.name for made in table.queues)]
+    of_levels = ["a.high", "a.low", "a.in", "a.in.normal"]
+
+    assert [name for name in of_levels if re.search(now["worker"].read, name)] == ["a.high", "a.low"]
+    assert all(re.search(pattern, name) for pattern in now["topology"] for name in names)
+    assert not any(re.search(now[role].write, name) for role in ROLES if role != "topology" for name in of_levels)
+    assert not any(re.search(pattern, name) for role in ROLES for pattern in plain[role] for name in of_levels)
+    assert all(taken_away(plain[role], now[role]) == {} for role in ROLES)
+
+
 EVENTS = {
     "task.submitted.mail.send": {"producer", "worker", "topology", "scheduler"},
     "schedule.fired.digest": {"scheduler", "topology"},

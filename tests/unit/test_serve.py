@@ -20,7 +20,7 @@ from leveret.consumers.child.protocol import pack_orders
 from leveret.consumers.tasks.task import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
-from tests.unit.children import fork_child, run_in_child
+from tests.unit.children import fork_child, reports_of_child, run_in_child
 
 
 @pytest.fixture
@@ -29,6 +29,19 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
     monkeypatch.setattr(queues, "_known", {})
     monkeypatch.setattr(registry, "_tasks", {})
     return WorkQueue("mail")
+
+
+def test_a_result_is_reported_before_the_next_task_begins(mail: WorkQueue) -> None:
+    """The child may die of that one. The last goes with the word that the child is free, in one piece."""
+
+    @task("mail.add", queue=mail)
+    def add() -> int:
+        return 5
+
+    reports = reports_of_child("mail.add", "mail.add", "mail.add", is_followed=True)
+
+    assert [[outcome.result for outcome in report.outcomes] for report in reports] == [["5"]] * 3
+    assert [report.is_last for report in reports] == [False, False, True]
 
 
 def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ def test_any_order_ends_the_same(order: tuple[int, ...]) -> None:
     done = after(*(TOLD[number] for number in order))
 
     assert (done.state, done.result, done.attempt) == (State.SUCCEEDED, "5", 2)
+    assert done.times[State.SUBMITTED] == 1.0
 
 
 @given(st.lists(st.sampled_from(TOLD), max_size=12))
@@ -73,6 +74,8 @@ def test_what_has_failed_may_be_sent_round_again() -> None:
     failed = after((Kind.FAILED, {"at": 10.0, "attempt": 2, "of": 2, "lies_in": "mail.dlq"}))
     assert (failed.state, failed.lies_in) == (State.FAILED, "mail.dlq")
     assert after((Kind.RETRYING, {"at": 9.0, "attempt": 1}), status=failed) == failed
+    assert after((Kind.SUBMITTED, {"at": 10.5}), status=failed).state is State.FAILED  # its own, by another clock
+    assert after((Kind.SUBMITTED, {"at": 15.0}), status=failed).state is State.SUBMITTED  # by its id once more
     again = after((Kind.STARTED, {"at": 20.0, "attempt": 1, "of": 2}), status=failed)
     assert (again.state, again.attempt, again.lies_in) == (State.STARTED, 1, "")
     assert after((Kind.SUCCEEDED, {"at": 30.0, "attempt": 1, "result": "1"}), status=again).state is State.SUCCEEDED

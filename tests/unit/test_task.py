@@ -159,6 +159,21 @@ def test_what_cannot_run_side_by_side_is_refused(
         task("mail.send", queue=mail, **options)(waiting if is_async else plain)
 
 
+@pytest.mark.parametrize("never", [ValueError, "ValueError", None, ("ValueError",), (ValueError("no"),), (int,), (7,)])
+def test_what_never_retries_is_a_tuple_of_exception_classes(never: Any, mail: WorkQueue) -> None:
+    """Anything else is refused when the task is defined, with what to write."""
+    with pytest.raises(TaskModuleError, match=r"task 'mail.send': .*never=\(ValueError,\)"):
+        task("mail.send", queue=mail, never=never)
+
+
+def test_a_task_may_name_no_exception_that_never_retries(mail: WorkQueue) -> None:
+    """None is what there is by default; a list is as good as a tuple."""
+    none = task("mail.none", queue=mail, never=())(lambda: None)
+    some = task("mail.some", queue=mail, never=[ValueError, OSError])(lambda: None)
+
+    assert (none.never, some.never) == ((), (ValueError, OSError))
+
+
 def test_the_kind_of_a_task(mail: WorkQueue) -> None:
     """A plain function is safe beside others only where its author says so."""
 

@@ -47,6 +47,7 @@ def queue_told(**changed: Any) -> dict[str, Any]:
         "seconds_each": 0.5,
         "places": 1,
         "paused": None,
+        "priorities": False,
         **changed,
     }
 
@@ -71,6 +72,16 @@ def test_what_is_told_is_read() -> None:
     full = told(running=[running_told(progress={"done": 3.0, "total": 4.0, "note": "pages"})])
 
     assert workers.as_json(workers.read({**full, "weather": "fine"})) == full
+
+
+def test_a_worker_that_knows_no_priorities_has_none() -> None:
+    """One of an earlier version tells the rest."""
+    queue = queue_told()
+    del queue["priorities"]
+
+    (read,) = workers.read(told(queues=[queue])).queues
+
+    assert not read.priorities
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`; waits 
            that it has submitted, cancels by id, and asks recorders and workers
 worker     takes from its queues, counts its retry tiers (for --until-empty), publishes what its tasks submit, what it
            buries (`tasks.dead`) and what it gives an id on its way back (`tasks.again`); tells what happens to tasks,
-           hears what is cancelled, paused and asked, and does what a producer does
+           hears what is cancelled, paused and asked, and does what a producer does; takes tokens of limits, and makes
+           those of keys
 topology   declares everything, redrives and pauses: it may read the DLQs
 recorder   takes what happens to tasks, and answers what it is asked of them
 scheduler  takes the lease of the schedules and fires them, which is to do what a producer does
@@ -34,6 +35,7 @@ PRODUCER, WORKER, TOPOLOGY, RECORDER, SCHEDULER = ROLES = (
 
 _REPLIES = re.escape(names.REPLY_PREFIX) + ".+"
 _REPLY_KEY = f"^{re.escape(names.REPLY_PREFIX)}[0-9a-f]+$"
+_LIMITS = rf"{re.escape(names.LIMITS_EXCHANGE)}|{re.escape(names.LIMIT_PREFIX)}.+"
 _NOTHING = "^$"
 
 
@@ -59,12 +61,17 @@ def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
         return Rights(_any_of(own), _any_of([*own, events]), _any_of([*own, events, control]))
     exchanges = [*producers, *(re.escape(exchange.name) for exchange in WORKERS_EXCHANGES)]
     if role == WORKER:
-        own = [_REPLIES, re.escape(names.WORKER_PREFIX) + ".+"]
+        own = [_REPLIES, re.escape(names.WORKER_PREFIX) + ".+", _LIMITS]
         streams = [re.escape(name) for name in (names.CANCELLED_QUEUE, names.PAUSED_QUEUE)]
         takes = [names.waiting_pattern(queue.name) for queue in queues]
+        takes += [names.levels_pattern(queue.name) for queue in queues if queue.priorities]
         return Rights(_any_of(own), _any_of([*exchanges, *own]), _any_of([*takes, *own, *streams, events, control]))
     around = r"tasks\.(reply|worker)\..+|tasks\.(record|questions|cancelled|paused|schedules|schedules\.shown)"
-    everything = _any_of([*exchanges, around, *(names.family_pattern(queue.name) for queue in queues)])
+    families = [names.family_pattern(queue.name) for queue in queues]
+    for queue in queues:
+        if queue.priorities:
+            families += [names.levels_pattern(queue.name), names.entrance_pattern(queue.name)]
+    everything = _any_of([*exchanges, around, _LIMITS, *families])
     return Rights(everything, everything, everything)
 
 

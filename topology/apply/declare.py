@@ -1,7 +1,9 @@
 """Declare the topology on the broker.
 
 Declaring is idempotent. A queue that exists with other arguments is an error that says what to do; a changed
-retry plan is not: new tiers are declared, and messages in the old ones still come back by themselves.
+retry plan is not: new tiers are declared, and messages in the old ones still come back by themselves. Nor is it one
+that a queue gets priorities, or has them no longer: what leads to it is bound anew, in an order in which no message is
+lost or comes twice.
 """
 
 from __future__ import annotations
@@ -14,11 +16,20 @@ import kombu
 from amqp import exceptions as amqp_errors
 from amqp import spec
 
-from leveret.topology import names, queues, settings
+from leveret.topology import names, queues, registry, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
 from leveret.topology.link.default_broker import resolve
-from leveret.topology.objects import CONTROL, Exchange, Queue, Table, control_streams, objects_of, shared_exchanges
+from leveret.topology.objects import (
+    CONTROL,
+    Binding,
+    Exchange,
+    Queue,
+    Table,
+    control_streams,
+    objects_of,
+    shared_exchanges,
+)
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings, vhost_of
 
@@ -42,17 +53,24 @@ class _InternalExchange(kombu.Exchange):  # type: ignore[misc]  # kombu has no t
         )
 
 
-def declare(configured: Settings | None = None, work_queues: Iterable[queues.WorkQueue] | None = None) -> None:
-    """Declare the shared exchanges and everything the work queues consist of; by default all of this program.
+def declare(configured: Settings | None = None, work_queues: Iterable[queues.WorkQueue] | None = None) -> list[str]:
+    """Declare the shared exchanges and everything the work queues consist of, with the tokens of their limits.
 
+    By default that is all of this program.
+
+    Returns what somebody has to see to: where a queue has lost its priorities, what still waits in its levels.
     Without settings those of the environment hold. Raises `TopologyMismatch` when an object exists with other
     arguments, `AccessRefused` without the right to configure, `BrokerUnreachable` when nothing answers,
     `TopologyError` for anything else that goes wrong.
     """
     settings_used = configured or resolve(settings.load())
-    _declare(
-        settings_used, [shared_exchanges(), *map(objects_of, queues.known() if work_queues is None else work_queues)]
-    )
+    found = queues.known() if work_queues is None else tuple(work_queues)
+    to_see_to = _declare(settings_used, [shared_exchanges(), *map(objects_of, found)])
+    if any(map(registry.limits_of, found)):
+        from leveret.topology.tokens import declare_tokens  # most programs have no limits
+
+        declare_tokens(settings_used, found)
+    return to_see_to
 
 
 def declare_streams(configured: Settings) -> None:
@@ -63,22 +81,25 @@ def declare_streams(configured: Settings) -> None:
     _declare(configured, [Table((CONTROL,)), control_streams()])
 
 
-def _declare(settings_used: Settings, tables: Sequence[Table]) -> None:
+def _declare(settings_used: Settings, tables: Sequence[Table]) -> list[str]:
+    notes: list[str] = []
     for tries_left in reversed(range(_TRIES)):
         try:
             with declaring(settings_used) as connection:
                 for table in tables:
-                    _declare_table(connection, table, vhost_of(settings_used.first_amqp_url))
-            return
+                    notes += _declare_table(connection, table, vhost_of(settings_used.first_amqp_url))
+            break
         except amqp_errors.NotFound as error:  # somebody else replaces an exchange this moment
             if not tries_left:
                 raise _failed(error) from error
         except (amqp_errors.AMQPError, OSError) as error:
             raise _failed(error) from error
+    return notes
 
 
-def _declare_table(connection: Any, table: Table, vhost: str) -> None:
+def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     replaced = ""
+    notes: list[str] = []
     for exchange in map(_kombu_exchange, table.exchanges):
         try:
             _apply(connection, vhost, lambda channel, e=exchange: e.declare(channel=channel))
@@ -86,22 +107,70 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> None:
             replaced = _former_retry_plan(error)
             if not replaced:
                 raise
+            if table.levels and names.spells_levels(replaced, exchange.name.removesuffix(".failed")):
+                notes = _leave_levels(connection, vhost, table)
             _apply(connection, vhost, lambda channel, e=exchange: _replace(channel, e))
     by_name = {queue.name: _kombu_queue(queue) for queue in table.queues}
     for queue in by_name.values():
         _apply(connection, vhost, lambda channel, q=queue: q.queue_declare(channel=channel))
-    last = len(table.bindings) - 1
-
-    def bind(channel: Any) -> None:
-        """Bind without waiting for each answer; the answer to the last one brings a refusal of any."""
-        for number, (queue, exchange, key) in enumerate(table.bindings):
-            by_name[queue].bind_to(exchange, key, nowait=number < last, channel=channel)
-
-    _apply(connection, vhost, bind)
-    for queue_name, exchange_name, key in table.former_bindings:
-        _apply(connection, vhost, lambda channel, b=(queue_name, exchange_name, key): channel.queue_unbind(*b))
+    _bind(connection, vhost, table.bindings)
+    _unbind(connection, vhost, table.former_bindings)
+    _bind(connection, vhost, table.last_bindings)
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
+    return notes
+
+
+def _bind(connection: Any, vhost: str, bindings: Sequence[Binding]) -> None:
+    """Bind without waiting for each answer; the answer to the last one brings a refusal of any."""
+
+    def bind(channel: Any) -> None:
+        for number, (name, exchange, key, arguments, is_exchange) in enumerate(bindings, start=1):
+            operation = channel.exchange_bind if is_exchange else channel.queue_bind
+            operation(name, exchange, key, nowait=number < len(bindings), arguments=dict(arguments))
+
+    _apply(connection, vhost, bind)
+
+
+def _unbind(connection: Any, vhost: str, bindings: Iterable[Binding]) -> None:
+    """Unbind what may be bound, of queues and exchanges that may be there."""
+
+    def unbind(channel: Any) -> None:
+        for name, exchange, key, arguments, is_exchange in bindings:
+            operation = channel.exchange_unbind if is_exchange else channel.queue_unbind
+            operation(name, exchange, key, arguments=dict(arguments))
+
+    _apply(connection, vhost, unbind)
+
+
+def _leave_levels(connection: Any, vhost: str, table: Table) -> list[str]:
+    """Lead what went to the levels of a queue to the queue itself; returns what to say of those in which some wait.
+
+    A queue takes a message once, by however many ways it comes. So first all goes by the entrance into the queue, then
+    straight there as well, and then only straight.
+    """
+    of_levels = [binding for binding in table.levels if not binding.is_exchange]
+    through = [binding for binding in table.levels if binding.is_exchange]
+    ways = {(binding.exchange, binding.routing_key) for binding in through}
+    _unbind(connection, vhost, of_levels)
+    _bind(connection, vhost, [one for one in table.bindings if (one.exchange, one.routing_key) in ways])
+    _unbind(connection, vhost, through)
+    waiting = {level: _count_waiting(connection, level) for level, *_ in of_levels}
+    return [
+        f"{count} message(s) wait in {level}, of a queue that has no priorities any more; no worker takes them but one "
+        "whose module still has them: leveret run --no-declare --until-empty -a THAT_MODULE"
+        for level, count in waiting.items()
+        if count
+    ]
+
+
+def _count_waiting(connection: Any, queue: str) -> int:
+    try:
+        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    except amqp_errors.NotFound:  # somebody has deleted it
+        connection.close()
+        connection.connect()
+        return 0
 
 
 def _kombu_exchange(exchange: Exchange) -> Any:

@@ -27,10 +27,13 @@ def show(work_queues: Sequence[queues.WorkQueue]) -> str:
     ]
     for work_queue in work_queues:
         table = objects_of(work_queue)
-        first, failed = table.exchanges
+        first, failed, *entrance = table.exchanges
         width = max(len(queue.name) for queue in table.queues)
         lines.append(f"{work_queue.name}: at most {work_queue.attempts} attempts")
         lines.append(f"  {failed.name} ({failed.type}), for any other key {first.name} ({first.type})")
+        for exchange in entrance[1:]:
+            line = f"  {exchange.name} ({exchange.type}) ← {_sources(table, exchange.name)}"
+            lines.append(f"{line}, for any other {names.PRIORITY_HEADER} {entrance[0].name} ({entrance[0].type})")
         for queue in table.queues:
             line = f"  {queue.name:<{width}} ← {_sources(table, queue.name)}"
             if "x-message-ttl" in queue.arguments:
@@ -45,11 +48,12 @@ def _typed(exchanges: Sequence[Exchange]) -> str:
 
 
 def _sources(table: Table, queue: str) -> str:
-    """Return what is bound to a queue: exchanges, each with its keys."""
+    """Return what a queue or an exchange is bound to: exchanges, each with its keys."""
     keys: dict[str, list[str]] = {}
-    for binding in table.bindings:
+    for binding in (*table.bindings, *table.last_bindings):
         if binding.queue == queue:
-            keys.setdefault(binding.exchange, []).append(binding.routing_key)
+            wanted = [f"{name}={value}" for name, value in binding.arguments if name == names.PRIORITY_HEADER]
+            keys.setdefault(binding.exchange, []).extend([binding.routing_key, *wanted])
     return ", ".join(" ".join([exchange, *_shortened(bound)]) for exchange, bound in keys.items())
 
 
@@ -73,5 +77,6 @@ def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]
             }
         for queue in table.queues:
             yield {"queue": queue.name, "arguments": queue.arguments}
-        for binding in table.bindings:
-            yield {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}
+        for binding in (*table.bindings, *table.last_bindings):
+            row: dict[str, object] = {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}
+            yield {**row, "arguments": dict(binding.arguments)} if binding.arguments else row

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from leveret.topology.errors import MessageError
-from leveret.topology.names import LONGEST_NAME_BYTES, attempt_of, is_retry_queue
+from leveret.topology.names import LONGEST_NAME_BYTES, attempt_of, is_level_queue, is_retry_queue
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
@@ -101,7 +101,7 @@ def _is_death(death: dict[Any, Any], queue: str) -> bool:
         and all(isinstance(key, str) for key in death.get("routing-keys", ()))
         and death["reason"] in _DEATH_REASONS
         and death["count"] > 0
-        and (death["queue"] == queue or is_retry_queue(death["queue"], queue))
+        and (is_level_queue(death["queue"], queue) or is_retry_queue(death["queue"], queue))
     )
 
 

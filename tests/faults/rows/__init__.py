@@ -17,6 +17,7 @@ from tests.faults.rows import (
     messages,
     nodes,
     poison,
+    priorities,
     processes,
     progress,
     queues,
@@ -24,6 +25,7 @@ from tests.faults.rows import (
     schedules,
     side_by_side,
     storm,
+    tokens,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -34,6 +36,7 @@ ROWS: Sequence[Row] = sorted(
             queues,
             messages,
             poison,
+            priorities,
             limits,
             confirms,
             storm,
@@ -48,6 +51,7 @@ ROWS: Sequence[Row] = sorted(
             following,
             recording,
             schedules,
+            tokens,
         )
         for row in part.ROWS
     ),
