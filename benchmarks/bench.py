@@ -131,6 +131,7 @@ class Cell:
         self._depth: Depth | None = None
         self._worker: Process | None = None
         self._sender: Process | None = None
+        self._recorder: Process | None = None
         if system.needs_redis() and bench.redis is None:
             raise Failed("there is no Redis")
         if bench.redis:
@@ -243,12 +244,25 @@ class Cell:
         """Run the calls in the system's worker without any broker."""
         return Sent(**json.loads(self._run(self.system.worker(), json.dumps({"calls": calls}), TIMEOUT_SECONDS)))
 
+    def start_recorder(self) -> Path:
+        """Start a recorder, wait until it takes events, and return the file that it writes."""
+        path = self.folder / "record.sqlite3"
+        environment = {**self._environment, "RECORD_URL": f"sqlite:///{path}"}
+        self._recorder = recorder = Process(self.system.recorder(), environment, self.folder)
+
+        def records() -> bool:
+            recorder.check()
+            return "recording" in recorder.log_end()
+
+        wait_until(records, START_TIMEOUT_SECONDS, "the recorder to take events")
+        return path
+
     def stop(self) -> None:
-        """Stop the worker."""
+        """Stop the worker, and what was started beside it."""
         if self._depth:
             with contextlib.suppress(Exception):
                 self._depth.close()
-        for process in filter(None, (self._sender, self._worker)):
+        for process in filter(None, (self._sender, self._worker, self._recorder)):
             process.stop()
 
     def _sender_command(self) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,9 @@ METRICS: dict[str, Metric] = {
     "gather": Metric("submit and gather results", "tasks/s", more_is_better=True),
     "drain_followed": Metric("drain followed no-op tasks", "tasks/s", more_is_better=True),
     "follow_ratio": Metric("… over that of tasks nobody follows", "times", more_is_better=True),
+    "drain_recorded": Metric("drain followed no-op tasks, recorded beside", "tasks/s", more_is_better=True),
+    "record_ratio": Metric("… over that of tasks nobody follows", "times", more_is_better=True),
+    "recorded": Metric("… until the last is recorded", "tasks/s", more_is_better=True),
 }
 
 
@@ -89,13 +94,32 @@ def drain(bench: Bench, system: System) -> Numbers:
 
 
 def follow(bench: Bench, system: System) -> Numbers:
-    """Drain no-op tasks that are followed, though nobody records, beside as many that nobody follows."""
+    """Drain no-op tasks that are followed, and once more beside a recorder, and as many that nobody follows."""
     count = 2 * bench.sizes.drain_fewest
     with bench.cell(system) as cell:
         unfollowed = _drain_rate(cell, count)
     with bench.cell(system) as cell:
         followed = _drain_rate(cell, count, "many_followed")
-    return {"drain_followed": followed, "follow_ratio": followed / unfollowed}
+    with bench.cell(system) as cell:
+        record = cell.start_recorder()
+        cell.preload(count, "many_followed")
+        cell.start_worker()
+        drained, began = _rate_and_begin(cell, count * _FIRST, count * _LAST)
+        wait_until(lambda: _recorded(record) >= count, TIMEOUT_SECONDS, "the record of all tasks")
+        seconds = time.perf_counter() - began
+    return {
+        "drain_followed": followed,
+        "follow_ratio": followed / unfollowed,
+        "drain_recorded": drained,
+        "record_ratio": drained / unfollowed,
+        "recorded": count * _FIRST / seconds,
+    }
+
+
+def _recorded(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as record:
+        found: int = record.execute("SELECT count(*) FROM leveret_tasks").fetchone()[0]
+        return found
 
 
 def _drain_rate(cell: Cell, count: int, way: str = "") -> float:
@@ -105,7 +129,14 @@ def _drain_rate(cell: Cell, count: int, way: str = "") -> float:
 
 
 def _rate_between(cell: Cell, first_depth: float, last_depth: float) -> float:
-    """Return tasks a second between two depths of the queue, so that starting and stopping are left out."""
+    return _rate_and_begin(cell, first_depth, last_depth)[0]
+
+
+def _rate_and_begin(cell: Cell, first_depth: float, last_depth: float) -> tuple[float, float]:
+    """Return tasks a second between two depths of the queue, and when the first was reached.
+
+    So starting and stopping are left out.
+    """
 
     def reached(depth: float) -> tuple[float, int] | None:
         cell.check_worker()
@@ -116,7 +147,7 @@ def _rate_between(cell: Cell, first_depth: float, last_depth: float) -> float:
     ended, left = wait_until(lambda: reached(last_depth), TIMEOUT_SECONDS, "the queue to empty")
     if had == left:
         raise Failed("the queue emptied between two looks at it")
-    return (had - left) / (ended - began)
+    return (had - left) / (ended - began), began
 
 
 def latency(cell: Cell) -> Numbers:

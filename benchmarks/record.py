@@ -1,12 +1,13 @@
 """How fast a record is written and asked: `python -m benchmarks.record`.
 
 It works without a broker, so what a recorder needs to take messages from one is left out. On a busy machine read the
-numbers of this process's own time.
+numbers of this process's own time; with PostgreSQL the server's comes on top.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import resource
 import statistics
@@ -23,6 +24,7 @@ from leveret.consumers.recorder.store import Store
 from leveret.topology import events
 from leveret.topology.events import Kind
 from leveret.topology.message import new_id
+from tests import postgresql
 
 _IN_A_MESSAGE = 64
 _ASKED = 500
@@ -74,10 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.record", description="How fast is a record?")
     parser.add_argument("--tasks", type=int, default=1_000_000, metavar="N", help="how many (default: a million)")
-    parser.add_argument("--url", default="", help="an empty PostgreSQL database (default: SQLite)")
+    into = parser.add_mutually_exclusive_group()
+    into.add_argument("--url", default="", help="an empty PostgreSQL database (default: SQLite)")
+    into.add_argument("--postgresql", action="store_true", help="a PostgreSQL that is started for it, on this machine")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="leveret-record-") as folder:
-        measure(Settings(output_dir=Path(folder), record_url=options.url), options.tasks)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="leveret-record-"))
+        url = options.url
+        if options.postgresql:
+            programs = postgresql.find_programs()
+            if programs is None:
+                parser.error("no PostgreSQL is installed: apt-get install postgresql")
+            url = stack.enter_context(postgresql.running(programs, syncs=True)).make_database()
+        measure(Settings(output_dir=Path(folder), record_url=url), options.tasks)
     return 0
 
 

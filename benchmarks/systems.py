@@ -53,6 +53,10 @@ class System:
         """Return the command that runs a worker."""
         raise NotImplementedError
 
+    def recorder(self) -> list[str]:
+        """Return the command that runs what records beside the worker."""
+        raise NotImplementedError
+
     def needs_redis(self) -> bool:
         """Whether its tasks wait in Redis, or their results."""
         return self.on_redis or self.results == "redis"
@@ -85,6 +89,9 @@ class Leveret(System):
     def worker(self) -> list[str]:  # noqa: D102
         command = "-m leveret run bench --tasks benchmarks.tasks --processes"
         return [self.python(), *command.split(), str(PROCESSES)]
+
+    def recorder(self) -> list[str]:  # noqa: D102
+        return [self.python(), "-m", "leveret", "recorder"]
 
 
 class Celery(System):

@@ -55,9 +55,10 @@ class Cluster:
             self._port = found.getsockname()[1]
         self.url = f"postgresql://record:{password}@127.0.0.1:{self._port}/postgres"
 
-    def start(self) -> None:
-        """Start it, and wait until it lets somebody in."""
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+    def start(self, syncs: bool = False) -> None:
+        """Start it, and wait until it lets somebody in; `syncs` says whether it writes for a power cut."""
+        fsync = "on" if syncs else "off"
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync={fsync}"
         self._run("pg_ctl", "start", "--pgdata", str(self._data), "--wait", "--log", str(self._folder / "log"),
                   "--options", options)  # fmt: skip
 
@@ -95,12 +96,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(programs: Path) -> Iterator[Cluster]:
-    """Run a server in a folder that is removed afterwards."""
+def running(programs: Path, syncs: bool = False) -> Iterator[Cluster]:
+    """Run a server in a folder that is removed afterwards; see `Cluster.start`."""
     folder = Path(tempfile.mkdtemp(prefix="leveret-postgresql-"))
     try:
         cluster = Cluster(programs, folder)
-        cluster.start()
+        cluster.start(syncs)
         try:
             yield cluster
         finally:

@@ -10,11 +10,13 @@ object. What is forged or broken is refused here with the reason.
 from __future__ import annotations
 
 import enum
+import functools
 import json
+import operator
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from leveret.topology.errors import MessageError, UnreadableMessage
 from leveret.topology.message import check_id
@@ -56,14 +58,17 @@ _KINDS: dict[str, Kind] = {str(kind): kind for kind in Kind}
 _NUMBER = (int, float)
 _LARGEST = sys.float_info.max
 """An integer of more digits is no number that can be calculated with; nor is what is not finite."""
-_COMMON: dict[str, tuple[type, ...]] = {
+_USUAL = 2**53
+_Types = dict[str, tuple[type, ...]]
+_COMMON: _Types = {
     "id": (str,),
     "at": _NUMBER,
     "queue": (str,),
     "attempt": (int,),
     "of": (int,),
 }
-_FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
+_ALWAYS = ("id", "at")
+_FIELDS: dict[Kind, _Types] = {
     Kind.SUBMITTED: {"exchange": (str,), "routing_key": (str,)},
     Kind.DELAYED: {"until": _NUMBER},
     Kind.BLOCKED: {"by": (str,)},
@@ -75,8 +80,10 @@ _FIELDS: dict[Kind, dict[str, tuple[type, ...]]] = {
     Kind.FAILED: {"failure": (dict,), "lies_in": (str,), "seconds": _NUMBER},
     Kind.CANCELLED: {"by": (str,), "reason": (str,), "seconds": _NUMBER},
 }
-"""The fields of each kind. `failure` has the texts type, message, traceback and fingerprint, some of which may be
-missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to read."""
+"""The fields of each kind, beside those of all. `failure` has the texts type, message, traceback and fingerprint, some
+of which may be missing; `total` and `note` may be missing, too. `result` is JSON text, which only who wants it has to
+read."""
+_ALL_FIELDS = {kind: _COMMON | own for kind, own in _FIELDS.items()}
 _FAILURE = frozenset({"type", "message", "traceback", "fingerprint"})
 
 
@@ -122,6 +129,43 @@ def read(body: bytes) -> Told:
         raise UnreadableMessage(f"a message of events has {len(body):,} bytes, over {LARGEST_BODY_BYTES:,}")
     if too_much := excess(body):
         raise UnreadableMessage(f"a message of events: {too_much}")
+    head_decoder, event_decoders = _decoders()
+    try:
+        head = head_decoder.decode(body)
+        kind = _KINDS[head.kind]
+        told = Told(kind, head.task, head.worker, event_decoders[kind].decode(head.events))
+        for event in told.events:
+            check_id(event["id"])
+    except (LookupError, ValueError, RecursionError, MessageError):  # what is wrong is said by who looks at each part
+        return _read_carefully(body)
+    if head.version != VERSION or len(told.task) > LONGEST_NAME_BYTES or len(told.worker) > LONGEST_NAME_BYTES:
+        return _read_carefully(body)
+    return told
+
+
+@functools.cache
+def _decoders() -> tuple[Any, dict[Kind, Any]]:
+    """Return what reads a message but its events, and for each kind what reads these, by the types that they have."""
+    import msgspec  # as above
+
+    head = [("version", int), ("kind", str), ("task", str), ("worker", str), ("events", msgspec.Raw)]
+    typed_dict: Any = TypedDict
+    failure = typed_dict("Failure", dict.fromkeys(_FAILURE, str), total=False)
+    bounded = Annotated[int, msgspec.Meta(ge=-_USUAL, le=_USUAL)]  # larger ones are left to who looks at each part
+    parts: dict[tuple[type, ...], Any] = {(dict,): failure, (list,): list[str], (int,): bounded}
+    parts[_NUMBER] = bounded | float
+    decoders = {}
+    for kind, own in _FIELDS.items():
+        types: dict[str, Any] = {
+            name: parts.get(one) or functools.reduce(operator.or_, one) for name, one in (_COMMON | own).items()
+        }
+        fields = {name: one if name in _ALWAYS else NotRequired[one] for name, one in types.items()}
+        decoders[kind] = msgspec.json.Decoder(list[typed_dict("Event", fields)])  # type: ignore[misc]
+    return msgspec.json.Decoder(msgspec.defstruct("Head", head)), decoders
+
+
+def _read_carefully(body: bytes) -> Told:
+    """Read a message part by part, to say what is wrong with it, or to leave out what does not matter."""
     import msgspec  # as above
 
     document: Any
@@ -144,10 +188,10 @@ def read(body: bytes) -> Told:
 def _read_event(kind: Kind, event: object) -> Event:
     if not isinstance(event, dict) or "id" not in event or "at" not in event:
         raise UnreadableMessage(f"an event of the kind {kind!r} has no id and time")
-    own = _FIELDS[kind]
+    fields = _ALL_FIELDS[kind]
     read: Event = {}
     for name, value in event.items():
-        if (types := _COMMON.get(name) or own.get(name)) is None:
+        if (types := fields.get(name)) is None:
             continue
         if type(value) not in types or (types is _NUMBER and not -_LARGEST < value < _LARGEST):
             raise UnreadableMessage(f"an event of the kind {kind!r} has a {name} of the type {type(value).__name__}")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from leveret.topology.errors import UnreadableMessage
@@ -50,7 +51,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "note": (str,),
 }
 """The fields of a status in an answer. A result is asked for by itself."""
-_EMPTY = Status("")
+_fields_of = attrgetter(*_TYPES)
+_EMPTY = _fields_of(Status(""))
 _TEXTS_OF = {"failure": (str,), "times": _NUMBER}
 
 
@@ -83,12 +85,11 @@ def read_logged(document: object) -> Logged:
 
 def write_status(status: Status) -> dict[str, Any]:
     """Return a status as a JSON object, without what it does not say and without the result."""
-    made = {}
-    for name in _TYPES:
-        value = getattr(status, name)
-        if value != getattr(_EMPTY, name) or name == "state":
-            made[name] = value
-    return made
+    return {
+        name: value
+        for name, value, empty in zip(_TYPES, _fields_of(status), _EMPTY, strict=True)
+        if value != empty or name == "state"
+    }
 
 
 def read_status(document: object) -> Status:

@@ -30,8 +30,9 @@ class State(enum.StrEnum):
 
 _CLOCKS_DIFFER_SECONDS = 1.0
 """So much later than its end a task may seem to have been submitted: another machine says so, and after the confirm."""
-_ORDER = {kind: number for number, kind in enumerate(Kind)}
+_ORDER = {str(kind): number for number, kind in enumerate(Kind)}
 """Within one attempt, what is further down has happened later."""
+_STATES = {kind: State(kind) for kind in Kind if kind not in (Kind.PROGRESS, Kind.LOG)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +104,29 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
             total=event.get("total"),
             note=event.get("note", ""),
         )
-    state = State(kind)
+    state = _STATES[kind]
     times = {**status.times, state: at}
     is_known = status.state is not State.UNKNOWN  # who waits knows the task's name before anything was told
-    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[Kind(status.state)])
+    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[status.state])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
-    return replace(
-        status,
+    get = event.get
+    return Status(  # `replace` takes twice the time, and this is done for each task
+        id=status.id,
         state=state,
         task=task,
+        queue=get("queue", status.queue),
         worker=worker or status.worker,
-        queue=event.get("queue", status.queue),
         attempt=attempt or status.attempt,
-        of=event.get("of", status.of),
+        of=get("of", status.of),
         times=times,
-        seconds=event.get("seconds", status.seconds),
-        failure=event.get("failure", None if kind is Kind.SUCCEEDED else status.failure),
-        next_at=event.get("next_at", event.get("until")),
-        lies_in=event.get("lies_in", ""),
-        reason=str(event.get("reason", event.get("by", ""))),
-        result=event.get("result"),
+        seconds=get("seconds", status.seconds),
+        failure=get("failure", None if kind is Kind.SUCCEEDED else status.failure),
+        next_at=get("next_at", get("until")),
+        lies_in=get("lies_in", ""),
+        reason=str(get("reason", get("by", ""))),
+        done=status.done,
+        total=status.total,
+        note=status.note,
+        result=get("result"),
     )

@@ -7,6 +7,7 @@ this one ends. Both queues are bounded, and what is oldest goes first: the work 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -33,6 +34,9 @@ from leveret.topology.settings import Settings
 MOST_MESSAGES = 128
 """In one transaction."""
 _PREFETCH = 2 * MOST_MESSAGES  # the next batch comes while one is written
+_BETWEEN_BATCHES_SECONDS = 0.2
+"""What comes sooner after a batch was taken waits for more to come: a transaction of few events costs as much each as
+the events."""
 _QUESTIONS_PREFETCH = 50
 _MOST_HELD_BYTES = 64 * 1024 * 1024
 
@@ -63,6 +67,9 @@ class Intake:
         self._questions_channel: Any = None
         self._delivered: deque[tuple[int, bytes]] = deque()
         self._has_delivered = asyncio.Event()
+        self._has_many = asyncio.Event()
+        """Enough for a batch, or all that there is room for."""
+        self._taken_at = float("-inf")
         self._held_bytes = 0
         self._is_too_large = False
         self._put_back: list[int] = []
@@ -99,15 +106,21 @@ class Intake:
             await close(self._connection)
 
     async def next_batch(self) -> Batch:
-        """Wait until there is something, and return it; it stays unacknowledged."""
-        while not self._delivered:
-            self._has_delivered.clear()
-            await self._has_delivered.wait()
+        """Wait until there is something, at once or together with more, and return it; it stays unacknowledged."""
+        await self._has_delivered.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._taken_at + _BETWEEN_BATCHES_SECONDS):
+                await self._has_many.wait()
+        self._taken_at = asyncio.get_running_loop().time()
         bodies: list[bytes] = []
         last_tag = 0
         while self._delivered and len(bodies) < MOST_MESSAGES:
             last_tag, body = self._delivered.popleft()
             bodies.append(body)
+        if not self._delivered:
+            self._has_delivered.clear()
+        if len(self._delivered) < MOST_MESSAGES:
+            self._has_many.clear()
         return Batch(bodies, last_tag)
 
     def acknowledge(self, batch: Batch) -> None:
@@ -157,10 +170,13 @@ class Intake:
     def _on_events(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         if body is LEFT_OUT and not self._is_too_large:  # no room: it comes again once there is some
             self._put_back.append(method.delivery_tag)
+            self._has_many.set()
             return
         self._held_bytes += len(body)
         self._delivered.append((method.delivery_tag, body))
         self._has_delivered.set()
+        if len(self._delivered) >= MOST_MESSAGES:
+            self._has_many.set()
 
     def _on_question(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         tag, reply_to = method.delivery_tag, properties.reply_to

@@ -15,8 +15,10 @@ from leveret.topology.record import Logged, LogPlace
 MOST_BYTES = MOST_LOGGED_BYTES + 4 * LONGEST_LINE_BYTES
 """Kept of one attempt: what a worker tells of it at most. What it tells when it runs again counts as well."""
 
-_SIZES = rows.by_ids("SELECT id, attempt, SUM(size) AS size FROM leveret_logs WHERE id IN :ids GROUP BY id, attempt")
-_KNOWN = rows.by_ids("SELECT id, at, attempt FROM leveret_logs WHERE id IN :ids AND at >= :oldest")
+_SIZES = text(
+    f"SELECT id, attempt, SUM(size) AS size FROM leveret_logs WHERE {rows.OF_IDS} GROUP BY id, attempt"  # noqa: S608 - nobody's text
+)
+_KNOWN = text(f"SELECT id, at, attempt FROM leveret_logs WHERE {rows.OF_IDS} AND at >= :oldest")  # noqa: S608
 _INSERT = text(
     "INSERT INTO leveret_logs (id, at, attempt, size, dropped, lines) "
     "VALUES (:id, :at, :attempt, :size, :dropped, :lines)"
@@ -34,14 +36,10 @@ def write(connection: sqlalchemy.Connection, told: Sequence[tuple[str, Logged]])
     """
     if not told:
         return
-    ids = list(dict.fromkeys(task_id for task_id, _ in told))
-    sizes: dict[tuple[str, int], int] = {}
-    known: set[tuple[str, float, int]] = set()
-    oldest = min(one.at for _, one in told)
-    for some in rows.chunks(ids):
-        for row in connection.execute(_SIZES, {"ids": list(some)}):
-            sizes[row.id, row.attempt] = int(row.size)
-        known.update(tuple(row) for row in connection.execute(_KNOWN, {"ids": list(some), "oldest": oldest}))
+    ids = rows.ids_of(task_id for task_id, _ in told)
+    oldest = {"oldest": min(one.at for _, one in told)}
+    sizes = {(row.id, row.attempt): int(row.size) for row in connection.execute(_SIZES, ids)}
+    known = {(row.id, row.at, row.attempt) for row in connection.execute(_KNOWN, ids | oldest)}
     new = []
     for task_id, one in told:
         of_attempt, key = (task_id, one.attempt), (task_id, one.at, one.attempt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from typing import Any
 
@@ -23,6 +24,8 @@ from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.objects import RECORD_MOST_MESSAGES
 from leveret.topology.settings import Settings, mask
 
+_NICENESS = 5
+"""More than it was started with: where processors are scarce the work comes first, and the record catches up."""
 _EXPIRE_EACH_SECONDS = 10.0
 _EXPIRE_AT_ONCE = 1_000
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -163,6 +166,7 @@ async def _first_of(*what: asyncio.Future[Any], seconds: float | None = None) ->
 
 def record(settings: Settings) -> int:
     """Run a recorder to its end; returns its exit status. Raises `RecordError`, or what connecting raises."""
+    os.nice(_NICENESS)
     store = Store(settings)
     try:
         return asyncio.run(_run(settings, store))

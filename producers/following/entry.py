@@ -19,20 +19,62 @@ Listener = Callable[[Kind | None, Event], None]
 class Entry:
     """A task that is followed here. It lives as long as somebody holds it."""
 
-    __slots__ = ("__weakref__", "_history", "_listeners", "_pid", "missed_because", "status")
+    __slots__ = (
+        "__weakref__",
+        "_history",
+        "_id",
+        "_listeners",
+        "_pid",
+        "_status",
+        "_submitted",
+        "_worker",
+        "missed_because",
+        "success",
+        "task",
+    )
 
     def __init__(self, task_id: str, task: str) -> None:
-        self.status = Status(task_id, task=task)
+        self.task = task
         self.missed_because = ""
         """Why what became of it may never be told here."""
+        self.success: Event | None = None
+        """The event of its success, where nothing else was told of it, as is so of most."""
+        self._id = task_id
+        self._worker = ""  # who told of that
+        self._submitted: float | None = None
+        self._status: Status | None = None  # once something else was told, and changed by the thread that tells alone
         self._listeners: list[Listener] = []
         self._history: list[tuple[Kind, Event]] = []
         self._pid = os.getpid()
 
+    @classmethod
+    def of(cls, status: Status) -> Entry:
+        """Make one of which this is known."""
+        entry = cls(status.id, status.task)
+        entry._status = status
+        return entry
+
+    @property
+    def status(self) -> Status:
+        """What is known of it."""
+        if self._status is not None:
+            return self._status
+        at, success = self._submitted, self.success
+        status = Status(self._id, task=self.task)
+        if at is not None:
+            status = replace(status, state=State.SUBMITTED, times={State.SUBMITTED: at})
+        if success is not None:
+            status = advance(status, Kind.SUCCEEDED, self.task, self._worker, success) or status
+        return status
+
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be waited for."""
-        return self.status.state.is_final or bool(self.missed_because)
+        return self._has_ended or bool(self.missed_because)
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.success is not None or (self._status is not None and self._status.state.is_final)
 
     @property
     def is_deaf(self) -> bool:
@@ -41,21 +83,25 @@ class Entry:
 
     def tell_submitted(self, at: float) -> None:
         """Note that the broker has confirmed it; its first events may have come before that."""
-        status = self.status
-        if status.state is State.UNKNOWN:  # so nothing else is known; `replace` would take three times as long
-            self.status = Status(status.id, State.SUBMITTED, status.task, times={State.SUBMITTED: at})
-        elif State.SUBMITTED not in status.times:
-            self.status = replace(status, times={State.SUBMITTED: at, **status.times})
+        self._submitted = at
+        if (status := self._status) and State.SUBMITTED not in status.times:
+            self._status = replace(status, times={State.SUBMITTED: at, **status.times})
 
     def tell(self, kind: Kind, task: str, worker: str, event: Event) -> None:
         """Take in an event."""
-        status = self.status
-        if not task:  # of a message in which nobody could read it
-            task = status.task
-        after = advance(status, kind, task, worker, event)
-        if after is None or (after is status and kind is not Kind.LOG):
-            return
-        self.status, self.missed_because = after, ""
+        if kind is Kind.SUCCEEDED and self._status is None and self.success is None and task == self.task:
+            self._worker = worker
+            self.success, self.missed_because = event, ""
+        else:
+            status = self.status
+            if not task:  # of a message in which nobody could read it
+                task = status.task
+            after = advance(status, kind, task, worker, event)
+            if after is None or (after is status and kind is not Kind.LOG):
+                return
+            if after is not status:
+                self._status = after
+            self.missed_because = ""
         if kind is Kind.PROGRESS and self._history and self._history[-1][0] is kind:
             self._history[-1] = kind, event
         elif len(self._history) < _LONGEST_HISTORY or kind in CLOSING:
@@ -65,7 +111,7 @@ class Entry:
 
     def tell_missed(self, why: str) -> None:
         """Note that its end may have been told without having come here."""
-        if not self.status.state.is_final:
+        if not self._has_ended:
             self.missed_because = why
             for listener in tuple(self._listeners):
                 listener(None, {})

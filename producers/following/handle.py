@@ -217,9 +217,13 @@ class Submitted(str, Generic[R]):
         )
 
     def _end(self, entry: Entry) -> R:
+        result: R
+        if entry.success is not None:
+            result = _read(self.task, entry.success.get("result"))
+            return result
         status = entry.status
         if status.state is State.SUCCEEDED:
-            result: R = _read(self.task, status.result)
+            result = _read(self.task, status.result)
             return result
         if status.state is State.FAILED:
             raise _failed(status)

@@ -169,9 +169,7 @@ def result_from(status: Status) -> Any:
             "was forgotten in time",
             status.id,
         )
-    entry = Entry(status.id, status.task)
-    entry.status = status
-    return Submitted[Any](status.id, status.task, entry=entry).result(0)
+    return Submitted[Any](status.id, status.task, entry=Entry.of(status)).result(0)
 
 
 def recorded(

@@ -25,6 +25,9 @@ from leveret.topology.settings import Settings
 EXPIRES_SECONDS = 60
 """How long the queue outlives its last consumer."""
 _PREFETCH = 200
+_MOST_UNACKNOWLEDGED = 50
+_ACKNOWLEDGE_SECONDS = 0.01
+"""So long a message waits for those that are acknowledged with it: not before who waits for its result goes on."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,8 +45,8 @@ class Replies:
         self._expiring: asyncio.TimerHandle | None = None
         self._opens = 0
         self._was_gone = False
-        self._ack_soon: asyncio.Handle | None = None
-        self._last_tag = 0
+        self._acknowledge_later: asyncio.TimerHandle | None = None
+        self._unacknowledged: list[tuple[Any, int]] = []  # channel and tag of each message
         self.key = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
         """The name of the queue, and the routing key by which events come to it."""
         self.is_open = False
@@ -55,7 +58,7 @@ class Replies:
         An id that is submitted again after its end is waited for anew.
         """
         entry = self._entries.get(task_id)
-        if entry is None or entry.is_over or entry.status.task != task:
+        if entry is None or entry.is_over or entry.task != task:
             former, entry = entry, Entry(task_id, task)
             self._entries[task_id] = entry
             if former:
@@ -175,14 +178,21 @@ class Replies:
             for event in told.events:
                 if entry := self._entries.get(event["id"]):
                     entry.tell(told.kind, told.task, told.worker, event)
-        self._last_tag = method.delivery_tag
-        if self._ack_soon is None:
-            self._ack_soon = self._loop.call_soon(self._acknowledge, channel)
+        self._unacknowledged.append((channel, method.delivery_tag))
+        if len(self._unacknowledged) >= _MOST_UNACKNOWLEDGED:
+            self._acknowledge()
+        elif self._acknowledge_later is None:
+            self._acknowledge_later = self._loop.call_later(_ACKNOWLEDGE_SECONDS, self._acknowledge)
 
-    def _acknowledge(self, channel: Any) -> None:
-        self._ack_soon = None
-        if channel.is_open:
-            channel.basic_ack(self._last_tag, multiple=True)
+    def _acknowledge(self) -> None:
+        if self._acknowledge_later:
+            self._acknowledge_later.cancel()
+            self._acknowledge_later = None
+        last = dict(self._unacknowledged)
+        self._unacknowledged.clear()
+        for channel, tag in last.items():  # that of a link which was lost brings what it has left again
+            if channel.is_open:
+                channel.basic_ack(tag, multiple=True)
 
     def _expire_later(self) -> None:
         if self._expiring is None:

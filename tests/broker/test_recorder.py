@@ -370,6 +370,13 @@ def test_the_rights_of_a_recorder_are_enough(vhost: Vhost, recorders: Recorders)
         assert refused.stderr.count("\n") == 1
 
 
+def test_the_work_comes_before_the_record(recorders: Recorders) -> None:
+    """A recorder is nicer than who has started it, so where processors are scarce it catches up behind the work."""
+    recorder = recorders.start()
+
+    assert os.getpriority(os.PRIO_PROCESS, recorder.process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
+
+
 def test_a_recorder_connects_again(vhost: Vhost, recorders: Recorders) -> None:
     """After the broker has closed its connection."""
     recorder = recorders.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -82,6 +83,24 @@ def test_unknown_fields_are_left_out() -> None:
 
     (read,) = events.read(json.dumps(written(kind="failed", events=[event])).encode()).events
     assert read == {"id": "a", "at": 1, "failure": {"type": "E"}}
+
+
+VALUES = st.none() | st.booleans() | NUMBERS | TEXTS | st.lists(TEXTS, max_size=2) | st.dictionaries(TEXTS, TEXTS)
+NAMES = st.sampled_from(sorted({name for own in events._FIELDS.values() for name in own} | {*events._COMMON, "more"}))
+
+
+@given(st.sampled_from(Kind), st.lists(st.dictionaries(NAMES, VALUES, max_size=6), max_size=3), st.booleans())
+def test_the_quick_way_reads_what_the_careful_one_does(kind: Kind, told: list[dict[str, Any]], are_dated: bool) -> None:
+    """Whatever fields an event has, of whatever types."""
+    made = [event | ({"id": "a", "at": 1.5} if are_dated else {}) for event in told]
+    body = json.dumps(written(kind=kind, events=made)).encode()
+    try:
+        careful = events._read_carefully(body)
+    except UnreadableMessage as refused:
+        with pytest.raises(UnreadableMessage, match=re.escape(str(refused))):
+            events.read(body)
+    else:
+        assert events.read(body) == careful
 
 
 @given(st.binary(max_size=200))

@@ -117,6 +117,7 @@ CLIENT_LIBRARIES = {
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py"},
     "msgspec": {
+        "consumers/recorder/rows.py",
         "consumers/tasks/arguments.py",
         "consumers/tasks/reading.py",
         "consumers/tasks/result.py",

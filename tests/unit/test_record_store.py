@@ -313,6 +313,33 @@ def limit(store: Store, pages: int) -> None:
     sqlalchemy.event.listen(store._engine, "begin", on_begin)
 
 
+def test_ids_are_found_whatever_stands_in_them(store: Store) -> None:
+    """Also what JSON, SQL or a pattern would take for something else; many at once."""
+    ids = [*('"', "\\", '\\"', "'; --", "%", "_", "$.a", "a.b", "[0]", "ü€🐇", "", "{}"), *map(str, range(3000))]
+    ids = [f"id {one}" for one in ids]
+    store.write([message(Kind.FAILED, one, failure={"type": "E", "message": "m"}) for one in ids])
+    store.write([message(Kind.LOG, one, lines=["t info one"]) for one in ids])
+
+    assert [status.state for status in looking.find(store, ids)] == [State.FAILED] * len(ids)
+    assert len(looking.attempts(store, ids)) == len(ids)
+    assert store.write([message(Kind.SUCCEEDED, ids[0], at=2000.0, result="5")]).events == 1
+    assert find(store, ids[0]).result == "5"
+    age(store, 10**9)
+    assert store.expire(10_000) == len(ids)
+    assert {status.state for status in looking.find(store, ids)} == {State.UNKNOWN}
+
+
+def test_what_was_written_outlives_a_power_cut(tmp_path: Path) -> None:
+    """SQLite syncs its journal with each transaction, for the broker forgets the events after it."""
+    store = Store(Settings(output_dir=tmp_path))
+    with store._writing() as connection:
+        said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("journal_mode", "synchronous")]
+    store.close()
+
+    full = 2
+    assert said == ["wal", full]
+
+
 def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
     """Nor its journal, nor the folder."""
     store = Store(Settings(output_dir=tmp_path))

@@ -30,16 +30,22 @@ CONTENT_FRAME_BYTES = _CONTENT_FRAME.size - 2 + spec.FRAME_END_SIZE
 """What the frame before a body takes beside flags and properties."""
 _TAG_AND_BITS = struct.Struct(">QB")
 _SECONDS = struct.Struct(">Q")
+_LENGTH = struct.Struct(">I")
+_COPIES = b"\2CCA"
+"""The beginning of headers that name who gets a copy."""
+_LARGEST_COPIES_BYTES = len(_COPIES) + _LENGTH.size + 1 + _LENGTH.size + LONGEST_NAME_BYTES
 _ACK_SIZE = _OVERHEAD + 4 + _TAG_AND_BITS.size
 
 _CONTENT_TYPE = spec.BasicProperties.FLAG_CONTENT_TYPE
 _CONTENT_ENCODING = spec.BasicProperties.FLAG_CONTENT_ENCODING
+_HEADERS = spec.BasicProperties.FLAG_HEADERS
 _DELIVERY_MODE = spec.BasicProperties.FLAG_DELIVERY_MODE
 _REPLY_TO = spec.BasicProperties.FLAG_REPLY_TO
 _MESSAGE_ID = spec.BasicProperties.FLAG_MESSAGE_ID
 _TIMESTAMP = spec.BasicProperties.FLAG_TIMESTAMP
 _COMMON = _CONTENT_TYPE | _CONTENT_ENCODING | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
 _COMMON_OR_FOLLOWED = _COMMON | _REPLY_TO
+_COMMON_OR_COPIED = _COMMON_OR_FOLLOWED | _HEADERS
 _NO_PROPERTIES = dict(vars(spec.BasicProperties()))
 _END_OF_TIME = 2**63
 _LARGEST_BODY_BYTES = 32 * 1024
@@ -120,7 +126,7 @@ def _read_delivery(buffer: bytes, start: int) -> Content | None:
 
 def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) -> spec.BasicProperties:
     properties = spec.BasicProperties.__new__(spec.BasicProperties)
-    if flags & ~_COMMON_OR_FOLLOWED:
+    if flags & ~_COMMON_OR_COPIED:
         return properties.decode(buffer[header + _CONTENT_FRAME.size - 2 : header_end - 1])
     found: dict[str, Any] = _NO_PROPERTIES.copy()
     at = header + _CONTENT_FRAME.size
@@ -130,6 +136,12 @@ def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) ->
     if flags & _CONTENT_ENCODING:
         end = at + 1 + buffer[at]
         found["content_encoding"], at = buffer[at + 1 : end].decode(), end
+    if flags & _HEADERS:
+        end = at + _LENGTH.size + _LENGTH.unpack_from(buffer, at)[0]
+        copy_to = _copy_in(buffer[at + _LENGTH.size : min(end, at + _LENGTH.size + _LARGEST_COPIES_BYTES + 1)])
+        if copy_to is None:
+            return properties.decode(buffer[header + _CONTENT_FRAME.size - 2 : header_end - 1])
+        found["headers"], at = {"CC": [copy_to]}, end
     if flags & _DELIVERY_MODE:
         found["delivery_mode"], at = buffer[at], at + 1
     if flags & _REPLY_TO:
@@ -162,7 +174,12 @@ def write_publish(
     message_id = properties.message_id.encode()
     timestamp = properties.timestamp
     reply_to = properties.reply_to
-    lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode, reply_to)
+    copy_to = None
+    if (headers := properties.headers) is not None and (copy_to := _copy_of(headers)) is None:
+        return None
+    lead = _common_lead(
+        properties.content_type, properties.content_encoding, properties.delivery_mode, reply_to, copy_to
+    )
     if (
         len(message_id) > LONGEST_NAME_BYTES
         or lead is None
@@ -172,6 +189,8 @@ def write_publish(
         return None
     size = _CONTENT_FRAME.size - spec.FRAME_HEADER_SIZE + len(lead) + 1 + len(message_id) + _SECONDS.size
     flags = _COMMON if reply_to is None else _COMMON_OR_FOLLOWED
+    if copy_to is not None:
+        flags |= _HEADERS
     header = _CONTENT_FRAME.pack(_HEADER, channel, size, _BASIC, 0, len(body), flags)
     pieces = [_publish_method(channel, exchange, key), header, lead, bytes([len(message_id)]), message_id]
     pieces += (_SECONDS.pack(timestamp), _END_BYTE)
@@ -192,8 +211,7 @@ def body_frames(channel: int, body: bytes, most_bytes: int) -> Iterator[bytes | 
 
 def _has_common_only(properties: spec.BasicProperties) -> bool:
     return (
-        properties.headers is None
-        and properties.priority is None
+        properties.priority is None
         and properties.correlation_id is None
         and properties.expiration is None
         and properties.type is None
@@ -203,19 +221,48 @@ def _has_common_only(properties: spec.BasicProperties) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=16)
+def _copy_of(headers: dict[str, Any]) -> str | None:
+    """Return the key by which one copy goes, where headers say nothing else."""
+    keys = headers.get("CC") if len(headers) == 1 else None
+    return keys[0] if type(keys) is list and len(keys) == 1 and type(keys[0]) is str else None
+
+
+@functools.lru_cache(maxsize=256)
+def _copy_in(headers: bytes) -> str | None:
+    """Read that key off encoded headers."""
+    size = len(_copies(""))
+    if len(headers) < size or len(headers) > _LARGEST_COPIES_BYTES:
+        return None
+    try:
+        key = headers[size:].decode()
+    except UnicodeDecodeError:
+        return None
+    return key if _copies(key) == headers else None
+
+
+def _copies(key: str) -> bytes:
+    encoded = key.encode()
+    return b"".join((_COPIES, _LENGTH.pack(1 + _LENGTH.size + len(encoded)), b"S", _LENGTH.pack(len(encoded)), encoded))
+
+
+@functools.lru_cache(maxsize=256)
 def _common_lead(
     content_type: str | bytes | None,
     content_encoding: str | bytes | None,
     delivery_mode: int | None,
     reply_to: str | bytes | None,
+    copy_to: str | None,
 ) -> bytes | None:
     if not (isinstance(content_type, str) and isinstance(content_encoding, str)) or delivery_mode is None:
         return None
     if reply_to is not None and (not isinstance(reply_to, str) or len(reply_to.encode()) > LONGEST_NAME_BYTES):
         return None
+    headers = b"" if copy_to is None else _copies(copy_to)
+    if len(headers) > _LARGEST_COPIES_BYTES:
+        return None
+    table = _LENGTH.pack(len(headers)) + headers if headers else b""
     follows = b"" if reply_to is None else _short(reply_to)
-    return _short(content_type) + _short(content_encoding) + bytes([delivery_mode]) + follows
+    return _short(content_type) + _short(content_encoding) + table + bytes([delivery_mode]) + follows
 
 
 @functools.lru_cache(maxsize=256)
