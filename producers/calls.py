@@ -13,6 +13,7 @@ from typing import Any, cast
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, Follow, TaskMessage, check_name, decode
+from leveret.topology.message.keys import check_key, check_key_seconds
 from leveret.topology.names import (
     DIRECT_EXCHANGE,
     FANOUT_EXCHANGE,
@@ -37,6 +38,7 @@ def make_message(
     follow: Follow | None = None,
     priority: Priority | None = None,
     headers: Mapping[str, str | int] | None = None,
+    due: float | None = None,
 ) -> TaskMessage:
     """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
@@ -54,7 +56,7 @@ def make_message(
     if priority is not None:
         check_priority(priority, name, route)
         headers = {**(headers or {}), PRIORITY_HEADER: priority}
-    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers)
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers, due=due)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
         known.check(call.args, call.kwargs)
@@ -118,6 +120,21 @@ def check_follow(follow: object) -> Follow | None:
     if isinstance(follow, str) and follow == "record":
         return "record"
     raise MessageError(f"follow is {follow!r}; it is True, False or 'record'")
+
+
+def check_unique(unique: object, for_seconds: object, follow: Follow | None) -> None:
+    """Raise `MessageError` for a key that cannot be one, for impossible seconds, and for what contradicts it."""
+    if unique is None:
+        if for_seconds is not None:
+            raise MessageError("for_seconds says for how long a key is reserved; give the key: unique=…")
+        return
+    check_key(unique)
+    check_key_seconds(for_seconds)
+    if follow is False:
+        raise MessageError(
+            "a unique task is followed, for its end frees its key; leave follow=False out, or make its message with "
+            "follow='record'"
+        )
 
 
 def check_priority(priority: object, task: str, route: Route | None) -> Priority | None:

@@ -8,10 +8,18 @@
     → {"statuses": [{…}], "next": [1785585600.1, "0198…"]}
     {"version": 1, "ask": "logs", "id": "0198…", "from": null}
     → {"status": {…}, "logs": [{"attempt": 1, "at": 1785585600.1, "lines": ["…"], "dropped": 0}], "next": null}
+    {"version": 1, "ask": "reserve", "key": "mail:a", "id": "0198…", "token": "9f…", "seconds": 3600}
+    → {"id": "0198…", "is_new": true}
+    {"version": 1, "ask": "release", "key": "mail:a", "id": "0198…", "token": "9f…"}
+    → {"released": true}
 
 An answer has as many statuses as fit: for the other ids it is asked again, and a list is continued `after` what `next`
 says. A long result comes in pieces, by its `offset` in characters. What a task has logged comes as many lines as fit at
 a time, and goes on `from` what `next` says: the time and the attempt of an event, and a line in it.
+
+A key is reserved for a task that is about to be submitted, and the answer names the task that holds it: `is_new` says
+that it is this one, and that nothing is known of it yet. Without seconds it holds until the task has ended. The token
+is the secret of who reserves: only who knows it can release the key again, as long as nothing is known of the task.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from leveret.consumers import output
 from leveret.consumers.child import telling
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.copies import copies, end_copy
+from leveret.consumers.child.later import seconds_until
 from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
 from leveret.consumers.child.process import settle_in, start
@@ -41,7 +42,7 @@ from leveret.topology.message import decode
 
 _LONGEST_SILENCE_SECONDS = 0.002
 _ALARM_AGAIN_SECONDS = 0.005
-_OWN_FRAMES = 3  # _run, _call and _call_function stand above the task in a traceback
+_OWN_FRAMES = 3  # _run, call and _call_function stand above the task in a traceback
 
 _RUN_IN_LOOP = "asyncio.run() cannot be called from a running event loop"
 
@@ -195,10 +196,6 @@ class Executor:
         """Whether what runs was cancelled, and told so."""
         return bool(self._told) and self._told == self._cancelled()
 
-    def call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
-        """Call the function of a task and return what comes of it; raises what it raises."""
-        return self._call(task, args, kwargs)
-
     def _send_lines(self, number: int, task: str, lines: list[str], dropped: int) -> None:
         if self._send:
             self._is_sending = True
@@ -209,7 +206,7 @@ class Executor:
 
     def _run(self, task: AnyTask, args: Args, kwargs: Kwargs, started: float, is_followed: bool) -> Outcome:
         try:
-            returned = self._call(task, args, kwargs)
+            returned = self.call(task, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - sys.exit() and the like fail this attempt only
             if self._told and self._told == self._cancelled():
                 return cancelled_in(task, error, started, _OWN_FRAMES)
@@ -218,7 +215,8 @@ class Executor:
             return succeeded(task, returned, started)
         return Outcome(Ending.RETURNED, task.name, time.monotonic() - started)
 
-    def _call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+    def call(self, task: AnyTask, args: Args, kwargs: Kwargs) -> Any:
+        """Call the function of a task and return what comes of it; raises what it raises."""
         try:
             returned = self._call_function(task, args, kwargs)
             return returned if returned is None else self._finish(task, returned)
@@ -335,9 +333,10 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
     """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
-    is_final = isinstance(error, (Reject, *task.never))
-    ending = Ending.REJECTED if is_final else Ending.RAISED
     failure = failure_of(error, own_frames)
+    if (seconds := seconds_until(error)) is not None:
+        return outcome_of(Ending.LATER, task.name, started, failure)._replace(result=repr(seconds))
+    ending = Ending.REJECTED if isinstance(error, (Reject, *task.never)) else Ending.RAISED
     if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"
         failure = failure._replace(message=cut(hint))

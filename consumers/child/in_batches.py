@@ -21,7 +21,7 @@ from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import BatchFailed
 from leveret.consumers.tasks.task import AnyTask
 
-_OWN_FRAMES = 3  # _returned_by, _call and _call_function stand above the task in a traceback
+_OWN_FRAMES = 3  # _run, call and _call_function stand above the task in a traceback
 _REPORT_CHARACTERS = 256 * 1024
 _FAILURE_CHARACTERS = 16 * 1024  # with its traceback, and everything escaped
 
@@ -92,7 +92,7 @@ def _run(
 ) -> Sequence[Outcome]:
     count = len(calls)
     try:
-        returned = _returned_by(executor, task, calls)
+        returned = executor.call(task, (calls,), {})
     except BatchFailed as error:
         if wrong := what_is_wrong(error, count):
             return [failed(task, wrong, started, _OWN_FRAMES)] * count
@@ -102,10 +102,6 @@ def _run(
             return [cancelled_in(task, error, started, _OWN_FRAMES)] * count
         return [failed(task, error, started, _OWN_FRAMES)] * count
     return successes_of(task, returned, [order.is_followed for order in batch], started)
-
-
-def _returned_by(executor: Executor, task: AnyTask, calls: list[Any]) -> Any:
-    return executor.call(task, (calls,), {})
 
 
 def what_is_wrong(error: BatchFailed, count: int) -> ValueError | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
-from leveret.consumers.recorder import looking
+from leveret.consumers.recorder import keys, looking
 from leveret.consumers.recorder.looking import Place, Wanted
 from leveret.consumers.recorder.store import Store
 from leveret.topology.errors import LeveretError, MessageError, QuestionRefused
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.question import LARGEST_ANSWER_BYTES, LARGEST_QUESTION_BYTES, VERSION, read_object
 from leveret.topology.message import check_id
+from leveret.topology.message.keys import check_key, check_key_seconds
 from leveret.topology.names import LONGEST_NAME_BYTES
 from leveret.topology.record import (
     MOST_IDS,
@@ -104,6 +106,30 @@ def _answer_list(store: Store, question: Question) -> dict[str, Any]:
     return {"statuses": said, "next": place}
 
 
+def _answer_reserve(store: Store, question: Question) -> dict[str, Any]:
+    wanted = _wanted_key(question)
+    try:
+        seconds = check_key_seconds(question.get("seconds"))
+    except MessageError as error:
+        raise QuestionRefused(str(error)) from error
+    holder, is_new = keys.reserve(store, wanted, seconds)
+    return {"id": holder, "is_new": is_new}
+
+
+def _answer_release(store: Store, question: Question) -> dict[str, Any]:
+    return {"released": keys.release(store, _wanted_key(question))}
+
+
+def _wanted_key(question: Question) -> keys.Wanted:
+    token = question.get("token")
+    if not isinstance(token, str) or not re.fullmatch("[0-9a-f]{32}", token):
+        raise QuestionRefused("the token of a key is 32 hexadecimal digits")
+    try:
+        return keys.Wanted(check_key(question.get("key")), check_id(question.get("id", "")), token)
+    except MessageError as error:
+        raise QuestionRefused(str(error)) from error
+
+
 def _answer_logs(store: Store, question: Question) -> dict[str, Any]:
     place = _log_place(question.get("from"))
     status, found = looking.logs(store, _checked(question.get("id")), place, _MOST_LOGGED + 1)
@@ -116,6 +142,8 @@ _ANSWERS: dict[str, Callable[[Store, Question], dict[str, Any]]] = {
     "status": _answer_status,
     "result": _answer_result,
     "list": _answer_list,
+    "reserve": _answer_reserve,
+    "release": _answer_release,
     "logs": _answer_logs,
 }
 

@@ -36,12 +36,24 @@ MIGRATIONS: list[tuple[str, ...]] = [
             lines TEXT NOT NULL,
             PRIMARY KEY (id, at, attempt))""",
     ),
+    (
+        """CREATE TABLE leveret_unique (
+            name {text} PRIMARY KEY NOT NULL,
+            id {text} NOT NULL,
+            token TEXT NOT NULL,
+            until DOUBLE PRECISION NOT NULL,
+            lasts INTEGER NOT NULL)""",
+        "CREATE INDEX leveret_unique_by_id ON leveret_unique (id)",
+        "CREATE INDEX leveret_unique_by_end ON leveret_unique (until)",
+    ),
 ]
 """The statements that lead from each version to the next one. What stands here is never changed, only added to.
 
 `changed` is when the recorder last wrote the row, by its own clock; `details` is what a status says beside the columns,
 as JSON; `leveret_attempts` has the attempts that failed; `leveret_logs` has what was logged, a row for each event, with
-the bytes of its lines, which are JSON.
+the bytes of its lines, which are JSON. `leveret_unique` has the keys that are reserved, each with the task that holds
+it; `until` is when that ends, by the recorder's clock, unless `lasts` is 0 and the task is known: then it ends with the
+task. `token` is known to who has reserved it.
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from sqlalchemy import exc, text
 
-from leveret.consumers.recorder import logged, rows
+from leveret.consumers.recorder import keys, logged, rows
 from leveret.consumers.recorder.address import WRITES, open_engine, shown
 from leveret.consumers.recorder.believing import bounded, can_be_stored, is_plausible
 from leveret.consumers.recorder.schema import migrate
@@ -43,14 +43,16 @@ class Written(NamedTuple):
 
 
 class Store:
-    """Opened when made; raises `RecordError` where it cannot be. One thread writes, others may look."""
+    """Opened when made; raises `RecordError` where it cannot be. One thread writes events, others may look."""
 
     def __init__(self, settings: Settings) -> None:
         self.where = shown(settings)
+        self.has_room_for_keys = True
+        """Whether as many keys may be reserved as there are by now, and one more."""
         self._settings = settings
         self._engine = open_engine(settings)
         try:
-            with self._writing() as connection:
+            with self.writing() as connection:
                 migrate(connection, self.where)
         except RecordUnavailable as error:
             self.close()
@@ -92,19 +94,22 @@ class Store:
             return Written(written, refused, unreadable)
 
     def expire(self, most: int) -> int:
-        """Delete at most so many of what has been kept long enough; returns how many."""
+        """Delete at most so many tasks that have been kept long enough, and as many keys; returns how many tasks."""
         now, deleted = time.time(), 0
         for state in State:
             kept = self._settings
             seconds = kept.record_success_seconds if state in _KEPT_SHORTER else kept.record_failure_seconds
-            with self._writing() as connection:
+            with self.writing() as connection:
                 found = {"state": str(state), "before": now - seconds, "most": most - deleted}
                 ids = list(connection.execute(_OLD, found).scalars())
                 for statement in _DELETE:
                     connection.execute(statement, rows.ids_of(ids))
+                keys.forget_tasks(connection, ids, state)
             deleted += len(ids)
             if deleted >= most:
                 break
+        with self.writing() as connection:
+            self.has_room_for_keys = keys.expire(connection, now, most)
         return deleted
 
     @contextlib.contextmanager
@@ -121,7 +126,7 @@ class Store:
         refused = written = 0
         failures: dict[tuple[str, int], dict[str, Any]] = {}
         lines: list[tuple[str, Logged]] = []
-        with self._writing() as connection:
+        with self.writing() as connection:
             known = rows.read(connection, ids)
             after = dict(known)
             for told in messages:
@@ -155,7 +160,8 @@ class Store:
         return Written(written, refused, unreadable)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlalchemy.Connection]:
+    def writing(self) -> Iterator[sqlalchemy.Connection]:
+        """Give a connection whose transaction writes; there is one at a time. Raises `RecordUnavailable`."""
         with self._saying_what_is_wrong(), self._engine.connect() as opened:
             connection = opened.execution_options(**{WRITES: True})
             with connection.begin():

@@ -21,6 +21,8 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
@@ -110,6 +112,10 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, T]: ...
     @overload
     def options(
@@ -122,6 +128,10 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, R]: ...
     def options(
         self,
@@ -133,6 +143,10 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        unique: str | None = None,
+        for_seconds: float | None = None,
     ) -> Options[P, Any]:
         """Say how the next message travels: `send.options(id="order-17").submit(to=…)`.
 
@@ -146,16 +160,25 @@ class Task(Generic[P, R]):
 
         `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
 
+        `delay` has it run that many seconds after the message was made, or `at` at that time, which needs a time zone:
+        up to 366 days ahead, and by the broker alone. Parts of a second are rounded up.
+
+        With `unique` nothing is submitted while another task has that key, and `submit` returns the id of that one: it
+        has it until it has ended, or with `for_seconds` for so long. For that a recorder has to run.
+
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers.calls import check_follow, check_priority, check_timeout, route_of  # workers never do
+        from leveret.producers import calls, later  # workers never do
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
-        route = route_of(self.name, queue, exchange, routing_key)
-        level = check_priority(priority, self.name, route)
-        return Options[P, Any](self, id, route, check_timeout(timeout), check_follow(follow), level)
+        route = calls.route_of(self.name, queue, exchange, routing_key)
+        level, follow = calls.check_priority(priority, self.name, route), calls.check_follow(follow)
+        later.check_delay(delay, at, route)
+        calls.check_unique(unique, for_seconds, follow)
+        seconds = calls.check_timeout(timeout)
+        return Options[P, Any](self, id, route, seconds, follow, level, delay, at, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import click
 
 from leveret.command.ending import tell, tell_json
+from leveret.command.moments import Span
 from leveret.command.shown_status import status_object, table_lines
 from leveret.command.verb import Verb, filled, json_option, note, split_commas
 from leveret.producers.following.record import recorded
@@ -18,20 +17,7 @@ from leveret.topology.link import default_broker
 from leveret.topology.printable import printable
 from leveret.topology.status import State
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _STATES = [str(state) for state in State if state is not State.UNKNOWN]
-
-
-class _Age(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """How long ago, as people write it."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", str(value).strip())
-        if not match:
-            self.fail(f"{printable(str(value))!r} is no time; write it as 90s, 15m, 1h or 2d", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command(
@@ -49,7 +35,7 @@ leveret list --state started,retrying --json
 )
 @click.option("--task", metavar="NAME", default=None, callback=filled, help="In which * and ? stand for anything.")
 @click.option("--queue", metavar="QUEUE", default=None, callback=filled, help="Only what was taken from there.")
-@click.option("--since", type=_Age(), metavar="TIME", help="What has changed since then: 90s, 15m, 1h, 2d.")
+@click.option("--since", type=Span(), metavar="TIME", help="What has changed since then: 90s, 15m, 1h, 2d.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="No more than that.")
 @json_option
 def verb(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -17,10 +19,12 @@ import click
 
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.moments import Moment, Span
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
-from leveret.producers.calls import check_priority, check_timeout, check_way, make_message, route_of
+from leveret.producers.calls import check_priority, check_timeout, check_unique, check_way, make_message, route_of
 from leveret.producers.following.handle import Submitted
+from leveret.producers.later import check_delay, due_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.encoding import wide_encoding
@@ -56,7 +60,10 @@ leveret submit words.count book=lighthouse-log.txt top=5
 leveret submit mail.send --kwargs '{"to": "a@example.org"}' --queue mail
 leveret submit mail.send --id order-17 to=a@example.org
 leveret submit mail.send --priority high to=a@example.org
+leveret submit mail.send to=a@example.org --unique mail:a --for 1h
 leveret submit mail.send to=a@example.org --wait --timeout 60
+leveret submit mail.send to=a@example.org --delay 15m
+leveret submit mail.send to=a@example.org --at 2026-12-01T09:00+01:00
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
 generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
@@ -86,6 +93,20 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
     help="Among the tasks of its queue, where that has priorities (default: normal).",
 )
 @click.option(
+    "--delay",
+    type=Span(may_be_bare=True),
+    metavar="TIME",
+    help="Have it run so much later: 90s, 15m, 1h, 2d, up to a year.",
+)
+@click.option("--at", type=Moment(), metavar="TIME", help="Have it run then: 2026-12-01T09:00+01:00.")
+@click.option(
+    "--unique",
+    metavar="KEY",
+    callback=filled,
+    help="Submit it unless a task has this key that has not ended; then say the id of that one.",
+)
+@click.option("--for", "for_seconds", type=Span(), metavar="TIME", help="With --unique: keep the key so long (1h).")
+@click.option(
     "--wait",
     is_flag=True,
     help="Wait until it has ended, and write its result on stdout, as JSON; of several tasks a line for each.",
@@ -113,6 +134,10 @@ def verb(
     routing_key: str | None,
     task_id: str | None,
     priority: Priority | None,
+    delay: float | None,
+    at: datetime | None,
+    unique: str | None,
+    for_seconds: float | None,
     wait: bool,
     follow: bool,
     timeout: float | None,
@@ -131,6 +156,15 @@ def verb(
     if file and (has_arguments or task_id):
         raise click.UsageError("--file brings the arguments, and each line its own id; leave out the others")
 
+    if (file or samples) and (unique is not None or for_seconds is not None):
+        raise click.UsageError("--unique is the key of one task; leave out --file and --samples")
+    if unique is not None and wait:
+        raise click.UsageError("--wait waits for a task of this process, and one that is already there is of another's")
+    try:
+        check_unique(unique, for_seconds, None)
+    except MessageError as error:
+        raise click.UsageError(str(error).replace("for_seconds", "--for").replace("unique=…", "--unique")) from error
+
     handles: list[Submitted[Any]] = []
 
     def tell_of(sent: Submitted[Any]) -> None:
@@ -138,9 +172,12 @@ def verb(
             handles.append(sent)
             note(sent.id, quiet or is_many)
         elif as_json:
-            tell_json({"id": sent.id, "task": sent.task})
+            there = {"was_already_there": sent.was_already_there} if unique is not None else {}
+            tell_json({"id": sent.id, "task": sent.task, **there})
         else:
             tell(sent.id)
+            if sent.was_already_there:
+                note(f"a task with the key {unique!r} was already there; nothing was submitted", quiet)
 
     configured = settings.load()
     modules = task_modules.named(tasks, configured)
@@ -152,13 +189,16 @@ def verb(
         task_modules.load([SAMPLES])
     name = task or TASK_NAMES[0]
     try:
+        check_delay(delay, at)
         check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
     except MessageError as error:
         raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
-    followed: Follow | None = True if wait else "record" if follow else None
+    due = _due(delay, at)
+    followed: Follow | None = True if wait else "record" if follow or unique is not None else None
     is_many = bool(file) or samples
-    make = functools.partial(make_message, route=route, follow=followed, priority=check_priority(priority, name, route))
+    level = check_priority(priority, name, route)
+    make = functools.partial(make_message, route=route, follow=followed, due=due, priority=level)
     messages = None
     if task and not file:
         messages = [make(task, _json(args, list, "--args"), _kwargs(task, kwargs, pairs), id=task_id)]
@@ -169,8 +209,11 @@ def verb(
             status = _submit_file(publisher, functools.partial(make, name), file, route, tell_of, quiet)
         else:
             status = 0
+            publish: Callable[[TaskMessage], Submitted[Any]] = publisher.publish
+            if unique is not None:
+                publish = functools.partial(publisher.publish_unique, key=unique, for_seconds=for_seconds)
             for message in messages or _sample_messages(publisher.settings, make, quiet):
-                tell_of(publisher.publish(message))
+                tell_of(publish(message))
         if not wait:
             return status
         from leveret.command.waiting import wait_for_many, wait_for_one
@@ -178,6 +221,14 @@ def verb(
         if not is_many:
             return wait_for_one(handles[0], timeout, as_json, quiet)
         return wait_for_many(handles, timeout, quiet) or status
+
+
+def _due(delay: float | None, at: datetime | None) -> float | None:
+    """Return when it is to run; a time that is over is now, and said."""
+    if at is not None and at.timestamp() <= time.time():
+        note(f"leveret submit: --at {at.isoformat()} is over, so it runs now")
+        return None
+    return due_of(delay, at)
 
 
 def _sample_messages(configured: settings.Settings, make: Make, quiet: bool) -> list[TaskMessage]:

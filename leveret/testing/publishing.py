@@ -15,13 +15,13 @@ from unittest import mock
 
 from leveret.producers import default, not_routed, publisher
 from leveret.producers.batch import Batch
-from leveret.producers.following import commanding
+from leveret.producers.following import commanding, reserving
 from leveret.producers.following.entry import Entry, Listener
 from leveret.producers.following.replies import Replies
 from leveret.producers.sender import Sender
 from leveret.testing.in_process import WORKER, Inline
 from leveret.topology import settings
-from leveret.topology.errors import PublishError, ResultTimeout
+from leveret.topology.errors import LeveretError, PublishError, ResultTimeout
 from leveret.topology.events import Event, Kind
 from leveret.topology.message import TaskMessage
 from leveret.topology.names import REPLY_PREFIX, Route
@@ -37,6 +37,7 @@ def inline() -> Iterator[Inline]:
     configured = settings.load()
     here = Inline(configured.message_limit_bytes, replies.tell)
     replies.here = here
+    keys = _Keys(here)
     made: list[_Sender] = []
 
     def sender(given: settings.Settings) -> _Sender:
@@ -52,6 +53,10 @@ def inline() -> Iterator[Inline]:
         put(publisher, "default_broker", SimpleNamespace(resolve=lambda given: given))  # none is looked for
         put(commanding, "send", lambda key, bodies, _configured: here.command(key, bodies))
         put(not_routed, "_bound_keys", lambda *_: None)  # there is no management API to ask
+        put(not_routed.MissingQueues, "prepare", lambda *_: None)  # nor a ladder of delays to declare
+        for name in ("reserve", "release"):
+            put(reserving, name, getattr(keys, name))
+            put(reserving, f"{name}_async", getattr(keys, f"{name}_async"))
         # Of publishers that were made before.
         put(Sender, "hand_over", lambda _self, *what: of_others.hand_over(*what))
         put(Sender, "open_replies", lambda _self, seconds: replies)
@@ -61,6 +66,30 @@ def inline() -> Iterator[Inline]:
         finally:
             for one in made:
                 one.is_over = True
+
+
+class _Keys:
+    """Stands for a recorder where unique tasks are submitted."""
+
+    def __init__(self, here: Inline) -> None:
+        self._here = here
+
+    def reserve(self, configured: settings.Settings, message: TaskMessage, key: str, seconds: float | None) -> Any:
+        """Reserve a key for a message."""
+        holder = self._here.reserve(message.id, key, seconds)
+        return reserving.Reservation(configured, key, message.id, "", holder, holder == message.id)
+
+    async def reserve_async(self, *what: Any) -> Any:
+        """Do the same."""
+        return self.reserve(*what)
+
+    def release(self, reservation: reserving.Reservation, _error: LeveretError) -> None:
+        """Free it again: no queue has taken the message."""
+        self._here.release(reservation.key)
+
+    async def release_async(self, *what: Any) -> None:
+        """Do the same."""
+        self.release(*what)
 
 
 class _Sender(Sender):

@@ -42,6 +42,8 @@ class Submitted(str, Generic[R]):
 
     task: str = ""
     """The name of the task."""
+    was_already_there: bool = False
+    """Whether it is a unique task that somebody else had submitted before, so that nothing was submitted now."""
     _settings: Settings | None = None
     _entry: Entry | None = None
 
@@ -51,6 +53,13 @@ class Submitted(str, Generic[R]):
         """Make one; `entry` is what this process is told of the task."""
         made = str.__new__(cls, task_id)
         made.task, made._settings, made._entry = task, settings, entry
+        return made
+
+    @classmethod
+    def of_another(cls, task_id: str, task: str, settings: Settings) -> Submitted[Any]:
+        """Make one of a task that was already there."""
+        made: Submitted[Any] = cls(task_id, task, settings)
+        made.was_already_there = True
         return made
 
     @classmethod
@@ -180,6 +189,12 @@ class Submitted(str, Generic[R]):
             entry.leave(listener)
 
     def _followed(self) -> Entry:
+        if self.was_already_there:
+            raise NotFollowed(
+                f"task {self.task!r} with id {printable(self.id)} was already there, so what becomes of it is told to "
+                "who has submitted it; ask the record: leveret.result_of(id)",
+                self.id,
+            )
         if self._entry is None:
             raise NotFollowed(
                 f"nobody tells this process what becomes of task {self.task!r} with id {printable(self.id)}; submit it "

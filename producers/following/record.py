@@ -83,6 +83,18 @@ class Record:
             raise _not_understood("it does not go on")
         return found, following
 
+    async def reserve(self, key: str, task_id: str, token: str, seconds: float | None) -> tuple[str, bool]:
+        """Reserve a key for a task; returns the id that holds it, and whether it is this one and new."""
+        answer = await self._ask({"ask": "reserve", "key": key, "id": task_id, "token": token, "seconds": seconds})
+        holder, is_new = answer.get("id"), answer.get("is_new")
+        if not isinstance(holder, str) or not isinstance(is_new, bool) or (is_new and holder != task_id):
+            raise _not_understood("it does not say who holds the key")
+        return check_id(holder), is_new
+
+    async def release(self, key: str, task_id: str, token: str) -> None:
+        """Free a key that was reserved with this token, if its task is not known."""
+        await self._ask({"ask": "release", "key": key, "id": task_id, "token": token})
+
     async def logs(self, task_id: str) -> AsyncIterator[tuple[Status, list[Logged]]]:
         """Yield what a task has logged so far, a page at a time, each with what is known of the task then."""
         place: object = None

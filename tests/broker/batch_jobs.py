@@ -12,6 +12,7 @@ from pathlib import Path
 from leveret import Batch, BatchFailed, Reject, WorkQueue, current_attempts, progress, task
 
 batches = WorkQueue("batches", topics=["batches.#"], retry_delays=(0.3, 0.6))
+few = WorkQueue("few-batches", topics=["few.#"], retry_delays=(0.3,), at_once=3)
 
 
 @dataclass
@@ -97,3 +98,24 @@ def single(number: int, folder: str) -> None:
     """Be a plain task beside them."""
     with (Path(folder) / "single").open("a") as file:
         file.write(f"{number}\n")
+
+
+@task("few.load", queue=few, batch=Batch(10, within_seconds=0.5))
+def load_few(rows: list[Row]) -> None:
+    """Be of a queue that lets few run at a time."""
+    note(rows)
+
+
+@dataclass
+class Page:
+    """What a call brings that is large."""
+
+    number: int
+    folder: str
+    text: str
+
+
+@task("batches.large", queue=batches, batch=Batch(12, within_seconds=0.5))
+def large(pages: list[Page]) -> None:
+    """Note how many came."""
+    note([Row(page.number, page.folder) for page in pages])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from leveret import Publisher, Route, TaskMessage, cancel
 from leveret.topology.message import FAILURE_HEADERS
 from leveret.topology.names import dlq_name
-from tests.broker.batch_jobs import batches
+from tests.broker.batch_jobs import batches, few
 from tests.broker.support import Vhost, Worker, Workers, await_value
 
 JOBS = "tests.broker.batch_jobs"
@@ -292,3 +293,28 @@ def test_gathering_longer_than_the_broker_waits_is_refused(workers: Workers, fol
 
     assert worker.wait() != 0
     assert "gathers a batch within 30 s, but a message may wait for 12.5 s at most" in worker.text
+
+
+def test_what_a_queue_lets_run_at_a_time_is_a_batch(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """Calls that have no token of its limit are no part of one."""
+    vhost.declare(few)
+    for number in range(9):
+        row = {"number": number, "folder": str(folder.path)}
+        vhost.publish_task(Route.direct(few.name), "few.load", f"few-{number}", **row)
+    workers.drain("--processes", "1", queue=few.name, tasks=[JOBS])
+
+    assert max(len(batch) for batch in folder.batches) <= 3
+    assert sorted(number for batch in folder.batches for number in batch) == list(range(9))
+    assert vhost.counts(few) == {}
+
+
+def test_bodies_that_fill_the_memory_are_not_waited_for(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """A batch is what could be held, after its time; the rest comes later, and all of it does."""
+    with Publisher(dataclasses.replace(vhost.settings, message_limit_bytes=5_000_000)) as publisher:
+        for number in range(12):
+            page = {"number": number, "folder": str(folder.path), "text": "x" * 4_000_000}
+            publisher.publish(TaskMessage.create("batches.large", kwargs=page, route=Route.direct(batches.name)))
+    workers.drain("--processes", "1", queue=batches.name, tasks=[JOBS], MESSAGE_LIMIT_BYTES="5000000")
+
+    assert sorted(number for batch in folder.batches for number in batch) == list(range(12))
+    assert len(folder.batches) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,6 +201,25 @@ def test_a_result_is_read_as_an_item_of_the_list(rows: WorkQueue) -> None:
     made = define(rows, load)
 
     assert made.result.read(made.result.text(Row(3))) == Row(3)
+
+
+def test_a_traceback_begins_in_the_task(rows: WorkQueue) -> None:
+    """As that of any task; one of a call begins where its error was raised, if it was."""
+
+    def load(calls: list[int]) -> None:
+        if 0 in calls:
+            raise ValueError("no")
+        try:
+            raise KeyError("raised")
+        except KeyError as error:
+            raise BatchFailed({0: error}) from None
+
+    made = define(rows, load)
+    for number in (0, 1):
+        (outcome,) = run(made.message(number))
+        assert outcome.failure
+        assert re.findall(r", in (\w+)", outcome.failure.traceback) == ["load"]
+        assert outcome.failure.fingerprint.endswith("test_batch_task.py:load")
 
 
 def test_some_of_a_batch_may_fail(rows: WorkQueue) -> None:

@@ -162,8 +162,9 @@ def test_a_record_of_the_version_before_logs_is_brought_to_this_one(configured: 
     """What it has stays."""
     store = Store(configured)
     store.write([message(Kind.SUCCEEDED, "a", result="5")])
-    with store._writing() as connection:
-        connection.exec_driver_sql("DROP TABLE leveret_logs")
+    with store.writing() as connection:
+        for table in ("leveret_logs", "leveret_unique"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
         connection.exec_driver_sql("UPDATE leveret_schema SET version = 1")
     store.close()
     store = Store(configured)
@@ -174,6 +175,6 @@ def test_a_record_of_the_version_before_logs_is_brought_to_this_one(configured: 
         assert logged(store, "b") == [Logged(1, 1000.0, ["t info one"], 0)]
         with store.looking() as connection:
             version = connection.execute(sqlalchemy.text("SELECT version FROM leveret_schema")).scalars().all()
-        assert version == [len(MIGRATIONS)] == [2]
+        assert version == [len(MIGRATIONS)]
     finally:
         store.close()

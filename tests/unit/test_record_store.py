@@ -227,7 +227,7 @@ def test_what_was_kept_long_enough_is_deleted(configured: Settings) -> None:
 
 def age(store: Store, seconds: float) -> None:
     """Let the rows have been written so much earlier."""
-    with store._writing() as connection:
+    with store.writing() as connection:
         statement = sqlalchemy.text("UPDATE leveret_tasks SET changed = changed - :seconds")
         connection.execute(statement, {"seconds": seconds})
 
@@ -237,7 +237,7 @@ def test_tables_of_a_newer_version_are_refused(configured: Settings) -> None:
     store = Store(configured)
     store.write([message(Kind.SUCCEEDED, "a")])
     Store(configured).close()
-    with store._writing() as connection:
+    with store.writing() as connection:
         connection.exec_driver_sql("UPDATE leveret_schema SET version = 99")
     store.close()
 
@@ -332,7 +332,7 @@ def test_ids_are_found_whatever_stands_in_them(store: Store) -> None:
 def test_what_was_written_outlives_a_power_cut(tmp_path: Path) -> None:
     """SQLite syncs its journal with each transaction, for the broker forgets the events after it."""
     store = Store(Settings(output_dir=tmp_path))
-    with store._writing() as connection:
+    with store.writing() as connection:
         said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("journal_mode", "synchronous")]
     store.close()
 

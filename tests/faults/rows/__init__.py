@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     attacks,
+    batches,
     cancelling,
     cluster,
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
@@ -26,6 +28,7 @@ from tests.faults.rows import (
     side_by_side,
     storm,
     tokens,
+    unique,
 )
 
 ROWS: Sequence[Row] = sorted(
@@ -52,6 +55,9 @@ ROWS: Sequence[Row] = sorted(
             recording,
             schedules,
             tokens,
+            later,
+            batches,
+            unique,
         )
         for row in part.ROWS
     ),
