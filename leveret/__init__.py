@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.attempt import Attempt, current_attempt, current_attempts
     from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.child_start import on_child_start
-    from leveret.consumers.tasks.errors import BatchFailed, Cancelled, OutsideTask, Reject, SoftTimeLimitExceeded
+    from leveret.consumers.tasks.errors import (
+        BatchFailed,
+        Cancelled,
+        OutsideTask,
+        Reject,
+        RetryLater,
+        SoftTimeLimitExceeded,
+    )
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task, task
     from leveret.producers.default import publish, submit, submit_async, submit_many
@@ -94,6 +101,7 @@ __all__ = [
     "ResultError",
     "ResultMissed",
     "ResultTimeout",
+    "RetryLater",
     "Route",
     "Schedule",
     "Settings",
@@ -142,7 +150,14 @@ _HOMES = {
     "consumers.tasks.attempt": ("Attempt", "current_attempt", "current_attempts"),
     "consumers.tasks.batch": ("Batch",),
     "consumers.tasks.child_start": ("on_child_start",),
-    "consumers.tasks.errors": ("BatchFailed", "Cancelled", "OutsideTask", "Reject", "SoftTimeLimitExceeded"),
+    "consumers.tasks.errors": (
+        "BatchFailed",
+        "Cancelled",
+        "OutsideTask",
+        "Reject",
+        "RetryLater",
+        "SoftTimeLimitExceeded",
+    ),
     "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.task": ("Task", "task"),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),

@@ -11,9 +11,11 @@ import pika
 
 from leveret.producers.following.entry import Entry
 from leveret.producers.following.replies import Replies
-from leveret.producers.submissions import Submissions
+from leveret.producers.submissions import Submissions, delayed_event
 from leveret.topology import events
 from leveret.topology.errors import LeveretError, MessageError
+from leveret.topology.events import Kind
+from leveret.topology.ladder import delayed
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, TaskMessage, check_size
 from leveret.topology.names import RECORD_QUEUE, Route
@@ -60,8 +62,9 @@ class Batch:
         replies: Replies | None = None,
     ) -> None:
         way = Route(*route) if route else None  # any pair will do
-        seconds = int(time.time())
+        seconds = time.time()
         self._messages = messages
+        self._way = way
         self._outgoing = [as_outgoing(message, way, seconds, replies) for message in messages]
         self._entries: dict[int, Entry] = {}
         if replies:
@@ -97,12 +100,15 @@ class Batch:
         self.outcomes[position] = outcome
         if self._entries and outcome is None and (entry := self._entries.get(position)):
             entry.tell_submitted(events.now())
+            if (due := self._messages[position].due) is not None:
+                entry.tell(Kind.DELAYED, "", "", delayed_event(entry.status.id, due))
         self._missing -= 1
         if not self._missing:
             if self._follows and self._submissions:
-                ended = zip(self._messages, self._outgoing, self.outcomes, strict=True)
                 self._submissions.add(
-                    (message, outgoing.route) for message, outgoing, outcome in ended if message.follow and not outcome
+                    (message, way_of(message, self._way))
+                    for message, outcome in zip(self._messages, self.outcomes, strict=True)
+                    if message.follow and not outcome
                 )
             self._on_ended()
 
@@ -115,21 +121,29 @@ def _too_large(message: TaskMessage, limit_bytes: int) -> LeveretError | None:
     return None
 
 
-def as_outgoing(message: TaskMessage, route: Route | None, seconds: int, replies: Replies | None) -> Outgoing:
+def way_of(message: TaskMessage, route: Route | None) -> Route:
+    """Return where a message goes that is published by this route, or by its own or the usual one."""
+    return Route(*route) if route else message.route or Route.topic(message.task)
+
+
+def as_outgoing(message: TaskMessage, route: Route | None, now: float, replies: Replies | None) -> Outgoing:
     """Return a message as it is published, at a time in seconds of the epoch; `replies` is where results are told."""
     reply_to = None
+    way, headers = way_of(message, route), message.headers
+    if message.due is not None and (left := message.due - now) > 0:
+        way, headers = delayed(way, headers, left)
     if message.follow:
         reply_to = replies.key if replies and message.follow is True else RECORD_QUEUE
     return Outgoing(
-        route or message.route or Route.topic(message.task),
+        way,
         message.body,
         pika.BasicProperties(
             message_id=message.id,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             delivery_mode=PERSISTENT,
-            timestamp=seconds,
+            timestamp=int(now),
             reply_to=reply_to,
-            headers=message.headers,
+            headers=headers,
         ),
     )

@@ -38,6 +38,7 @@ def make_message(
     follow: Follow | None = None,
     priority: Priority | None = None,
     headers: Mapping[str, str | int] | None = None,
+    due: float | None = None,
 ) -> TaskMessage:
     """Make the message of a call. It is followed if its task is, unless `follow` says otherwise.
 
@@ -55,7 +56,7 @@ def make_message(
     if priority is not None:
         check_priority(priority, name, route)
         headers = {**(headers or {}), PRIORITY_HEADER: priority}
-    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers)
+    message = TaskMessage.create(name, args, kwargs, id=id, route=route, follow=follow, headers=headers, due=due)
     if known and known.is_typed:
         call = decode(message.body, CONTENT_TYPE, CONTENT_ENCODING, len(message.body))  # what a worker will read
         known.check(call.args, call.kwargs)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from leveret.producers.calls import reached_queues
 from leveret.topology import names, queues, registry
 from leveret.topology.access.management import Management
-from leveret.topology.errors import AccessRefused, BrokerError, SettingsError
+from leveret.topology.errors import AccessRefused, BrokerError, MessageError, SettingsError
 from leveret.topology.link import daemon_thread
-from leveret.topology.names import Route
+from leveret.topology.names import DIRECT_EXCHANGE, MIRRORS, Route
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, vhost_of
 
 _TIMEOUT_SECONDS = 2.0
+_MOST_WAYS = 10_000
 
 
 class MissingQueues:
@@ -25,6 +26,7 @@ class MissingQueues:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._refused: set[str] = set()  # by the broker, which would refuse again
+        self._prepared: set[Route] = set()  # by which delayed messages may go
         self._lock = threading.Lock()
 
     def declare(self, route: Route) -> bool:
@@ -34,6 +36,37 @@ class MissingQueues:
         """
         missing = [queue for queue in reached_queues(route) if queue.name not in self._refused]
         return bool(missing) and daemon_thread.call(self._declare, missing)
+
+    def prepare(self, ways: Iterable[Route]) -> None:
+        """See that delayed messages can go by these routes, before they go: nothing would come back.
+
+        Raises `NotRouted` for a queue that is not there, `MessageError` for an exchange to which nothing can be
+        delayed, and what declaring fails with.
+        """
+        if new := set(ways) - self._prepared:
+            for way in new:
+                if way.exchange not in MIRRORS:
+                    raise MessageError(f"what goes to exchange {way.exchange!r} cannot be delayed; publish it without")
+            daemon_thread.call(self._prepare, new)
+
+    def _prepare(self, ways: Set[Route]) -> None:
+        from leveret.topology.apply.later import prepare  # as below
+
+        reached = {way: reached_queues(way) for way in ways}
+        others = [way.routing_key for way in ways if way.exchange == DIRECT_EXCHANGE and not reached[way]]
+        with self._lock:
+            prepare(
+                self._settings,
+                list({queue.name: queue for found in reached.values() for queue in found}.values()),
+                others,
+            )
+            if len(self._prepared) > _MOST_WAYS:
+                self._prepared.clear()
+            self._prepared |= ways
+
+    def forget_prepared(self) -> None:
+        """Look again the next time, for the broker has said that something is missing."""
+        self._prepared.clear()
 
     def _declare(self, missing: Sequence[WorkQueue]) -> bool:
         from leveret.topology.apply.declare import declare  # which few producers ever need

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from leveret.producers import calls, default
+from leveret.producers import calls, default, later
 from leveret.topology import registry
 from leveret.topology.errors import MessageError
 from leveret.topology.message import Follow, TaskMessage
@@ -35,6 +36,10 @@ class Options(Generic[P, R]):
     """Whether what becomes of it is told; None for what its task says."""
     priority: Priority | None = None
     """Before or behind which others of its queue it is taken, where that has priorities; None is normal."""
+    delay: float | None = None
+    """Seconds from when it is made until it is to run."""
+    at: datetime | None = None
+    """When it is to run, in place of a delay."""
     unique: str | None = None
     """A key that no other task has that has not ended."""
     for_seconds: float | None = None
@@ -75,5 +80,12 @@ class Options(Generic[P, R]):
         if self.unique is not None and follow is None and not self.task.follow:
             follow = "record"  # which is how its end is known
         return calls.make_message(
-            self.task, args, kwargs, id=self.id, route=self.route, follow=follow, priority=self.priority
+            self.task,
+            args,
+            kwargs,
+            id=self.id,
+            route=self.route,
+            follow=follow,
+            priority=self.priority,
+            due=later.due_of(self.delay, self.at),
         )

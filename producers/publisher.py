@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from leveret.producers import not_routed
-from leveret.producers.batch import Batch, Batches
+from leveret.producers.batch import Batch, Batches, way_of
 from leveret.producers.calls import check_timeout, check_unique, make_message, maker
 from leveret.producers.following.handle import Submitted
 from leveret.producers.sender import Sender, without_thread
@@ -90,6 +90,8 @@ class Publisher:
 
         if getattr(message, "follow", False) is True:
             await daemon_thread.start(self._sender.open_replies, self._seconds(timeout))
+        if getattr(message, "due", None) is not None:
+            await daemon_thread.start(self._missing.prepare, [way_of(message, route)])
         batch = self._hand_over([message], route, timeout, on_ended)
         await awaited
         (outcome,) = batch.outcomes
@@ -259,6 +261,8 @@ class Publisher:
         seconds = self._seconds(timeout)
         try:
             replies = self._sender.open_replies(seconds) if any(one.follow is True for one in messages) else None
+            if later := [way_of(one, route) for one in messages if one.due is not None]:
+                self._missing.prepare(later)
             return self._sender.hand_over(messages, route, seconds, on_ended, replies)
         except AttributeError as error:
             other = next((one for one in messages if not isinstance(one, TaskMessage)), None)
@@ -282,12 +286,14 @@ class Publisher:
         if not any(outcomes):
             return zip(messages, outcomes, strict=True)
         ended = list(outcomes)
-        unrouted: dict[Route, list[int]] = {}
+        unrouted: dict[tuple[Route, bool], list[int]] = {}
         for number, outcome in enumerate(outcomes):
             if isinstance(outcome, NotRouted):
-                way = Route(*route) if route else messages[number].route or Route.topic(messages[number].task)
-                unrouted.setdefault(way, []).append(number)
-        for way, numbers in unrouted.items():
+                message = messages[number]
+                unrouted.setdefault((way_of(message, route), message.due is not None), []).append(number)
+        for (way, is_delayed), numbers in unrouted.items():
+            if is_delayed:
+                self._missing.forget_prepared()  # what was there is gone
             again = [messages[number] for number in numbers], [outcomes[number] for number in numbers]
             for number, outcome in zip(numbers, self._publish_again(*again, way, timeout, advice), strict=True):
                 ended[number] = outcome
@@ -303,7 +309,7 @@ class Publisher:
     ) -> list[LeveretError | None]:
         """Declare the queue of messages that were not routed this way, if it is known; return how they end then."""
         try:
-            if self._missing.declare(way):
+            if messages[0].due is not None or self._missing.declare(way):
                 outcomes = self._hand_over(messages, way, timeout).wait()
         except LeveretError as error:
             return [

@@ -23,7 +23,7 @@ class Submissions:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._confirmed: dict[str, list[str]] = {}  # events by task
+        self._confirmed: dict[tuple[Kind, str], list[str]] = {}  # events by kind and task
         self._tell_later: asyncio.TimerHandle | None = None
         self._is_closing = False
 
@@ -35,7 +35,10 @@ class Submissions:
         at, is_urgent = events.now(), self._is_closing
         for message, (exchange, key) in confirmed:
             event = {"id": message.id, "at": at, "exchange": exchange, "routing_key": key}
-            self._confirmed.setdefault(message.task, []).append(events.write_event(event))
+            self._confirmed.setdefault((Kind.SUBMITTED, message.task), []).append(events.write_event(event))
+            if message.due is not None:
+                event = delayed_event(message.id, message.due)
+                self._confirmed.setdefault((Kind.DELAYED, message.task), []).append(events.write_event(event))
             is_urgent = is_urgent or message.follow is not True
         if is_urgent:
             self._tell()
@@ -52,10 +55,15 @@ class Submissions:
             self._tell_later.cancel()
             self._tell_later = None
         confirmed, self._confirmed = self._confirmed, {}
-        for task, told in confirmed.items():
+        for (kind, task), told in confirmed.items():
             for start in range(0, len(told), _MOST_TOLD):
-                body = events.write(Kind.SUBMITTED, task, "", told[start : start + _MOST_TOLD])
-                self._outbox.send(event_message(Kind.SUBMITTED, task, "", body), _ignore)
+                body = events.write(kind, task, "", told[start : start + _MOST_TOLD])
+                self._outbox.send(event_message(kind, task, "", body), _ignore)
+
+
+def delayed_event(task_id: str, due: float) -> events.Event:
+    """Return what is told of a task that is to run at a time, in seconds of the epoch."""
+    return {"id": task_id, "at": events.now(), "until": round(due, 3)}
 
 
 def _ignore(_error: LeveretError | None) -> None:

@@ -38,6 +38,7 @@ class Kind(enum.StrEnum):
     SUBMITTED = "submitted"
     """The broker has confirmed the task."""
     DELAYED = "delayed"
+    """It is to run later, as who submitted it said, or as it said itself."""
     BLOCKED = "blocked"
     STARTED = "started"
     """An attempt runs; told only of those that run longer than a moment."""
@@ -70,7 +71,7 @@ _COMMON: _Types = {
 _ALWAYS = ("id", "at")
 _FIELDS: dict[Kind, _Types] = {
     Kind.SUBMITTED: {"exchange": (str,), "routing_key": (str,)},
-    Kind.DELAYED: {"until": _NUMBER},
+    Kind.DELAYED: {"until": _NUMBER, "reason": (str,), "seconds": _NUMBER},
     Kind.BLOCKED: {"by": (str,)},
     Kind.STARTED: {"child": (int,)},
     Kind.PROGRESS: {"done": _NUMBER, "total": _NUMBER, "note": (str,)},

@@ -18,6 +18,19 @@ AGAIN_EXCHANGE = "tasks.again"
 DEAD_EXCHANGE = "tasks.dead"
 """By which a dead message goes to its DLQ; the key is the work queue. Producers may not publish to it either."""
 
+DELAY_PREFIX = "tasks.delay."
+"""What the exchanges and queues of the ladder of delays begin with, by which delayed messages go."""
+DELAY_OUT_EXCHANGE = "tasks.delay.out"
+"""By which a delayed message leaves the ladder."""
+LATER_TO = "later-to"
+"""The header that says to which exchange a delayed message goes when it is due."""
+LATER_HEADERS = "later-"
+"""What the headers begin with by which the ladder routes."""
+RETRIED_LATER, RETRIED_LATER_SINCE = "retried-later", "retried-later-since"
+"""The headers that say how often a task has asked to be run later, and when first, in milliseconds of the epoch."""
+LATER_LOST = "tasks.later.lost"
+"""The exchange and the queue of delayed messages for which no queue was bound when they were due."""
+
 EVENTS_EXCHANGE = "tasks.events"
 """Where workers and producers tell what happens to tasks. Anyone may listen who may read it."""
 CONTROL_EXCHANGE = "tasks.control"
@@ -50,6 +63,14 @@ LIMITS_EXCHANGE = "tasks.limits"
 """By which tokens of limits come to their queues; the key is the queue."""
 LIMIT_PREFIX = "tasks.limit."
 """What the queues of tokens begin with, and what belongs to them."""
+MIRRORS = {
+    DIRECT_EXCHANGE: "tasks.later.direct",
+    TOPIC_EXCHANGE: "tasks.later.topic",
+    FANOUT_EXCHANGE: "tasks.later.fanout",
+    AGAIN_EXCHANGE: "tasks.later.again",
+}
+"""The exchange that takes the place of each for what is due. What nobody is bound for there is lost to nobody: it goes
+to another exchange, which those that producers publish to cannot have, for then nothing would be returned."""
 
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""

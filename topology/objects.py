@@ -65,7 +65,7 @@ class Table(NamedTuple):
 
     `former_bindings` are those of earlier versions and of another kind of queue that must not be there any more,
     `last_bindings` those that must not be there before. `levels` are all that a queue without priorities has not,
-    and might have had.
+    and might have had. Where the `last_exchanges` are there, all the rest is.
     """
 
     exchanges: tuple[Exchange, ...]
@@ -74,6 +74,7 @@ class Table(NamedTuple):
     former_bindings: tuple[Binding, ...] = ()
     last_bindings: tuple[Binding, ...] = ()
     levels: tuple[Binding, ...] = ()
+    last_exchanges: tuple[Exchange, ...] = ()
 
 
 PRODUCERS_EXCHANGES = (
@@ -87,6 +88,13 @@ WORKERS_EXCHANGES = (
     Exchange(names.DEAD_EXCHANGE, "direct"),
 )
 """Where only the broker and workers publish."""
+MIRROR_EXCHANGES = tuple(
+    Exchange(
+        names.MIRRORS[exchange.name], exchange.type, internal=True, arguments={"alternate-exchange": names.LATER_LOST}
+    )
+    for exchange in (*PRODUCERS_EXCHANGES, WORKERS_EXCHANGES[0])
+)
+"""To which queues are bound for what was delayed; see `ladder`."""
 CONTROL = Exchange(names.CONTROL_EXCHANGE, "topic")
 AROUND_EXCHANGES = (Exchange(names.EVENTS_EXCHANGE, "topic"), CONTROL)
 """Where what is around a task travels: what happens to it, and what is asked of workers."""
@@ -128,7 +136,7 @@ RECORD = Table(
 
 def shared_exchanges() -> Table:
     """Return the exchanges that all work queues share."""
-    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES))
+    return Table((*PRODUCERS_EXCHANGES, *WORKERS_EXCHANGES, *AROUND_EXCHANGES, *MIRROR_EXCHANGES))
 
 
 def control_streams() -> Table:
@@ -150,13 +158,17 @@ def control_streams() -> Table:
 
 
 def ways_to(queue: WorkQueue) -> tuple[names.Route, ...]:
-    """Return by which exchanges and keys a message reaches a work queue; other attempts than the first, too."""
-    return (
+    """Return by which exchanges and keys a message reaches a work queue; other attempts than the first, too.
+
+    What was delayed comes by the same ways from the mirrors of these exchanges.
+    """
+    ways = (
         names.Route.direct(queue.name),
         *(names.Route.again(queue.name, attempt) for attempt in range(2, queue.attempts + 1)),
         *(names.Route.topic(topic) for topic in queue.topics),
         *((names.Route.fanout(),) if queue.fanout else ()),
     )
+    return (*ways, *(way._replace(exchange=names.MIRRORS[way.exchange]) for way in ways))
 
 
 def objects_of(queue: WorkQueue) -> Table:

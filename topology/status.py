@@ -15,6 +15,7 @@ class State(enum.StrEnum):
     """Nobody knows the id: it never was, was not followed, or what was known of it is too old."""
     SUBMITTED = "submitted"
     DELAYED = "delayed"
+    """It runs at `next_at`."""
     BLOCKED = "blocked"
     STARTED = "started"
     RETRYING = "retrying"
@@ -54,11 +55,11 @@ class Status:
     failure: dict[str, str] | None = None
     """type, message, traceback and fingerprint of the last failure."""
     next_at: float | None = None
-    """When it is tried again."""
+    """When it is tried again, or is due."""
     lies_in: str = ""
     """The DLQ in which the dead message lies."""
     reason: str = ""
-    """Of a cancel, or of what blocks it."""
+    """Of a cancel, of what blocks it, or why it asked to be run later."""
     done: float | None = None
     total: float | None = None
     note: str = ""
@@ -107,7 +108,8 @@ def advance(status: Status, kind: Kind, task: str, worker: str, event: Event) ->
     state = _STATES[kind]
     times = {**status.times, state: at}
     is_known = status.state is not State.UNKNOWN  # who waits knows the task's name before anything was told
-    is_behind = is_known and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[status.state])
+    is_again = kind is Kind.DELAYED and is_later and attempt >= status.attempt  # it ran, and asked to be run later
+    is_behind = is_known and not is_again and (attempt, _ORDER[kind]) < (status.attempt, _ORDER[status.state])
     if is_behind and kind not in CLOSING and status.state is not State.FAILED:
         return replace(status, times={state: at, **status.times})
     get = event.get

@@ -24,6 +24,7 @@ from leveret.consumers import output
 from leveret.consumers.child import telling
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.copies import copies, end_copy
+from leveret.consumers.child.later import seconds_until
 from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
 from leveret.consumers.child.process import settle_in, start
@@ -332,9 +333,10 @@ async def within(soft_time_limit: float | None, running: Awaitable[Any]) -> Any:
 
 def failed(task: AnyTask, error: BaseException, started: float, own_frames: int) -> Outcome:
     """Return the outcome of a task that raised this; so many frames of the traceback are ours."""
-    is_final = isinstance(error, (Reject, *task.never))
-    ending = Ending.REJECTED if is_final else Ending.RAISED
     failure = failure_of(error, own_frames)
+    if (seconds := seconds_until(error)) is not None:
+        return outcome_of(Ending.LATER, task.name, started, failure)._replace(result=repr(seconds))
+    ending = Ending.REJECTED if isinstance(error, (Reject, *task.never)) else Ending.RAISED
     if isinstance(error, RuntimeError) and failure.message.startswith(_RUN_IN_LOOP):
         hint = f"{failure.message}: task {task.name!r} is async def and runs in a loop already; await it there instead"
         failure = failure._replace(message=cut(hint))

@@ -34,6 +34,7 @@ class Ending(enum.IntEnum):
     DELIVERED_TOO_OFTEN = 8
     UNUSABLE_RESULT = 9
     CANCELLED = 10
+    LATER = 11
 
 
 class Failure(NamedTuple):
@@ -53,7 +54,7 @@ class Outcome(NamedTuple):
     duration_seconds: float
     failure: Failure | None = None
     result: str | None = None
-    """What it returned, as JSON, where the task is followed."""
+    """What it returned, as JSON, where the task is followed; of one that is to run later, the seconds until then."""
 
 
 def overran(task: str, seconds: float, what: str) -> Outcome:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
+from leveret.topology.ladder import LONGEST_SECONDS
 
 _LENGTH = struct.Struct("!I")
 _LARGEST_REPORT_BYTES = 4 * 1024 * 1024
@@ -23,6 +24,7 @@ LONGEST_LINE_BYTES = 4096
 _LONGEST_CUT_LINE_BYTES = LONGEST_LINE_BYTES + len("…".encode())
 _MOST_DROPPED = 2**53
 _ENDINGS = tuple(Ending)
+_WITH_RESULT = (Ending.RETURNED, Ending.LATER)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 
@@ -199,13 +201,15 @@ def _read_outcome(
         raise TypeError("no outcome")
     if ending or len(task) > LONGEST_CUT_BYTES:  # a success is only logged
         task = cut(task, LONGEST_CUT_BYTES)
-    if result is not None and (type(result) is not str or ending):
+    if result is not None and (type(result) is not str or ending not in _WITH_RESULT):
         raise TypeError("no result")
+    if ending == Ending.LATER and (result is None or failure is None or not 0 <= float(result) <= LONGEST_SECONDS):
+        raise TypeError("no time")
     if failure is None:
         return Outcome(_ENDINGS[ending], task, seconds, None, result)
     if not all(type(text) is str for text in failure):
         raise TypeError("no failure")
-    return Outcome(_ENDINGS[ending], task, seconds, fitting(Failure(*failure)))
+    return Outcome(_ENDINGS[ending], task, seconds, fitting(Failure(*failure)), result)
 
 
 class _Readable(Protocol):

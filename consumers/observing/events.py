@@ -14,7 +14,7 @@ from typing import Any
 
 from leveret.consumers.child.protocol import Lines
 from leveret.consumers.log import event as log_event
-from leveret.consumers.settling.closing import MOST_EVENTS, event_of
+from leveret.consumers.settling.closing import MOST_EVENTS, delayed_event, event_of
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
@@ -63,6 +63,9 @@ class Telling:
                     told = event_of(delivery, outcome, Kind.RETRYING)
                     told["next_at"] = told["at"] + delivery.queue.retry_delays[delivery.attempt - 1]
                     self._send(Kind.RETRYING, outcome.task, delivery.reply_to, told)
+            elif verdict is Verdict.LATER:
+                if delivery.reply_to:
+                    self._send(Kind.DELAYED, outcome.task, delivery.reply_to, delayed_event(delivery, outcome))
             elif verdict is Verdict.BURY and not delivery.reply_to and self._tells_of_others:
                 told = event_of(delivery, outcome, Kind.FAILED)
                 if outcome.failure:

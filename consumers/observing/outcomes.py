@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from leveret.consumers.child.board import Begun
 from leveret.consumers.log import event, event_with_id, is_logged, text_of, writes_text
 from leveret.consumers.settling.delivery import Delivery, cancel_of
+from leveret.consumers.settling.products import seconds_of
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology.names import dlq_name, retry_queue
@@ -18,6 +19,7 @@ _LEVELS = {
     Verdict.RETRY: logging.WARNING,
     Verdict.BURY: logging.ERROR,
     Verdict.CANCEL: logging.INFO,
+    Verdict.LATER: logging.INFO,
 }
 
 
@@ -51,6 +53,8 @@ def log_settled(batch: Sequence[Settled]) -> None:
             fields["waits_in"] = retry_queue(queue.name, number, queue.retry_delays[number - 1])
         elif verdict is Verdict.BURY:
             fields["lies_in"] = dlq_name(queue.name)
+        elif verdict is Verdict.LATER:
+            fields["again_in"] = seconds_of(outcome)
         elif verdict is Verdict.CANCEL and (command := cancel_of(delivery)):
             fields |= {"by": command.by, "reason": command.reason}
         event(level, verdict.value, **fields)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.settling.delivery import Delivery, cancel_of
+from leveret.consumers.settling.products import seconds_of
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology import events
 from leveret.topology.events import Kind
@@ -65,6 +66,13 @@ def event_of(delivery: Delivery, outcome: Outcome, kind: Kind) -> events.Event:
     elif kind is Kind.CANCELLED and (command := cancel_of(delivery)):
         event["by"], event["reason"] = command.by, command.reason
     return event
+
+
+def delayed_event(delivery: Delivery, outcome: Outcome) -> events.Event:
+    """Return the event that tells that a task asked to be run later."""
+    told = event_of(delivery, outcome, Kind.DELAYED)
+    failure = told.pop("failure", {})
+    return {**told, "until": round(told["at"] + seconds_of(outcome), 3), "reason": failure.get("message", "")}
 
 
 def _parts(told: list[tuple[Delivery, str]]) -> Iterator[list[tuple[Delivery, str]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode, has_forged
-from leveret.topology.names import AGAIN_EXCHANGE, attempt_of, following
+from leveret.topology.names import AGAIN_EXCHANGE, DELAY_OUT_EXCHANGE, LATER_TO, attempt_of, following
 
 if TYPE_CHECKING:
     from leveret.consumers.child.protocol import OrderFields
@@ -22,10 +22,10 @@ class Delivery:
 
     `id` is empty when the publisher set none, and `reply_to` when nobody follows the task. `arrived` is a moment of
     `time.monotonic`: from then on the broker waits for the acknowledgement. Only what comes by the exchange of
-    retries can be a later attempt than the first. `is_forged` says that it brings what only a broker or a worker
-    may give it. Brokers before 4.0 take an x-death for their own, and then drop such a message or stop dead-
-    lettering; RabbitMQ 4.3 leaves a count of deliveries there when the message is handed back; and by the key of a
-    later attempt it would skip those between.
+    retries, at once or after a delay, can be a later attempt than the first. `is_forged` says that it brings what only
+    a broker or a worker may give it. Brokers before 4.0 take an x-death for their own, and then drop such a message or
+    stop dead-lettering; RabbitMQ 4.3 leaves a count of deliveries there when the message is handed back; and by the key
+    of a later attempt it would skip those between.
     """
 
     __slots__ = (
@@ -53,8 +53,11 @@ class Delivery:
         self.tag: int = method.delivery_tag
         self.routing_key = _text(method.routing_key)
         came_back = method.exchange == AGAIN_EXCHANGE
+        was_delayed = method.exchange == DELAY_OUT_EXCHANGE
+        headers = properties.headers
+        is_again = came_back or (was_delayed and bool(headers) and headers.get(LATER_TO) == AGAIN_EXCHANGE)
         attempt = attempt_of(queue.name, self.routing_key)
-        self.attempt = attempt if came_back else 1
+        self.attempt = attempt if is_again else 1
         self.properties = properties
         self.id = _text(properties.message_id or "")
         reply_to = properties.reply_to
@@ -65,11 +68,10 @@ class Delivery:
         self.is_started = False  # as far as it was seen
         self.lane: Any = None  # which children run it
         self.task = ""  # the name, where it had to be read to know that
-        headers = properties.headers
         # on a first delivery the header is not the broker's: a client may have sent any number
         self.returns = _count(headers.get("x-delivery-count")) if headers and method.redelivered else 0
         self.is_forged = attempt != self.attempt or bool(
-            headers and has_forged(headers, queue.name, came_back, method.redelivered)
+            headers and has_forged(headers, queue.name, came_back, method.redelivered, was_delayed)
         )
 
     def order(self, number: int) -> OrderFields:

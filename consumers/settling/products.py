@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,17 @@ from pika import data as pika_data
 from leveret.consumers.child.outcome import Outcome
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.verdict import Verdict
+from leveret.topology.ladder import delayed, without_delay
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import FAILURE_HEADERS, PERSISTENT, new_id, own_headers
-from leveret.topology.names import LEVELS, PRIORITY_HEADER, Route
+from leveret.topology.names import (
+    DELAY_PREFIX,
+    LEVELS,
+    PRIORITY_HEADER,
+    RETRIED_LATER,
+    RETRIED_LATER_SINCE,
+    Route,
+)
 
 FRAME_BYTES = 128 * 1024
 """The headers of a copy travel in one frame of at most so many bytes, RabbitMQ's default; more ends the connection."""
@@ -22,7 +31,9 @@ _ROOM_FOR_HEADERS_BYTES = 100_000  # the publisher's own; the reason takes the r
 
 def products_of(delivery: Delivery, outcome: Outcome, verdict: Verdict, worker: str) -> list[Outgoing]:
     """Return what follows from a delivery that ended like this. Nothing does from most, and a nack needs nothing."""
-    return [dead_copy(delivery, outcome, worker)] if verdict is Verdict.BURY else []
+    if verdict is Verdict.BURY:
+        return [dead_copy(delivery, outcome, worker)]
+    return [later_copy(delivery, outcome)] if verdict is Verdict.LATER else []
 
 
 def dead_copy(delivery: Delivery, outcome: Outcome, worker: str) -> Outgoing:
@@ -54,10 +65,38 @@ def stamped_copy(delivery: Delivery) -> Outgoing:
 
     With an id it is one task over all its attempts.
     """
-    queue, attempt = delivery.queue.name, delivery.attempt
-    route = Route.again(queue, attempt) if attempt > 1 else Route.direct(queue)
-    headers = _fitting_headers(delivery)
+    task_id = delivery.properties.message_id or new_id()
+    return Outgoing(way_back(delivery), delivery.body, _properties(delivery, task_id, _fitting_headers(delivery)))
+
+
+def later_copy(delivery: Delivery, outcome: Outcome) -> Outgoing:
+    """Return the message as it goes into the ladder, without the history that the broker gave it.
+
+    With that history RabbitMQ before 4.0 would take its next way to this queue for a cycle.
+    """
+    times, since = so_far(delivery)
+    kept = without_delay(_fitting_headers(delivery))
+    counted = {RETRIED_LATER: times + 1, RETRIED_LATER_SINCE: since if times else time.time_ns() // 1_000_000}
+    route, headers = delayed(way_back(delivery), {**kept, **counted}, seconds_of(outcome))
     return Outgoing(route, delivery.body, _properties(delivery, delivery.properties.message_id or new_id(), headers))
+
+
+def seconds_of(outcome: Outcome) -> float:
+    """Return after how many seconds it asks to be run."""
+    return float(outcome.result or 0)
+
+
+def so_far(delivery: Delivery) -> tuple[int, int]:
+    """Return how often it has asked to be run later, and when first, in milliseconds of the epoch."""
+    headers: dict[str, Any] = delivery.properties.headers or {}
+    times, since = headers.get(RETRIED_LATER), headers.get(RETRIED_LATER_SINCE)
+    return (times, since) if isinstance(times, int) and isinstance(since, int) else (0, 0)  # pika has its own long
+
+
+def way_back(delivery: Delivery) -> Route:
+    """Return by which route a copy comes to the same queue, as the same attempt."""
+    queue, attempt = delivery.queue.name, delivery.attempt
+    return Route.again(queue, attempt) if attempt > 1 else Route.direct(queue)
 
 
 def _properties(delivery: Delivery, task_id: str | bytes, headers: dict[str, Any]) -> pika.BasicProperties:
@@ -95,7 +134,8 @@ def _is_writable(name: str, value: Any) -> bool:
 
 def _first_failure(delivery: Delivery) -> str:
     deaths = (delivery.properties.headers or {}).get("x-death")
-    times = [death.get("time") for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    known_deaths = [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
+    times = [death.get("time") for death in known_deaths if not str(death.get("queue")).startswith(DELAY_PREFIX)]
     known = [time for time in times if isinstance(time, datetime)]
     return min(known).replace(tzinfo=UTC).isoformat() if known else ""
 

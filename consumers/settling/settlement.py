@@ -17,11 +17,13 @@ from leveret.consumers.log import event
 from leveret.consumers.settling.closing import Closings
 from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.gate import Answer
+from leveret.consumers.settling.later import bounded
 from leveret.consumers.settling.products import products_of, stamped_copy
 from leveret.consumers.settling.settled import Observer, Settled
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.topology.control import Command
 from leveret.topology.errors import LeveretError, NotRouted
+from leveret.topology.ladder import ENTRANCES
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import too_large
 from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
@@ -37,7 +39,7 @@ class Settlement:
 
     `cancels` says by id what is cancelled, and `is_cancelled` whether that is so of a delivery whose id is there.
     `returns_excused` are returns of a message that say nothing against it, `followed` the names of tasks that are
-    followed whatever their messages say.
+    followed whatever their messages say. `on_no_ladder` is called when what is to run later finds no ladder of delays.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Settlement:
         followed: Collection[str] = (),
         cancels: Mapping[str, Command] = NOTHING,
         is_cancelled: Callable[[Delivery], bool] = lambda _delivery: False,
+        on_no_ladder: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
         self._worker = worker
@@ -59,6 +62,7 @@ class Settlement:
         self._followed = frozenset(followed)
         self._cancels = cancels
         self._is_cancelled = is_cancelled
+        self._on_no_ladder = on_no_ladder
         self._closings = Closings(worker)
         self._close_soon: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -107,8 +111,10 @@ class Settlement:
             return
         if self._followed and outcome.task in self._followed and not delivery.reply_to:
             delivery.reply_to = RECORD_QUEUE
+        if verdict is Verdict.LATER:
+            outcome, verdict = bounded(delivery, outcome)
         products = products_of(delivery, outcome, verdict, self._worker)
-        if delivery.reply_to and verdict is not Verdict.RETRY:
+        if delivery.reply_to and verdict is not Verdict.RETRY and verdict is not Verdict.LATER:
             self._acknowledge_after(delivery, products, more=1)
             self._closings.add(delivery, outcome, verdict)
             if self._close_soon is None:
@@ -171,6 +177,8 @@ class Settlement:
                 for delivery in left:
                     self._note_confirmed(delivery)
                 return
+            if isinstance(error, NotRouted) and product.route.exchange in ENTRANCES:
+                self._on_no_ladder()
             if failed_tries == 0:
                 exchange, key = product.route
                 event(logging.ERROR, f"keeping {product.id} until {exchange!r} takes it for {key!r}: {error}")

@@ -20,6 +20,9 @@ class Verdict(enum.Enum):
     CANCEL = "cancelled"
     """Acknowledged, for somebody has cancelled the task: it leaves the broker without having run to its end."""
 
+    LATER = "later"
+    """A copy that comes back later, as the same attempt, is confirmed, then the message is acknowledged."""
+
 
 _WORTH_ANOTHER_TRY = frozenset({Ending.RAISED, Ending.UNKNOWN_TASK, Ending.OVERRAN_TIME_LIMIT, Ending.PROCESS_DIED})
 
@@ -30,6 +33,8 @@ def decide(ending: Ending, attempt: int, attempts: int) -> Verdict:
         return Verdict.DONE
     if ending is Ending.CANCELLED:
         return Verdict.CANCEL
+    if ending is Ending.LATER:
+        return Verdict.LATER
     if ending in _WORTH_ANOTHER_TRY and attempt < attempts:
         return Verdict.RETRY
     return Verdict.BURY

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from leveret.topology.errors import LeveretError
+from leveret.topology.ladder import LONGEST_SECONDS
 
 
 class Reject(Exception):
@@ -28,6 +29,20 @@ class BatchFailed(Exception):
             return f"calls {', '.join(map(str, self.failures))} of the batch failed"
         except TypeError:
             return f"{self.failures!r:.60} does not say which calls failed"
+
+
+class RetryLater(Exception):
+    """Raise it from a task whose time has not come: it comes back after so many seconds, and uses up no attempt.
+
+    A message that has come back 1,000 times, or for 7 days, goes to the DLQ, with the reason. Raises `ValueError` for
+    what is no number of seconds up to a year.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_SECONDS:
+            raise ValueError(f"RetryLater({seconds!r}) is not possible; give seconds, from 0 to {LONGEST_SECONDS:,}")
+        super().__init__(reason or f"again in {seconds:g} s")
+        self.seconds = float(seconds)
 
 
 class SoftTimeLimitExceeded(Exception):

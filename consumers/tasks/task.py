@@ -21,6 +21,8 @@ from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.batch_task import DefinesBatchTask
     from leveret.producers.following.handle import Submitted
@@ -110,6 +112,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, T]: ...
@@ -124,6 +128,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, R]: ...
@@ -137,6 +143,8 @@ class Task(Generic[P, R]):
         timeout: float | None = None,
         follow: Follow | None = None,
         priority: Priority | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
         unique: str | None = None,
         for_seconds: float | None = None,
     ) -> Options[P, Any]:
@@ -152,20 +160,25 @@ class Task(Generic[P, R]):
 
         `priority` is "high", "normal" or "low", among the messages of a queue that has priorities.
 
+        `delay` has it run that many seconds after the message was made, or `at` at that time, which needs a time zone:
+        up to 366 days ahead, and by the broker alone. Parts of a second are rounded up.
+
         With `unique` nothing is submitted while another task has that key, and `submit` returns the id of that one: it
         has it until it has ended, or with `for_seconds` for so long. For that a recorder has to run.
 
         Raises `MessageError` for what contradicts itself or cannot be sent.
         """
-        from leveret.producers import calls  # workers never do
+        from leveret.producers import calls, later  # workers never do
         from leveret.producers.options import Options
 
         if id is not None:
             check_id(id)
         route = calls.route_of(self.name, queue, exchange, routing_key)
         level, follow = calls.check_priority(priority, self.name, route), calls.check_follow(follow)
+        later.check_delay(delay, at, route)
         calls.check_unique(unique, for_seconds, follow)
-        return Options[P, Any](self, id, route, calls.check_timeout(timeout), follow, level, unique, for_seconds)
+        seconds = calls.check_timeout(timeout)
+        return Options[P, Any](self, id, route, seconds, follow, level, delay, at, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:

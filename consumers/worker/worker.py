@@ -80,6 +80,7 @@ class Worker:
             followed,
             self._control.cancels,
             self._control.is_cancelled,
+            self._declare_ladder_soon,
         )
         self._limiter = self._limiter_of(plan, telling) if any(map(limits_of, plan.queues)) else None
         gates = (*gates_of(settings.record), self._settlement.admit)
@@ -130,6 +131,7 @@ class Worker:
             self._limiter.told if self._limiter else list,
         )
         self._answering = Answering(host_and_pid(), self._told.tell)
+        self._declaring_ladder: asyncio.Task[None] | None = None
 
     def _limiter_of(self, plan: Plan, telling: Telling) -> Limiter:
         from leveret.consumers.limiting.limiter import Limiter  # most workers have nothing that is limited
@@ -245,6 +247,19 @@ class Worker:
                     event(logging.WARNING, news)
             except LeveretError as refusal:
                 event(logging.WARNING, f"cannot declare: {refusal}")
+
+    def _declare_ladder_soon(self) -> None:
+        """Declare what a task needs that asks to be run later; its copy is published again until that is there."""
+        if self._plan.may_declare and (self._declaring_ladder is None or self._declaring_ladder.done()):
+            self._declaring_ladder = self._loop.create_task(self._declare_ladder())
+
+    async def _declare_ladder(self) -> None:
+        from leveret.topology.apply.declare import declare_ladder  # kombu; once in the life of a virtual host
+
+        try:
+            await asyncio.to_thread(declare_ladder, self._settings)
+        except LeveretError as refusal:
+            event(logging.WARNING, f"cannot declare what delayed tasks go through: {refusal}")
 
     async def _works_until_lost(self, consumer: Consumer) -> bool:
         """Work until the connection is lost (True), or it is time to stop (False)."""

@@ -11,7 +11,7 @@ from leveret.command.ending import tell, tell_json
 from leveret.command.samples import SAMPLE_QUEUES
 from leveret.command.verb import Verb, json_option, note, quiet_option, tasks_option
 from leveret.topology import queues, settings
-from leveret.topology.apply.declare import declare, declare_streams
+from leveret.topology.apply.declare import declare, declare_ladder, declare_streams
 from leveret.topology.apply.table import rows, show
 from leveret.topology.errors import AccessRefused, TopologyError
 from leveret.topology.link import default_broker
@@ -26,14 +26,20 @@ from leveret.topology.link import default_broker
     examples="""
 leveret declare --dry-run -a my_app
 leveret declare -a my_app
+leveret declare -a my_app --delays
 AMQP_URL=amqp://user:password@host/vhost leveret declare -a my_app
 """,
 )
 @tasks_option("Module whose queues to declare; may be repeated")
 @click.option("--dry-run", is_flag=True, help="Show what would be declared, and stop.")
+@click.option(
+    "--delays",
+    is_flag=True,
+    help="Also what delayed tasks go through: 58 queues; where producers may not declare them.",
+)
 @json_option
 @quiet_option
-def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int:
+def verb(tasks: Sequence[str], dry_run: bool, delays: bool, as_json: bool, quiet: bool) -> int:
     """Declare, then show what is there now."""
     configured = settings.load()
     names = task_modules.named(tasks, configured)
@@ -45,15 +51,17 @@ def verb(tasks: Sequence[str], dry_run: bool, as_json: bool, quiet: bool) -> int
         configured = default_broker.resolve(configured)
         for news in declare(configured, queues.known()):
             note(f"leveret declare: {news}")
+        if delays:
+            declare_ladder(configured)
         try:
             declare_streams(configured)
         except (AccessRefused, TopologyError) as error:
             note(f"leveret declare: cancels and pauses are not kept for workers that start later: {error}")
     if as_json:
-        for row in rows(queues.known()):
+        for row in rows(queues.known(), delays):
             tell_json(row)
     else:
-        tell(*show(queues.known()).splitlines())
+        tell(*show(queues.known(), delays).splitlines())
     if not dry_run:
         note(f"declared on {settings.mask(configured.amqp_url)}", quiet)
     return 0

@@ -7,8 +7,8 @@ from itertools import islice
 
 import click
 
-from leveret.command.durations import Duration
 from leveret.command.ending import tell, tell_json
+from leveret.command.moments import Span
 from leveret.command.shown_status import status_object, table_lines
 from leveret.command.verb import Verb, filled, json_option, note, split_commas
 from leveret.producers.following.record import recorded
@@ -35,7 +35,7 @@ leveret list --state started,retrying --json
 )
 @click.option("--task", metavar="NAME", default=None, callback=filled, help="In which * and ? stand for anything.")
 @click.option("--queue", metavar="QUEUE", default=None, callback=filled, help="Only what was taken from there.")
-@click.option("--since", type=Duration(), metavar="TIME", help="What has changed since then: 90s, 15m, 1h, 2d.")
+@click.option("--since", type=Span(), metavar="TIME", help="What has changed since then: 90s, 15m, 1h, 2d.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="No more than that.")
 @json_option
 def verb(

@@ -9,24 +9,26 @@ import click
 
 from leveret.command.ending import EXIT_ERROR, EXIT_PARTLY, tell, tell_json
 from leveret.command.verb import Verb, json_option, note, quiet_option, split_commas
-from leveret.producers.dead.letters import DeadMessage
+from leveret.producers.dead.letters import DeadMessage, holding
 from leveret.producers.dead.redrive import Redriven, redrive
 from leveret.producers.following.commanding import check_queue
 from leveret.topology import settings
 from leveret.topology.link import default_broker
-from leveret.topology.names import dlq_name, without_level, work_queue_of
+from leveret.topology.names import without_level, work_queue_of
 
 
 @click.command(
     "redrive",
     cls=Verb,
     help="Send the messages of a work queue's DLQ round again, each confirmed before it leaves the DLQ.\n\n"
-    "QUEUE is the work queue; the name of its DLQ, or of a retry tier, means the same.",
+    "QUEUE is the work queue; the name of its DLQ, or of a retry tier, means the same. tasks.later.lost has the "
+    "delayed tasks that no queue took when they were due.",
     examples="""
 leveret redrive words --dry-run
 leveret redrive words
 leveret redrive words --id 0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1
 leveret redrive words --stranded     takes up to 3 minutes
+leveret redrive tasks.later.lost
 """,
     statuses="Exit status: 0 done; 1 not done, and stderr says why; 2 wrong usage; 3 some are left",
 )
@@ -59,13 +61,14 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
         return _free(configured, queue, tell_of, quiet)
     redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
     for _dead, error in redriven.set_aside:
-        note(f"leveret redrive: left in {dlq_name(queue)}, for it cannot be sent again: {error}")
+        note(f"leveret redrive: left in {holding(queue)}, for it cannot be sent again: {error}")
     found = [*redriven.messages, *(dead for dead, _ in redriven.set_aside)]
     missing = sorted(set(ids) - {dead.id for dead in found})
     for task_id in missing:
-        note(f"leveret redrive: no message {task_id} lies in {dlq_name(queue)}")
+        note(f"leveret redrive: no message {task_id} lies in {holding(queue)}")
     verb_ = "would go" if dry_run else "went"
-    note(f"{len(redriven.messages)} message(s) {verb_} from {dlq_name(queue)} to {queue}", quiet)
+    where = "where they were to go" if queue == holding(queue) else queue
+    note(f"{len(redriven.messages)} message(s) {verb_} from {holding(queue)} to {where}", quiet)
     if redriven.held_by_others:
         note(
             f"leveret redrive: {redriven.held_by_others} more were held by others, who look at them or redrive them; "

@@ -53,6 +53,8 @@ def status_lines(status: Status, attempts: Sequence[Mapping[str, Any]] = ()) -> 
         yield cut(f"  failed: {_failure(status.failure)}")
     if status.state is State.RETRYING and status.next_at:
         yield f"  again {_clock(status.next_at)}"
+    if status.state is State.DELAYED and status.next_at:
+        yield f"  due {_clock(status.next_at)}"
     if status.done is not None and status.state is State.STARTED:
         total = "" if status.total is None else f" of {_number(status.total)}"
         yield cut(f"  {_number(status.done)}{total} done {printable(status.note)}".rstrip())

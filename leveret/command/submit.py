@@ -9,19 +9,22 @@ from __future__ import annotations
 import functools
 import io
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
 
 from leveret.command import task_modules
-from leveret.command.durations import Duration
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.moments import Moment, Span
 from leveret.command.samples import SAMPLES, TASK_NAMES
 from leveret.command.verb import Verb, filled, json_option, note, quiet_option, tasks_option
 from leveret.producers.calls import check_priority, check_timeout, check_unique, check_way, make_message, route_of
 from leveret.producers.following.handle import Submitted
+from leveret.producers.later import check_delay, due_of
 from leveret.producers.publisher import Publisher
 from leveret.topology import registry, settings
 from leveret.topology.encoding import wide_encoding
@@ -59,6 +62,8 @@ leveret submit mail.send --id order-17 to=a@example.org
 leveret submit mail.send --priority high to=a@example.org
 leveret submit mail.send to=a@example.org --unique mail:a --for 1h
 leveret submit mail.send to=a@example.org --wait --timeout 60
+leveret submit mail.send to=a@example.org --delay 15m
+leveret submit mail.send to=a@example.org --at 2026-12-01T09:00+01:00
 leveret submit --samples
 leveret submit mail.send --file jobs.jsonl -a my_app > ids.txt
 generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
@@ -88,12 +93,19 @@ generate-jobs | leveret submit mail.send --file - --routing-key mail.urgent
     help="Among the tasks of its queue, where that has priorities (default: normal).",
 )
 @click.option(
+    "--delay",
+    type=Span(may_be_bare=True),
+    metavar="TIME",
+    help="Have it run so much later: 90s, 15m, 1h, 2d, up to a year.",
+)
+@click.option("--at", type=Moment(), metavar="TIME", help="Have it run then: 2026-12-01T09:00+01:00.")
+@click.option(
     "--unique",
     metavar="KEY",
     callback=filled,
     help="Submit it unless a task has this key that has not ended; then say the id of that one.",
 )
-@click.option("--for", "for_seconds", type=Duration(), metavar="TIME", help="With --unique: keep the key so long (1h).")
+@click.option("--for", "for_seconds", type=Span(), metavar="TIME", help="With --unique: keep the key so long (1h).")
 @click.option(
     "--wait",
     is_flag=True,
@@ -122,6 +134,8 @@ def verb(
     routing_key: str | None,
     task_id: str | None,
     priority: Priority | None,
+    delay: float | None,
+    at: datetime | None,
     unique: str | None,
     for_seconds: float | None,
     wait: bool,
@@ -175,13 +189,16 @@ def verb(
         task_modules.load([SAMPLES])
     name = task or TASK_NAMES[0]
     try:
+        check_delay(delay, at)
         check_way(queue, exchange, routing_key, called=lambda name: f"--{name.replace('_', '-')}")
     except MessageError as error:
         raise click.UsageError(str(error)) from error
     route = route_of(name, queue, exchange, routing_key)
+    due = _due(delay, at)
     followed: Follow | None = True if wait else "record" if follow or unique is not None else None
     is_many = bool(file) or samples
-    make = functools.partial(make_message, route=route, follow=followed, priority=check_priority(priority, name, route))
+    level = check_priority(priority, name, route)
+    make = functools.partial(make_message, route=route, follow=followed, due=due, priority=level)
     messages = None
     if task and not file:
         messages = [make(task, _json(args, list, "--args"), _kwargs(task, kwargs, pairs), id=task_id)]
@@ -204,6 +221,14 @@ def verb(
         if not is_many:
             return wait_for_one(handles[0], timeout, as_json, quiet)
         return wait_for_many(handles, timeout, quiet) or status
+
+
+def _due(delay: float | None, at: datetime | None) -> float | None:
+    """Return when it is to run; a time that is over is now, and said."""
+    if at is not None and at.timestamp() <= time.time():
+        note(f"leveret submit: --at {at.isoformat()} is over, so it runs now")
+        return None
+    return due_of(delay, at)
 
 
 def _sample_messages(configured: settings.Settings, make: Make, quiet: bool) -> list[TaskMessage]:

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, cast
 from leveret.consumers.child.board import Progress
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.child.protocol import Order
-from leveret.consumers.settling.closing import event_of
+from leveret.consumers.settling.closing import delayed_event, event_of
 from leveret.consumers.settling.delivery import Delivery
-from leveret.consumers.settling.products import dead_copy
+from leveret.consumers.settling.later import bounded
+from leveret.consumers.settling.products import dead_copy, later_copy, way_back
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.consumers.tasks import attempt as attempts_of_process
 from leveret.consumers.tasks import progress as progress_of_process
@@ -31,6 +32,7 @@ from leveret.topology import registry
 from leveret.topology.control import Command, is_older, read_cancel
 from leveret.topology.errors import LeveretError, TaskFailed
 from leveret.topology.events import Event, Kind
+from leveret.topology.ladder import ENTRANCES, seconds_of
 from leveret.topology.link import publish_errors
 from leveret.topology.link.outbox import OnPublished, Outgoing
 from leveret.topology.names import (
@@ -38,6 +40,7 @@ from leveret.topology.names import (
     DIRECT_EXCHANGE,
     EVENTS_EXCHANGE,
     FANOUT_EXCHANGE,
+    LATER_TO,
     LEVELS,
     NORMAL,
     PRIORITY_HEADER,
@@ -116,12 +119,16 @@ class Inline:
             on_published(None)
             return
         task_id, route = outgoing.id, outgoing.route
+        due = self.now
+        if route.exchange in ENTRANCES:
+            headers = outgoing.properties.headers
+            due, route = due + seconds_of(headers), Route(headers[LATER_TO], route.routing_key)
         if route.exchange not in _EXCHANGES:
             on_published(publish_errors.channel_closed(task_id, route, 404, ""))
         elif found := reached_queues(route):
             for queue in found:
                 method = _Method(1, route.exchange, route.routing_key, redelivered=False)
-                self._put(Delivery(cast(Any, None), queue, method, outgoing.properties, outgoing.body), self.now)
+                self._put(Delivery(cast(Any, None), queue, method, outgoing.properties, outgoing.body), due)
             on_published(None)
         else:
             on_published(publish_errors.not_routed(task_id, route))
@@ -153,11 +160,11 @@ class Inline:
         progress_of_process.tell_by(self._former_teller)
         self._attempts.close()
 
-    def _put(self, delivery: Delivery, due: float) -> None:
+    def _put(self, delivery: Delivery, due: float, is_new: bool = True) -> None:
         message = Message(delivery, due)
         with self._lock:
             heapq.heappush(self._line, _Waiting(due, _level(delivery), next(self._numbers), message))
-            if delivery.attempt == 1:
+            if delivery.attempt == 1 and is_new:
                 self.submitted.append(message)
 
     def _work(self, until: float, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -226,7 +233,10 @@ class Inline:
 
     def _note(self, delivery: Delivery, at: float, outcome: Outcome, error: BaseException | None) -> None:
         verdict = decide(outcome.ending, delivery.attempt, delivery.queue.attempts)
+        if verdict is Verdict.LATER:
+            outcome, verdict = bounded(delivery, outcome)
         known = registry.get(outcome.task)
+        result = outcome.result if verdict is Verdict.DONE else None
         told = attempts_of_process.Attempt(delivery.id, delivery.attempt, delivery.queue.name, outcome.task)
         self.attempts.append(
             Ran(
@@ -240,7 +250,7 @@ class Inline:
                 verdict,
                 outcome.failure,
                 error,
-                known.result.read(outcome.result) if known and outcome.result is not None else None,
+                known.result.read(result) if known and result is not None else None,
                 self._told.pop(told, None),
             )
         )
@@ -253,6 +263,12 @@ class Inline:
             again = Delivery(cast(Any, None), delivery.queue, method, delivery.properties, delivery.body)
             self._put(again, self.now + delivery.queue.retry_delays[delivery.attempt - 1])
             kind = Kind.RETRYING
+        elif verdict is Verdict.LATER:
+            copy = later_copy(delivery, outcome)
+            method = _Method(1, *way_back(delivery), redelivered=False)
+            again = Delivery(cast(Any, None), delivery.queue, method, copy.properties, delivery.body)
+            self._put(again, self.now + seconds_of(copy.properties.headers), is_new=False)
+            kind = Kind.DELAYED
         elif verdict is Verdict.BURY:
             self.dead.append(_dead(delivery, outcome, error))
             kind = Kind.FAILED
@@ -260,7 +276,7 @@ class Inline:
             kind = Kind.CANCELLED if verdict is Verdict.CANCEL else Kind.SUCCEEDED
         self._ended[delivery.id] = verdict
         if delivery.reply_to:
-            event = event_of(delivery, outcome, kind)
+            event = delayed_event(delivery, outcome) if kind is Kind.DELAYED else event_of(delivery, outcome, kind)
             if kind is Kind.RETRYING:
                 event["next_at"] = event["at"] + delivery.queue.retry_delays[delivery.attempt - 1]
             self._tell(delivery.id, kind, outcome.task, event)

@@ -53,6 +53,7 @@ def inline() -> Iterator[Inline]:
         put(publisher, "default_broker", SimpleNamespace(resolve=lambda given: given))  # none is looked for
         put(commanding, "send", lambda key, bodies, _configured: here.command(key, bodies))
         put(not_routed, "_bound_keys", lambda *_: None)  # there is no management API to ask
+        put(not_routed.MissingQueues, "prepare", lambda *_: None)  # nor a ladder of delays to declare
         for name in ("reserve", "release"):
             put(reserving, name, getattr(keys, name))
             put(reserving, f"{name}_async", getattr(keys, f"{name}_async"))

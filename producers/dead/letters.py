@@ -11,14 +11,16 @@ import pika
 
 from leveret.topology.control import REDRIVEN_AT
 from leveret.topology.errors import BrokerUnreachable, LeveretError
+from leveret.topology.ladder import without_delay
 from leveret.topology.link.asking import Answer, Asking
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
-from leveret.topology.names import Route
+from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, RETRIED_LATER, Route, dlq_name
 from leveret.topology.printable import printable
 
 BATCH = 16
 """Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
+_OF_BEFORE = (FAILURE_HEADERS, RETRIED_LATER)
 _MOST_BYTES = 32 * 1024 * 1024
 
 
@@ -32,18 +34,32 @@ class DeadMessage(NamedTuple):
     tag: int
     properties: pika.BasicProperties
     body: bytes
+    routing_key: str = ""
+
+
+def holding(queue: str) -> str:
+    """Return where the messages of a work queue lie that wait for a person; what was delayed in vain has its own."""
+    return queue if queue == LATER_LOST else dlq_name(queue)
 
 
 def publish_again(outbox: Outbox, queue: str, dead: DeadMessage) -> asyncio.Future[LeveretError | None]:
-    """Publish to the work queue, as attempt 1 and without a history; the future is how that ended."""
+    """Publish to the work queue, as attempt 1 and without a history; the future is how that ended.
+
+    What was delayed goes where it was to go, now.
+    """
     ended: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
     properties = dead.properties
     kept = own_headers(properties.headers)
-    properties.headers = {name: kept[name] for name in kept if not str(name).startswith(FAILURE_HEADERS)}
+    route = Route.direct(queue)
+    if queue == LATER_LOST:
+        route = Route(str(kept.get(LATER_TO, DIRECT_EXCHANGE)), dead.routing_key)
+    properties.headers = {
+        name: value for name, value in without_delay(kept).items() if not str(name).startswith(_OF_BEFORE)
+    }
     properties.headers[REDRIVEN_AT] = time.time_ns() // 1_000_000  # a new wish, later than what was cancelled before
     properties.message_id = dead.id or new_id()
     properties.user_id = properties.expiration = None  # another connection's user; and it must not vanish
-    outbox.send(Outgoing(Route.direct(queue), dead.body, properties), ended.set_result)
+    outbox.send(Outgoing(route, dead.body, properties), ended.set_result)
     return ended
 
 
@@ -116,4 +132,5 @@ def _read(method: Any, properties: pika.BasicProperties, body: bytes) -> DeadMes
         method.delivery_tag,
         properties,
         body,
+        str(method.routing_key),
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pika
 
-from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, publish_again
+from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, holding, publish_again
 from leveret.topology.access.management import Management
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
@@ -20,7 +20,6 @@ from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import check_name
-from leveret.topology.names import dlq_name
 from leveret.topology.settings import Settings, vhost_of
 
 _COUNT_TIMEOUT_SECONDS = 2.0
@@ -48,16 +47,16 @@ async def redrive(
     still in the DLQ then, and the error names what may be in the work queue, too. A message whose headers cannot be
     written again stays in the DLQ, and the others go on.
     """
-    check_name(dlq_name(queue), "queue")
+    check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
     gone: list[DeadMessage] = []
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
-        dlq = Letters(await open_channel(opened), dlq_name(queue))
+        dlq = Letters(await open_channel(opened), holding(queue))
         ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
-        held_by_others = await asyncio.to_thread(_held, configured, dlq_name(queue))
+        held_by_others = await asyncio.to_thread(_held, configured, holding(queue))
         got = 0
         while got < ready and (taken := await dlq.take(min(BATCH, ready - got))):  # none: others have taken the rest
             got += len(taken)

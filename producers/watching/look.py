@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from leveret.producers.watching.counts import Counts
 from leveret.producers.watching.rates import Rate
-from leveret.topology.names import NORMAL, dlq_name, level_queues, retry_queue
+from leveret.topology.names import LATER_LOST, NORMAL, dlq_name, level_queues, retry_queue
 from leveret.topology.sizing import processes_for
 from leveret.topology.workers import Paused, QueueAtWorker, RunningTask, WorkerInfo
 
@@ -148,8 +148,13 @@ def what_runs(workers: Sequence[WorkerInfo]) -> list[Running]:
     return sorted(running, key=lambda one: -one.task.seconds)
 
 
-def warnings_of(queues: Sequence[QueueLook], running: Sequence[Running], unreadable: Mapping[str, int]) -> list[Warned]:
-    """Say what needs a look. `unreadable` is what was wrong with answers, and how often."""
+def warnings_of(
+    queues: Sequence[QueueLook], running: Sequence[Running], unreadable: Mapping[str, int], lost: int = 0
+) -> list[Warned]:
+    """Say what needs a look. `unreadable` is what was wrong with answers, and how often.
+
+    `lost` is how many delayed tasks no queue took when they were due.
+    """
     found: list[Warned] = []
     for queue in queues:
         if not queue.is_there:
@@ -159,6 +164,11 @@ def warnings_of(queues: Sequence[QueueLook], running: Sequence[Running], unreada
         if queue.paused:
             why = f": {queue.paused.reason}" if queue.paused.reason else ""
             found.append(Warned("paused", queue.name, f"paused by {queue.paused.by}{why}"))
+    if lost:
+        text = (
+            f"{lost} delayed task(s) that no queue took when due; declare the queue, then leveret redrive {LATER_LOST}"
+        )
+        found.append(Warned("lost", LATER_LOST, text))
     for one in running:
         task = one.task
         if one.is_near_limit:

@@ -28,7 +28,7 @@ from leveret.topology.link.connection import close, connect, server_version
 from leveret.topology.link.explaining import explain
 from leveret.topology.link.question import WORKERS, Questions
 from leveret.topology.message import check_name
-from leveret.topology.names import dlq_name
+from leveret.topology.names import LATER_LOST, dlq_name
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, mask
 from leveret.topology.workers import QueueAtWorker, WorkerInfo, read
@@ -87,7 +87,8 @@ class Watch:
         plans = self._plans(told)
         with_levels = {at.name for info in told for at in info.queues if at.priorities}
         with_levels |= {queue.name for queue in self._known if queue.priorities}
-        counts = await ready_messages(self._connection, _queues_of(plans, with_levels))
+        counts = await ready_messages(self._connection, [*_queues_of(plans, with_levels), LATER_LOST])
+        counts.refused.discard(LATER_LOST)  # it is nobody's queue, and only who may see it can help
         if self._only:
             plans = self._chosen(plans, counts)
         waits_in = {name: list(names_of_levels(name, name in with_levels).values()) for name in plans}
@@ -106,7 +107,7 @@ class Watch:
             queues=queues,
             running=running,
             running_count=sum(queue.running for queue in queues),
-            warnings=warnings_of(queues, running, unreadable),
+            warnings=warnings_of(queues, running, unreadable, counts.get(LATER_LOST, 0)),
             notes=list(self._notes(plans, counts)),
         )
 

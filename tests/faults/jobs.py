@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from leveret import Reject, task
+from leveret import Reject, RetryLater, task
 from tests.faults.logged import faults, logged
 
 
@@ -61,6 +61,15 @@ def fail(times: int) -> None:
     with logged() as number:
         if number <= times:
             raise ValueError(f"attempt {number} of {times} that fail")
+
+
+@task("faults.ask_later", queue=faults)
+def ask_later(times: int, seconds: float, marker: str) -> None:
+    """Ask the first so many times to be run so much later; whatever runs leaves a byte in a file."""
+    with logged(), Path(marker).open("ab") as asked:
+        if asked.tell() < times:
+            asked.write(b".")
+            raise RetryLater(seconds)
 
 
 @task("faults.reject", queue=faults)

@@ -13,6 +13,8 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/control/control.py",  # how old a cancel is, which another machine has said
     "consumers/log.py",
     "consumers/log_file.py",  # since when a process runs, in its file's name
+    "consumers/child/later.py",  # the date of a Retry-After
+    "consumers/settling/later.py",  # how long a task has asked to be run later
     "consumers/settling/products.py",
     "producers/batch.py",  # when a message was submitted
     "topology/events.py",  # when it happened
@@ -22,6 +24,8 @@ TELLING_PEOPLE_THE_TIME = {
     "producers/dead/letters.py",  # when it was redriven
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
+    "leveret/command/submit.py",  # whether --at is over
+    "producers/later.py",  # when a message is due
     "producers/following/record.py",  # since when
     "producers/scheduling/clock.py",  # for schedules are kept by it; it sees jumps
     "producers/watching/watch.py",

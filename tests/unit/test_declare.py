@@ -58,6 +58,7 @@ def test_the_whole_life_of_a_failure_is_shown() -> None:
         "exchanges  tasks.direct (direct), tasks.topic (topic), tasks.fanout (fanout)",
         "           tasks.again (direct), tasks.dead (direct): not for producers",
         "           tasks.events (topic), tasks.control (topic): what is told and asked",
+        "           tasks.later.direct, tasks.later.topic, tasks.later.fanout, tasks.later.again: what was delayed",
         "streams    tasks.cancelled, tasks.paused",
         "mail: at most 2 attempts",
         "  mail.failed (direct), for any other key mail.failed.first.after.30s (fanout)",
@@ -103,7 +104,7 @@ def test_rows_and_the_screen_show_the_entrance_of_a_queue_with_priorities() -> N
     assert {"bound": "mail.in", "to": "tasks.direct", "key": "mail"} in list(rows([mail]))
     high = {"x-match": "all", "priority": "high"}
     assert {"bound": "mail.high", "to": "mail.in", "key": "", "arguments": high} in list(rows([mail]))
-    assert show([mail]).splitlines()[4:] == [
+    assert show([mail]).splitlines()[5:] == [
         "mail: at most 1 attempts",
         "  mail.failed (direct), for any other key mail.failed.first.levels.never (fanout)",
         "  mail.in (headers) ← tasks.direct mail, tasks.topic mail.#, for any other priority mail.in.normal (fanout)",
@@ -112,6 +113,29 @@ def test_rows_and_the_screen_show_the_entrance_of_a_queue_with_priorities() -> N
         "  mail.low  ← mail.in priority=low",
         "  mail.dlq  ← mail.failed.first.levels.never, tasks.dead mail",
     ]
+
+
+def test_the_ladder_of_delays_is_shown_with_what_it_is_bound_by(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only where it is asked for, for few queues need it."""
+    assert leveret("declare", "--dry-run", "--delays", "--json") == 0
+    read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert leveret("declare", "--dry-run", "--delays") == 0
+    shown = capsys.readouterr().out
+
+    bound = {
+        "bound": "tasks.delay.30s",
+        "to": "tasks.delay.1",
+        "key": "",
+        "arguments": {"x-match": "all", "later-1": "3"},
+    }
+    assert bound in read
+    assert {"x-match": "all", "later-to": "tasks.topic"} in [
+        row["arguments"] for row in read if row.get("bound") == "tasks.later.topic"
+    ]
+    assert (
+        "delays     tasks.delay.1s to tasks.delay.400d, 58 queues; what no queue takes lies in tasks.later.lost"
+        in shown
+    )
 
 
 def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

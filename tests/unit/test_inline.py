@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -34,6 +34,7 @@ from leveret import (
     PublishError,
     Reject,
     ResultTimeout,
+    RetryLater,
     Route,
     SoftTimeLimitExceeded,
     TaskCancelled,
@@ -255,6 +256,55 @@ def test_retries_follow_the_clock_of_the_test(leveret_inline: Inline, desk: Desk
     assert leveret_inline.now == 65.0
     assert len(leveret_inline.submitted) == 1
     assert attempt_here() is before
+
+
+def test_delays_follow_the_clock_of_the_test(leveret_inline: Inline, desk: Desk, send: Send) -> None:
+    """What is delayed runs when it is due, by every exchange, and behind what is due before."""
+    delayed = send.options(delay=90, exchange="fanout").submit(to="later")
+    at = send.options(at=datetime.now(UTC) + timedelta(hours=1), queue="mail").submit(to="much later")
+    first = send.submit(to="now")
+    assert [message.due for message in leveret_inline.waiting] == [0.0, 90.0, 3600.0]
+
+    assert [ran.id for ran in leveret_inline.run(89)] == [first.id]
+    assert [(ran.id, ran.at) for ran in leveret_inline.run()] == [(delayed.id, 90.0), (at.id, 3600.0)]
+
+
+def test_a_task_may_ask_to_be_run_later(leveret_inline: Inline, desk: Desk) -> None:
+    """As the attempt it is, and told to who follows it."""
+
+    @task("mail.poll", queue=desk.queue)
+    def poll() -> str:
+        desk.seen.append(current_attempt().number)
+        if len(desk.seen) == 1:
+            raise RetryLater(10, "not there yet")
+        if len(desk.seen) == 2:
+            raise ValueError("it is broken")
+        if len(desk.seen) == 3:
+            raise RetryLater(3)
+        return "there"
+
+    sent = poll.options(follow=True).submit()
+    leveret_inline.run(0)
+    assert (sent.status().state, sent.status().reason) == (State.DELAYED, "not there yet")
+    assert [(ran.attempt, ran.at) for ran in leveret_inline.run()] == [(1, 10.0), (2, 15.0), (2, 18.0)]
+    assert sent.result(timeout=1) == "there"
+    assert len(leveret_inline.submitted) == 1
+
+
+def test_who_asks_to_be_run_later_for_ever_is_buried(leveret_inline: Inline, desk: Desk) -> None:
+    """After a thousand times, with the reason."""
+
+    @task("mail.poll", queue=desk.queue)
+    def poll() -> None:
+        raise RetryLater(1, "never there")
+
+    poll.submit()
+    ran = leveret_inline.run(check=False)
+    (dead,) = leveret_inline.dead
+
+    assert (len(ran), ran[-1].verdict, dead.attempts) == (1001, Verdict.BURY, 1)
+    assert dead.failure.type == "RetriedLaterTooOften"
+    assert "never there" in dead.reason
 
 
 def test_the_clock_can_be_moved_by_some_seconds(leveret_inline: Inline, desk: Desk) -> None:

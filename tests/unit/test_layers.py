@@ -23,6 +23,7 @@ LAYERS = {
         "queues",
         "registry",
         "objects",
+        "ladder",
         "settings",
         "message",
         "events",
@@ -39,6 +40,7 @@ LAYERS = {
         "local",
     ],
     "leveret.producers": [
+        "later",
         "calls",
         "following",
         "submissions",
@@ -115,7 +117,7 @@ CLIENT_LIBRARIES = {
         "topology/tokens.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
-    "amqp": {"topology/apply/declare.py"},
+    "amqp": {"topology/apply/declare.py", "topology/apply/later.py"},
     "msgspec": {
         "consumers/recorder/rows.py",
         "consumers/tasks/arguments.py",

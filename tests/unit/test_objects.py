@@ -11,7 +11,7 @@ import pytest
 
 from leveret.topology import names, queues
 from leveret.topology.apply.declare import _InternalExchange, _kombu_exchange, _kombu_queue
-from leveret.topology.objects import Binding, Exchange, Table, objects_of, shared_exchanges
+from leveret.topology.objects import PRODUCERS_EXCHANGES, Binding, Exchange, Table, objects_of, shared_exchanges
 from leveret.topology.queues import WorkQueue
 
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
@@ -57,6 +57,10 @@ def test_the_shared_exchanges() -> None:
         ("tasks.dead", "direct", True, False, {}),
         ("tasks.events", "topic", True, False, {}),
         ("tasks.control", "topic", True, False, {}),
+        *(
+            (f"tasks.later.{kind}", real, True, True, {"alternate-exchange": "tasks.later.lost"})
+            for kind, real in (("direct", "direct"), ("topic", "topic"), ("fanout", "fanout"), ("again", "direct"))
+        ),
     ]
     assert (table.queues, table.bindings) == ((), ())
 
@@ -111,17 +115,25 @@ def test_the_bindings_of_a_queue_with_three_delays() -> None:
             Binding("words", "tasks.again", "words@3"),
             Binding("words", "tasks.again", "words@4"),
             Binding("words", "tasks.topic", "words.#"),
+            Binding("words", "tasks.later.direct", "words"),
+            Binding("words", "tasks.later.again", "words@2"),
+            Binding("words", "tasks.later.again", "words@3"),
+            Binding("words", "tasks.later.again", "words@4"),
+            Binding("words", "tasks.later.topic", "words.#"),
         ]
     )
 
 
-def test_fanout_is_one_binding_more() -> None:
-    """A queue that opts in is bound to the fanout exchange, and differs in nothing else."""
+def test_fanout_is_two_bindings_more() -> None:
+    """A queue that opts in is bound to the fanout exchange, now and later, and differs in nothing else."""
     plain = objects_of(words())
     queues.forget()
     opted_in = objects_of(words(fanout=True))
 
-    assert set(opted_in.bindings) - set(plain.bindings) == {Binding("words", "tasks.fanout", "")}
+    assert set(opted_in.bindings) - set(plain.bindings) == {
+        Binding("words", "tasks.fanout", ""),
+        Binding("words", "tasks.later.fanout", ""),
+    }
     assert arguments(opted_in) == arguments(plain)
 
 
@@ -140,6 +152,8 @@ def test_without_delays_the_first_failure_is_final() -> None:
             Binding("words.dlq", "tasks.dead", "words"),
             Binding("words", "tasks.direct", "words"),
             Binding("words", "tasks.topic", "words.#"),
+            Binding("words", "tasks.later.direct", "words"),
+            Binding("words", "tasks.later.topic", "words.#"),
         ]
     )
 
@@ -243,7 +257,7 @@ def test_an_internal_exchange_says_so_to_the_broker() -> None:
 
 def test_an_exchange_of_producers_is_kombus_own() -> None:
     """Only an internal one is declared in another way."""
-    assert {type(_kombu_exchange(exchange)) for exchange in shared_exchanges().exchanges} == {kombu.Exchange}
+    assert {type(_kombu_exchange(exchange)) for exchange in PRODUCERS_EXCHANGES} == {kombu.Exchange}
 
 
 def test_a_table_cannot_be_changed_through_an_exchange() -> None:

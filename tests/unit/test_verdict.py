@@ -7,7 +7,7 @@ import pytest
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.settling.verdict import Verdict, decide
 
-DONE, RETRY, BURY, CANCEL = Verdict.DONE, Verdict.RETRY, Verdict.BURY, Verdict.CANCEL
+DONE, RETRY, BURY, CANCEL, LATER = Verdict.DONE, Verdict.RETRY, Verdict.BURY, Verdict.CANCEL, Verdict.LATER
 
 FIRST_MIDDLE_LAST_BEYOND = {
     Ending.RETURNED: (DONE, DONE, DONE, DONE),
@@ -21,6 +21,7 @@ FIRST_MIDDLE_LAST_BEYOND = {
     Ending.DELIVERED_TOO_OFTEN: (BURY, BURY, BURY, BURY),
     Ending.UNUSABLE_RESULT: (BURY, BURY, BURY, BURY),
     Ending.CANCELLED: (CANCEL, CANCEL, CANCEL, CANCEL),
+    Ending.LATER: (LATER, LATER, LATER, LATER),
 }
 
 
@@ -35,4 +36,8 @@ def test_every_ending_has_its_verdict(ending: Ending) -> None:
 def test_without_a_retry_plan_nothing_is_retried(ending: Ending) -> None:
     """With a single attempt a message is done or buried."""
 
-    assert decide(ending, 1, 1) is {Ending.RETURNED: DONE, Ending.CANCELLED: CANCEL}.get(ending, BURY)
+    assert decide(ending, 1, 1) is {
+        Ending.RETURNED: DONE,
+        Ending.CANCELLED: CANCEL,
+        Ending.LATER: LATER,
+    }.get(ending, BURY)

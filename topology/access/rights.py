@@ -1,7 +1,8 @@
 """What a producer, a worker and the topology's owner may do on the broker: each its own work, and nothing else.
 
-producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`; waits for results in queues of its own, tells
-           that it has submitted, cancels by id, and asks recorders and workers
+producer   publishes to `tasks.direct`, `tasks.topic` and `tasks.fanout`, and to come there later to `tasks.delay.0` …;
+           waits for results in queues of its own, tells that it has submitted, cancels by id, and asks recorders and
+           workers
 worker     takes from its queues, counts its retry tiers (for --until-empty), publishes what its tasks submit, what it
            buries (`tasks.dead`) and what it gives an id on its way back (`tasks.again`); tells what happens to tasks,
            hears what is cancelled, paused and asked, and does what a producer does; takes tokens of limits, and makes
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from leveret.topology import names
+from leveret.topology.ladder import ENTRANCES, WHOLE
 from leveret.topology.objects import AROUND_EXCHANGES, PRODUCERS_EXCHANGES, WORKERS_EXCHANGES
 from leveret.topology.queues import WorkQueue
 
@@ -37,6 +39,8 @@ _REPLIES = re.escape(names.REPLY_PREFIX) + ".+"
 _REPLY_KEY = f"^{re.escape(names.REPLY_PREFIX)}[0-9a-f]+$"
 _LIMITS = rf"{re.escape(names.LIMITS_EXCHANGE)}|{re.escape(names.LIMIT_PREFIX)}.+"
 _NOTHING = "^$"
+_DELAYS = [*(re.escape(entrance) for entrance in ENTRANCES), re.escape(WHOLE)]
+"""By which messages are delayed, and to see on RabbitMQ 4.3 that all of that is there."""
 
 
 class Rights(NamedTuple):
@@ -50,7 +54,7 @@ class Rights(NamedTuple):
 def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
     """Return what a role needs for these work queues, and for any retry plan they may get."""
     events, control = (re.escape(exchange.name) for exchange in AROUND_EXCHANGES)
-    producers = [*(re.escape(exchange.name) for exchange in PRODUCERS_EXCHANGES), events, control]
+    producers = [*(re.escape(exchange.name) for exchange in PRODUCERS_EXCHANGES), *_DELAYS, events, control]
     if role == PRODUCER:
         return Rights(_any_of([_REPLIES]), _any_of([*producers, _REPLIES]), _any_of([events, _REPLIES]))
     if role == SCHEDULER:
@@ -66,7 +70,7 @@ def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
         takes = [names.waiting_pattern(queue.name) for queue in queues]
         takes += [names.levels_pattern(queue.name) for queue in queues if queue.priorities]
         return Rights(_any_of(own), _any_of([*exchanges, *own]), _any_of([*takes, *own, *streams, events, control]))
-    around = r"tasks\.(reply|worker)\..+|tasks\.(record|questions|cancelled|paused|schedules|schedules\.shown)"
+    around = r"tasks\.(reply|worker|delay|later)\..+|tasks\.(record|questions|cancelled|paused|schedules(\.shown)?)"
     families = [names.family_pattern(queue.name) for queue in queues]
     for queue in queues:
         if queue.priorities:
@@ -95,7 +99,7 @@ def topic_rights_of(role: str) -> list[TopicRights]:
     )
     told = f"^(task|{re.escape(names.REPLY_PREFIX.rstrip('.'))})\\."
     by_role = {
-        PRODUCER: [(events, r"^task\.submitted\.", _REPLY_KEY), (control, commands, _NOTHING)],
+        PRODUCER: [(events, r"^task\.(submitted|delayed)\.", _REPLY_KEY), (control, commands, _NOTHING)],
         WORKER: [(events, told, _REPLY_KEY), (control, commands, _any_of([re.escape(names.ASK_WORKERS_KEY)]))],
         TOPOLOGY: [],
         SCHEDULER: [

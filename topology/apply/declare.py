@@ -19,6 +19,7 @@ from amqp import spec
 from leveret.topology import names, queues, registry, settings
 from leveret.topology.apply.connecting import declaring
 from leveret.topology.errors import AccessRefused, TopologyError, TopologyMismatch
+from leveret.topology.ladder import ladder
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.objects import (
     CONTROL,
@@ -81,6 +82,14 @@ def declare_streams(configured: Settings) -> None:
     _declare(configured, [Table((CONTROL,)), control_streams()])
 
 
+def declare_ladder(configured: Settings) -> None:
+    """Declare what delayed messages go through; raises as `declare` does.
+
+    That takes a second or two the first time, so only who delays has it.
+    """
+    _declare(configured, [shared_exchanges(), ladder()])
+
+
 def _declare(settings_used: Settings, tables: Sequence[Table]) -> list[str]:
     notes: list[str] = []
     for tries_left in reversed(range(_TRIES)):
@@ -118,6 +127,8 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     _bind(connection, vhost, table.last_bindings)
     if replaced:
         _apply(connection, vhost, lambda channel: channel.exchange_delete(replaced))
+    for last in map(_kombu_exchange, table.last_exchanges):
+        _apply(connection, vhost, lambda channel, e=last: e.declare(channel=channel))
     return notes
 
 

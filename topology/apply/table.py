@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from leveret.topology import names, queues
+from leveret.topology.ladder import ladder
 from leveret.topology.objects import (
     AROUND_EXCHANGES,
+    MIRROR_EXCHANGES,
     PRODUCERS_EXCHANGES,
     WORKERS_EXCHANGES,
     Exchange,
@@ -16,15 +18,22 @@ from leveret.topology.objects import (
     shared_exchanges,
 )
 
+_MIRRORS = frozenset(exchange.name for exchange in MIRROR_EXCHANGES)
 
-def show(work_queues: Sequence[queues.WorkQueue]) -> str:
+
+def show(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> str:
     """Return everything that would be declared, short enough for one screen."""
     lines = [
         f"exchanges  {_typed(PRODUCERS_EXCHANGES)}",
         f"           {_typed(WORKERS_EXCHANGES)}: not for producers",
         f"           {_typed(AROUND_EXCHANGES)}: what is told and asked",
+        f"           {', '.join(exchange.name for exchange in MIRROR_EXCHANGES)}: what was delayed",
         f"streams    {', '.join(queue.name for queue in control_streams().queues)}",
     ]
+    if with_delays:
+        table = ladder()
+        lost, *steps = (queue.name for queue in table.queues)
+        lines.append(f"delays     {steps[0]} to {steps[-1]}, {len(steps)} queues; what no queue takes lies in {lost}")
     for work_queue in work_queues:
         table = objects_of(work_queue)
         first, failed, *entrance = table.exchanges
@@ -51,7 +60,7 @@ def _sources(table: Table, queue: str) -> str:
     """Return what a queue or an exchange is bound to: exchanges, each with its keys."""
     keys: dict[str, list[str]] = {}
     for binding in (*table.bindings, *table.last_bindings):
-        if binding.queue == queue:
+        if binding.queue == queue and binding.exchange not in _MIRRORS:  # the same, of what was delayed
             wanted = [f"{name}={value}" for name, value in binding.arguments if name == names.PRIORITY_HEADER]
             keys.setdefault(binding.exchange, []).extend([binding.routing_key, *wanted])
     return ", ".join(" ".join([exchange, *_shortened(bound)]) for exchange, bound in keys.items())
@@ -65,10 +74,11 @@ def _shortened(keys: list[str]) -> list[str]:
     return [key for key in keys if key]
 
 
-def rows(work_queues: Sequence[queues.WorkQueue]) -> Iterator[dict[str, object]]:
+def rows(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> Iterator[dict[str, object]]:
     """Yield every exchange, queue and binding, with the arguments it is declared with."""
-    for table in (shared_exchanges(), control_streams(), *map(objects_of, work_queues)):
-        for exchange in table.exchanges:
+    delays = (ladder(),) if with_delays else ()
+    for table in (shared_exchanges(), control_streams(), *delays, *map(objects_of, work_queues)):
+        for exchange in (*table.exchanges, *table.last_exchanges):
             yield {
                 "exchange": exchange.name,
                 "type": exchange.type,

@@ -54,6 +54,8 @@ class TaskMessage:
     """Whether how it ends is told: to the process that submits it, or only to those who record or listen."""
     headers: Mapping[str, str | int] | None = None
     """AMQP headers by which the broker decides when and where it comes; None for most."""
+    due: float | None = None
+    """When it is to come, in seconds of the epoch; None for at once."""
 
     @classmethod
     def create(
@@ -66,6 +68,7 @@ class TaskMessage:
         route: Route | None = None,
         follow: Follow = False,
         headers: Mapping[str, str | int] | None = None,
+        due: float | None = None,
     ) -> TaskMessage:
         """Encode a call. Raises `MessageError` when the name, an argument or the id cannot be sent."""
         if not isinstance(task, str) or not task or len(task.encode(errors="replace")) > LONGEST_NAME_BYTES:
@@ -81,7 +84,7 @@ class TaskMessage:
             raise MessageError(f"{where} of task {task!r} cannot be written as JSON: {error}") from error
         if too_much := excess(body):
             raise MessageError(f"the arguments of task {task!r} cannot be written as JSON: {too_much}")
-        return cls(task, body, new_id() if id is None else check_id(id), route, follow, headers)
+        return cls(task, body, new_id() if id is None else check_id(id), route, follow, headers, due)
 
 
 def _unwritable(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

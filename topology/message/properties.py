@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from leveret.topology.errors import MessageError
-from leveret.topology.names import LONGEST_NAME_BYTES, attempt_of, is_level_queue, is_retry_queue
+from leveret.topology.names import DELAY_PREFIX, LONGEST_NAME_BYTES, attempt_of, is_level_queue, is_retry_queue
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
@@ -74,19 +74,28 @@ def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def has_forged(headers: Mapping[str, Any], queue: str, came_back: bool, redelivered: bool) -> bool:
+def has_forged(
+    headers: Mapping[str, Any], queue: str, came_back: bool, redelivered: bool, was_delayed: bool = False
+) -> bool:
     """Whether a client sent what only a broker writes into a message of this queue, or what only we do.
 
     `came_back` says that it comes from one of the queue's retry tiers. Before that the broker has nothing to write but
     how often it was delivered, and keys of later attempts are nobody's to give; afterwards its history is about this
-    queue and its tiers, and in the broker's own form.
+    queue, its tiers and the queues of delays, from which it comes where `was_delayed` says so, and in the broker's own
+    form.
     """
     if came_back:
         return "x-death" in headers and not _is_history(headers["x-death"], queue)
+    if was_delayed:
+        return not _is_history(headers.get("x-death"), queue) or _names_attempts(headers, queue)
     return any(
         str(name).startswith(_BROKER_HEADERS) and not (redelivered and name in _COUNTS_OF_DELIVERIES)
         for name in headers
-    ) or any(_has_attempt_key(headers.get(name), queue) for name in _BROKER_ROUTING)
+    ) or _names_attempts(headers, queue)
+
+
+def _names_attempts(headers: Mapping[str, Any], queue: str) -> bool:
+    return any(_has_attempt_key(headers.get(name), queue) for name in _BROKER_ROUTING)
 
 
 def _is_history(deaths: object, queue: str) -> bool:
@@ -101,7 +110,11 @@ def _is_death(death: dict[Any, Any], queue: str) -> bool:
         and all(isinstance(key, str) for key in death.get("routing-keys", ()))
         and death["reason"] in _DEATH_REASONS
         and death["count"] > 0
-        and (is_level_queue(death["queue"], queue) or is_retry_queue(death["queue"], queue))
+        and (
+            is_level_queue(death["queue"], queue)
+            or is_retry_queue(death["queue"], queue)
+            or death["queue"].startswith(DELAY_PREFIX)
+        )
     )
 
 

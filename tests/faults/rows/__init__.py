@@ -13,6 +13,7 @@ from tests.faults.rows import (
     confirms,
     elastic,
     following,
+    later,
     limits,
     link,
     messages,
@@ -54,6 +55,7 @@ ROWS: Sequence[Row] = sorted(
             recording,
             schedules,
             tokens,
+            later,
             batches,
             unique,
         )
