@@ -1,6 +1,6 @@
 """How late schedules fire: many of one second each, for a while, beside other schedulers.
 
-    python -m benchmarks.schedules                         200 schedules for 60 s, on the broker of AMQP_URL
+    python -m benchmarks.schedules                         200 schedules for 60 s, in virtual hosts of their own
     python -m benchmarks.schedules --only leveret celery   these of them
 
 Each system's own scheduler runs in a process of its own; this one takes what it sends, and notes when. How late a fire
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from typing import Any
 import pika
 
 from benchmarks import environment
+from benchmarks.brokers import RabbitMQ
 from leveret import Route, Settings
 from leveret.topology import settings
 from leveret.topology.link import default_broker
@@ -45,9 +47,11 @@ Take = Callable[[Settings, float, float], Arrivals]
 def main() -> int:
     """Measure, and print a line for each system."""
     options = _options()
-    configured = default_broker.resolve(settings.load())
+    resolved = default_broker.resolve(settings.load())
+    rabbitmq = RabbitMQ(resolved)
     for name in options.only or _SYSTEMS:
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder, contextlib.ExitStack() as stack:
+            configured = dataclasses.replace(resolved, amqp_url=stack.enter_context(rabbitmq.vhost()))
             try:
                 command, take, promised = _SYSTEMS[name](configured, Path(folder), options.schedules, stack)
             except _LeftOut as why:
@@ -78,22 +82,22 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _leveret(configured: Settings, folder: Path, count: int, stack: contextlib.ExitStack) -> tuple[Any, ...]:
-    _purge(configured, stack)
+def _leveret(configured: Settings, folder: Path, count: int, _stack: contextlib.ExitStack) -> tuple[Any, ...]:
+    _declare(configured)
     lines = ((f"[schedules.number-{number}]", f'task = "bench"\nargs = ["number-{number}"]') for number in range(count))
     text = "".join(f'{head}\n{task}\nqueue = "{QUEUE}"\nevery = "1s"\n' for head, task in lines)
     (folder / "leveret.toml").write_text(text, encoding="utf-8")
     return [sys.executable, "-m", "leveret", "schedule", "--log-level", "warning"], _from_queue, True
 
 
-def _celery(configured: Settings, folder: Path, _count: int, stack: contextlib.ExitStack) -> tuple[Any, ...]:
-    _purge(configured, stack)
+def _celery(configured: Settings, folder: Path, _count: int, _stack: contextlib.ExitStack) -> tuple[Any, ...]:
+    _declare(configured)
     command = "-m celery -A benchmarks.peers.schedules_celery beat --loglevel WARNING --schedule"
     return [_python("celery"), *command.split(), str(folder / "beat")], _from_queue, False
 
 
-def _apscheduler(configured: Settings, _folder: Path, _count: int, stack: contextlib.ExitStack) -> tuple[Any, ...]:
-    _purge(configured, stack)
+def _apscheduler(configured: Settings, _folder: Path, _count: int, _stack: contextlib.ExitStack) -> tuple[Any, ...]:
+    _declare(configured)
     return [_python("apscheduler>=3.10,<4", "pika"), "-m", "benchmarks.peers.schedules_apscheduler"], _from_queue, False
 
 
@@ -151,19 +155,12 @@ def _channel(configured: Settings) -> Iterator[Any]:
         yield connection.channel()
 
 
-def _purge(configured: Settings, stack: contextlib.ExitStack) -> None:
-    """Have an empty queue, as a work queue is, and take it away afterwards."""
+def _declare(configured: Settings) -> None:
+    """Have a queue, as a work queue is."""
     with _channel(configured) as channel:
         channel.exchange_declare(Route.direct(QUEUE).exchange, "direct", durable=True)
         channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
         channel.queue_bind(QUEUE, *Route.direct(QUEUE))
-        channel.queue_purge(QUEUE)
-
-    def delete() -> None:
-        with _channel(configured) as last:
-            last.queue_delete(QUEUE)
-
-    stack.callback(delete)
 
 
 def _from_queue(configured: Settings, warm: float, seconds: float) -> Arrivals:
