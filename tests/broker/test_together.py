@@ -64,7 +64,7 @@ def test_all_of_it_at_once(
 ) -> None:
     """Each result comes back, what fails for good has failed, the schedule fires, and nothing is left."""
     recorders.start()
-    workers.start("--processes", "1", queue="together", tasks=[JOBS])
+    worker = workers.start("--processes", "1", queue="together", tasks=[JOBS])
     schedulers.write("")
     schedulers.launch(tasks=JOBS).await_event("scheduling")
     sent = submit_all()
@@ -85,4 +85,5 @@ def test_all_of_it_at_once(
     levels = ("together", "together.high", "together.low")
     await_value(lambda: not any(map(vhost.count, levels)), "the end of all")
     assert vhost.count("together.dlq") == 1
-    assert vhost.count("tasks.limit.together") <= 4
+    assert worker.stop() == 0
+    await_value(lambda: vhost.count("tasks.limit.together.at-once") == 4, "all tokens")
