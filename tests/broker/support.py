@@ -31,7 +31,7 @@ from tests.broker.warm import Forked, Warm
 
 JOBS = "tests.broker.jobs"
 """The task module most tests run."""
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
 
 T = TypeVar("T")
 Restart = Callable[[], None]
@@ -220,11 +220,12 @@ class Worker:
 
     def _read(self) -> None:
         assert self.process.stderr
-        for line in self.process.stderr:
-            try:
-                self.events.append(json.loads(line))
-            except ValueError:
-                self.other_lines.append(line)
+        with self.process.stderr as log:
+            for line in log:
+                try:
+                    self.events.append(json.loads(line))
+                except ValueError:
+                    self.other_lines.append(line)
 
     def find(self, message: str, **fields: object) -> list[dict[str, Any]]:
         """Return the events whose message begins like this and that have these fields."""

@@ -51,10 +51,18 @@ def processes_below(pid: int) -> list[Path]:
     return [Path(f"/proc/{each}") for each in sorted(family)]
 
 
-def test_a_worker_at_work(url: str, vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+@pytest.fixture
+def real_workers(vhost: Vhost, tmp_path: Path) -> Iterator[Workers]:
+    """Start workers that have the command line of a worker."""
+    made = Workers(vhost, tmp_path, is_real=True)
+    yield made
+    made.kill_all()
+
+
+def test_a_worker_at_work(url: str, vhost: Vhost, real_workers: Workers, tmp_path: Path) -> None:
     """Neither its processes' command lines, nor its log, nor what the management UI and the DLQ show has it."""
     vhost.declare(jobs)
-    worker = workers.start("--log-level", "debug", "--processes", "2", AMQP_URL=url)
+    worker = real_workers.start("--log-level", "debug", "--processes", "2", AMQP_URL=url)
     started, go = start_waiting_task(vhost, tmp_path)
     await_value(started.exists, "the task")
     family = processes_below(worker.process.pid)

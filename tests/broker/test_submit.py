@@ -34,7 +34,8 @@ def submit(environment: dict[str, str]) -> Submit:
     """Run the command on the test's virtual host."""
 
     def run_it(*arguments: str, stdin: str | None = None, **more: str) -> Ended:
-        return run("producers.submit", *arguments, stdin=stdin, **{**environment, **more})
+        told = {"PUBLISH_TIMEOUT_SECONDS": "120", **environment, **more}  # a busy broker may take long for thousands
+        return run("producers.submit", *arguments, stdin=stdin, **told)
 
     return run_it
 
