@@ -108,7 +108,7 @@ class RqScheduler(Rq):
     notes = "as RQ, but two workers of their own, with the scheduler, which looks for what is due every second"
 
     def worker(self) -> list[str]:  # noqa: D102
-        options = "--with-scheduler --worker-class rq.worker.SimpleWorker --logging-level WARNING --quiet"
+        options = "--with-scheduler --worker-class rq.worker.SimpleWorker --logging_level WARNING --quiet"
         return side_by_side.each([self._script("rq"), "worker", "bench", *options.split()])
 
 

@@ -14,9 +14,9 @@ from taskiq_aio_pika.queue import Queue
 from benchmarks.peers.asynchronous import Sender
 from benchmarks.work import COROUTINES, DELAY_SECONDS, FUNCTIONS, Calls
 
-broker = AioPikaBroker(os.environ["AMQP_URL"], qos=int(os.environ.get("BENCH_PREFETCH", "300"))).with_queue(
-    Queue(name="bench")
-)
+broker = AioPikaBroker(
+    os.environ["AMQP_URL"], qos=int(os.environ.get("BENCH_PREFETCH", "300")), delay_queue=Queue(name="bench.delay")
+).with_queue(Queue(name="bench"))
 
 
 if os.environ.get("BENCH_RESULTS"):

@@ -12,6 +12,7 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/child/logged.py",  # when a task wrote a line
     "consumers/control/control.py",  # how old a cancel is, which another machine has said
     "consumers/log.py",
+    "consumers/observing/events.py",  # when a task wrote lines, by which the record tells one from another
     "consumers/log_file.py",  # since when a process runs, in its file's name
     "consumers/child/later.py",  # the date of a Retry-After
     "consumers/settling/later.py",  # how long a task has asked to be run later
