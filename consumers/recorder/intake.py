@@ -157,7 +157,7 @@ class Intake:
             if queue.name == names.RECORD_QUEUE:
                 self.waiting = answer.method.message_count
         for binding in RECORD.bindings:
-            await asking.ask(lambda done, b=binding: channel.queue_bind(*b, callback=done))  # type: ignore[misc]
+            await asking.ask(lambda done, b=binding: channel.queue_bind(*b[:3], callback=done))  # type: ignore[misc]
 
     async def _consume(self, channel: Any, queue: str, on_message: Callable[..., None]) -> None:
         asking = Asking(channel, f"queue {queue!r}", self._end)

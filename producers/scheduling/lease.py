@@ -76,7 +76,7 @@ class Lease:
                     )
                 )
             for binding in SCHEDULES.bindings:
-                await asking.ask(lambda done, b=binding: channel.queue_bind(*b, callback=done))  # type: ignore[misc]
+                await asking.ask(lambda done, b=binding: channel.queue_bind(*b[:3], callback=done))  # type: ignore[misc]
             seconds = min(self._settings.publish_timeout_seconds, _LONGEST_CONFIRM_SECONDS)
             self._confirming = Confirming(connection, seconds)
             (refused,) = await self._confirming.publish([self._as_message(State(), names.SCHEDULES_BEGIN_KEY)])

@@ -199,7 +199,7 @@ def test_a_ladder_that_vanished_is_declared_again(vhost: Vhost, delaying: Publis
 
 def test_each_role_delays_with_its_own_rights(vhost: Vhost) -> None:
     """A producer and a worker once the topology's owner has declared the ladder; before, they are told what to do."""
-    producer, worker, topology, _ = (rights_of(role, [jobs])._asdict() for role in ROLES)
+    producer, worker, topology, *_ = (rights_of(role, [jobs])._asdict() for role in ROLES)
     with vhost.limited_user(**topology) as url:
         own = vhost.settings_for(url)
         declare(own, [jobs])
