@@ -16,6 +16,7 @@ from benchmarks import environment, faults, machine, measure, report
 from benchmarks.bench import QUICK, Bench, Sizes
 from benchmarks.books import books_in
 from benchmarks.brokers import RabbitMQ, Redis
+from benchmarks.delayed import DELAYED
 from benchmarks.faults import FAULTS
 from benchmarks.following import FOLLOWING
 from benchmarks.processes import Failed, stop_all
@@ -156,7 +157,7 @@ def _measure(bench: Bench, system: System, names: Sequence[str], results: Result
             with bench.cell(system) as cell:
                 cell.start_warm_worker()
                 results.add(system.name, faults.measure(cell, FAULTS[names[0]]))
-        elif alone := {**FOLLOWING, **WAITING}.get(names[0]):
+        elif alone := {**FOLLOWING, **WAITING, **DELAYED}.get(names[0]):
             with bench.cell(system) as cell:
                 results.add(system.name, alone(cell))
         elif names == ["mix"]:

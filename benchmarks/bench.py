@@ -70,6 +70,8 @@ class Sizes:
     result_tasks: int = 300
     gather_seconds: float = 6.0
     gather_most: int = 20_000
+    delayed_tasks: int = 2_000
+    delayed_interval_seconds: float = 0.005
 
 
 QUICK = Sizes(
@@ -77,6 +79,7 @@ QUICK = Sizes(
     drain_seconds=0.0,
     drain_fewest=3_000,
     latency_tasks=100,
+    delayed_tasks=200,
     book_rounds=2,
     book_repeats=1,
     hunt_files=500,

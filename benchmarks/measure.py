@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from typing import NamedTuple
 
 from benchmarks.bench import START_TIMEOUT_SECONDS, TIMEOUT_SECONDS, Bench, Call, Cell, wait_for_files
+from benchmarks.delayed import DELAYED
 from benchmarks.faults import FAULTS
 from benchmarks.following import FOLLOWING
 from benchmarks.processes import Failed, Process, wait_until
@@ -56,6 +57,8 @@ METRICS: dict[str, Metric] = {
     "hold_stop": Metric("to stop with 1,000 that wait", "s"),
     "result_p50": Metric("submit to result, median", "ms"),
     "result_p99": Metric("submit to result, 99th percentile", "ms"),
+    "late_p50": Metric("late after a delay of 5 s, median", "ms"),
+    "late_p99": Metric("late after a delay of 5 s, 99th percentile", "ms"),
     "gather": Metric("submit and gather results", "tasks/s", more_is_better=True),
     "drain_followed": Metric("drain followed no-op tasks", "tasks/s", more_is_better=True),
     "follow_ratio": Metric("… over that of tasks nobody follows", "times", more_is_better=True),
@@ -258,6 +261,6 @@ ON_A_RUNNING_WORKER: dict[str, Callable[[Cell, Process], Numbers]] = {
     "books": lambda cell, _worker: books(cell),
     "hunt": lambda cell, _worker: hunt(cell),
 }
-NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, *FOLLOWING, "follow", *WAITING, "mix", "backlog", *FAULTS)
-SLOW = (*FOLLOWING, "follow", *WAITING, "mix", "backlog", *FAULTS)
+NAMES = ("submit", "drain", *ON_A_RUNNING_WORKER, *FOLLOWING, "follow", *WAITING, *DELAYED, "mix", "backlog", *FAULTS)
+SLOW = (*FOLLOWING, "follow", *WAITING, *DELAYED, "mix", "backlog", *FAULTS)
 """Left out by --quick."""

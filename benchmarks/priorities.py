@@ -34,6 +34,7 @@ _DRAINED = 60_000
 _LOW = 100_000
 _URGENT = 100
 _BETWEEN_SECONDS = 0.02
+_BETWEEN_LOOKS_SECONDS = 0.05
 _PATIENCE_SECONDS = 300.0
 _FROM, _TO = 0.95, 0.05
 _WAYS: dict[str, tuple[WorkQueue, Sequence[str | None]]] = {
@@ -79,8 +80,9 @@ def _drain(url: str, queue: WorkQueue, levels: Sequence[str | None], count: int)
     configured = Settings(amqp_url=url)
     _fill(configured, queue, TaskMessage.create(f"{queue.name}.nothing"), levels, count)
     with _ready(url, queue) as ready, _worker(url, queue, os.devnull):
-        began = _until(lambda: ready() <= _FROM * count)
-        return (_FROM - _TO) * count / (_until(lambda: ready() <= _TO * count) - began)
+        began, first = _await_most(ready, int(_FROM * count))
+        ended, last = _await_most(ready, int(_TO * count))
+        return (first - last) / (ended - began)
 
 
 def _behind(url: str, low: TaskMessage, count: int, urgent: int) -> list[float]:
@@ -118,6 +120,16 @@ def _fill(
         for _, error in publisher.publish_many(messages):
             if error:
                 raise error
+
+
+def _await_most(ready: Callable[[], int], most: int) -> tuple[float, int]:
+    """Wait until no more than so many are ready; returns when, and how many. Seldom asked, it costs little."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (count := ready()) > most:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{count} are left after {_PATIENCE_SECONDS:g} s")
+        time.sleep(_BETWEEN_LOOKS_SECONDS)
+    return time.monotonic(), count
 
 
 def _has_lines(file: Path, count: int) -> bool:

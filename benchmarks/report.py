@@ -21,6 +21,7 @@ TABLES = (
     ("Results: tasks a second, more is better", ("gather", "drain_followed", "follow_ratio")),
     ("Followed and recorded, more is better", ("drain_recorded", "record_ratio", "recorded")),
     ("Results: milliseconds, less is better", ("result_p50", "result_p99")),
+    ("Delayed tasks: milliseconds, less is better", ("late_p50", "late_p99")),
     ("What the worker needs, less is better", ("memory_idle", "memory_after", "idle_cpu")),
     ("Tasks that wait, side by side: tasks a second, more is better", ("wait", "fetch")),
     (
@@ -72,6 +73,7 @@ MEASURED_BY = {
     "result": ("result_p50", "result_p99"),
     "gather": ("gather",),
     "follow": ("drain_followed", "follow_ratio", "drain_recorded", "record_ratio", "recorded"),
+    "delayed": ("late_p50", "late_p99"),
     "mix": ("mix", "mix_ratio"),
     "wait": ("wait", "wait_memory"),
     "fetch": ("fetch", "fetch_memory"),

@@ -78,7 +78,7 @@ class Leveret(System):
 
     name = "leveret"
     app = "leveret_app"
-    takes_part = EVERYTHING | {"result", "gather", "follow"}
+    takes_part = EVERYTHING | {"result", "gather", "follow", "delayed"}
     notes = (
         "all defaults: quorum queue, mandatory and confirmed publishing, late acks, at-least-once retries, time limits"
     )
@@ -100,7 +100,7 @@ class Celery(System):
     name = "Celery"
     app = "celery_app"
     requirements: ClassVar[tuple[str, ...]] = ("celery",)
-    takes_part = EVERYTHING - {"backlog"}
+    takes_part = EVERYTHING - {"backlog"} | {"delayed"}
     ways = ("one_by_one",)
     confirms_by_default = False
     notes = (
@@ -130,7 +130,7 @@ class Dramatiq(System):
     name = "Dramatiq"
     app = "dramatiq_app"
     requirements: ClassVar[tuple[str, ...]] = ("dramatiq[rabbitmq]",)
-    takes_part = EVERYTHING - {"backlog"}
+    takes_part = EVERYTHING - {"backlog"} | {"delayed"}
     ways = ("one_by_one",)
     confirms_by_default = False
     notes = (
@@ -162,6 +162,7 @@ class Taskiq(System):
     name = "Taskiq"
     app = "taskiq_app"
     requirements: ClassVar[tuple[str, ...]] = ("taskiq[uv]", "taskiq-aio-pika")
+    takes_part = EVERYTHING - {"backlog", "mix"} | {"delayed"}
     notes = (
         "quorum queue, late acks, confirmed publishing (its default), prefetch 300, no type casting, tasks on the "
         "event loop, with uvloop"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from benchmarks import side_by_side
+from benchmarks.delayed import DELAYED
 from benchmarks.following import FOLLOWING
 from benchmarks.side_by_side import Arq
 from benchmarks.systems import Celery, Dramatiq, Huey, Pika, Rq, System, Taskiq
@@ -99,6 +100,18 @@ class RqResults(Rq):
     notes = "as RQ, but with results, which it waits for without asking again"
 
 
+class RqScheduler(Rq):
+    """With the scheduler that delayed tasks need."""
+
+    name = "RQ, with its scheduler"
+    takes_part = frozenset(DELAYED)
+    notes = "as RQ, but two workers of their own, with the scheduler, which looks for what is due every second"
+
+    def worker(self) -> list[str]:  # noqa: D102
+        options = "--with-scheduler --worker-class rq.worker.SimpleWorker --logging-level WARNING --quiet"
+        return side_by_side.each([self._script("rq"), "worker", "bench", *options.split()])
+
+
 class ArqResults(Arq):
     """Results in Redis."""
 
@@ -137,6 +150,7 @@ ALL: tuple[System, ...] = (
     TaskiqRedis(),
     HueyResults(),
     RqResults(),
+    RqScheduler(),
     ArqResults(),
     PikaReplies(),
 )

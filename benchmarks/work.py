@@ -24,6 +24,8 @@ RECORD = struct.Struct("=ii")
 STEP = struct.Struct("=idiB")
 """A line of a log of steps: the number of a task, the monotonic time in seconds, the process, and one of these:"""
 STARTED, FINISHED, CONFIRMED = range(3)
+DELAY_SECONDS = 5
+"""Of tasks that are to run later."""
 _TOP = 20
 _HTTP_TIMEOUT_SECONDS = 60.0
 

@@ -160,6 +160,14 @@ def tokens_of(limit: Limit, key: str = "") -> list[Tokens]:
     return found
 
 
+def show(limit: Limit) -> str:
+    """Return what a limit says, for people."""
+    said = [] if limit.at_once is None else [f"{limit.at_once} at once"]
+    if limit.rate:
+        said.append(f"{limit.rate.count} per {names.spell_delay(limit.rate.per_seconds)}")
+    return f"limit {limit.name}: {', '.join(said)}{f' for each {limit.key}' if limit.key else ''}"
+
+
 def enter(limit: Limit, whose: str) -> None:
     """Enter a limit by its name. Raises `TaskModuleError` when another one of that name says something else."""
     other = _known.setdefault(limit.name, limit)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from leveret.topology import limits
 from leveret.topology.errors import TaskModuleError
-from leveret.topology.limits import Limit
+from leveret.topology.limits import Limit, Tokens
 from leveret.topology.queues import WorkQueue
 
 
@@ -83,6 +83,12 @@ def limits_of(queue: WorkQueue) -> list[Limit]:
     """Return the limits of a queue and of its tasks, each once."""
     found = [queue.limit, *(task.limit for task in of_queue(queue))]
     return list(dict.fromkeys(limit for limit in found if limit))
+
+
+def tokens_of(queues: Iterable[WorkQueue]) -> list[Tokens]:
+    """Return the tokens of these queues and their tasks; those of keys are made when they are first needed."""
+    of_all = [limit for queue in queues for limit in limits_of(queue) if not limit.key]
+    return list(dict.fromkeys(tokens for limit in of_all for tokens in limits.tokens_of(limit)))
 
 
 def followed_tasks() -> list[str]:

@@ -26,10 +26,11 @@ import pika
 
 from leveret.topology import names, registry
 from leveret.topology.errors import BrokerUnreachable, TopologyError
-from leveret.topology.limits import KEYS_LIVE_SECONDS, Tokens, tokens_of
+from leveret.topology.limits import KEYS_LIVE_SECONDS, Tokens
 from leveret.topology.link import daemon_thread
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.connection import close, connect
+from leveret.topology.link.explaining import explain_channel
 from leveret.topology.message import CONTENT_TYPE, PERSISTENT
 from leveret.topology.objects import UNREACHABLE_DELIVERY_LIMIT
 from leveret.topology.queues import WorkQueue
@@ -42,24 +43,12 @@ _LOCK_SECONDS = 30.0
 _LOOKS, _LOOK_PAUSE_SECONDS = 3, 0.1
 
 
-def limited_tokens(queues: Iterable[WorkQueue]) -> list[Tokens]:
-    """Return the tokens of these queues and their tasks; those of keys are made when they are first needed."""
-    found = [
-        tokens
-        for queue in queues
-        for limit in registry.limits_of(queue)
-        if not limit.key
-        for tokens in tokens_of(limit)
-    ]
-    return list(dict.fromkeys(found))
-
-
 def declare_tokens(settings: Settings, queues: Sequence[WorkQueue]) -> None:
     """Make the tokens of these queues and their tasks, or change how many there are.
 
     Raises `BrokerUnreachable`, `AccessRefused` or `TopologyError`.
     """
-    found = limited_tokens(queues)
+    found = registry.tokens_of(queues)
     if found:
         longest = longest_seconds(queues)
         daemon_thread.call(lambda: asyncio.run(_declare(settings, found, longest)))
@@ -90,6 +79,8 @@ async def make(connection: Any, tokens: Tokens, longest: float, may_change: bool
     channel, asking = await _lock(connection, lock)
     try:
         await _Making(connection, channel, asking, tokens, longest).make(may_change)
+    except pika.exceptions.AMQPError as error:  # the channel was closed between two steps
+        raise explain_channel(error, f"the tokens of limit {tokens.limit!r}", connection.url) from error
     finally:
         if channel.is_open:
             channel.queue_delete(lock)

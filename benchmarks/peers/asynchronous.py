@@ -14,12 +14,15 @@ GROUP = 500
 
 
 class Sender:
-    """Runs coroutines on a loop of its own."""
+    """Runs coroutines on a loop of its own, or on this one."""
 
     def __init__(
-        self, send: Callable[[str, dict[str, Any]], Awaitable[Any]], wait: Callable[[Any], Awaitable[Any]] | None = None
+        self,
+        send: Callable[[str, dict[str, Any]], Awaitable[Any]],
+        wait: Callable[[Any], Awaitable[Any]] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
         self._send = send
         self._wait: Any = wait
 

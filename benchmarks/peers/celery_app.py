@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.result import ResultSet
 
-from benchmarks.work import FUNCTIONS, Calls
+from benchmarks.work import DELAY_SECONDS, FUNCTIONS, Calls
 
 late = os.environ.get("BENCH_LATE") != "0"
 results = {"": None, "rpc": "rpc://", "redis": os.environ["REDIS_URL"]}[os.environ.get("BENCH_RESULTS", "")]
@@ -42,6 +42,13 @@ def one_by_one(calls: Calls) -> None:
     with app.producer_or_acquire() as producer:
         for task, kwargs in calls:
             TASKS[task].apply_async(kwargs=kwargs, producer=producer)
+
+
+def delayed(calls: Calls) -> None:
+    """Send each with a countdown; on quorum queues the broker keeps it, by Celery's native delayed delivery."""
+    with app.producer_or_acquire() as producer:
+        for task, kwargs in calls:
+            TASKS[task].apply_async(kwargs=kwargs, countdown=DELAY_SECONDS, producer=producer)
 
 
 def result(task: str, kwargs: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.results import Results
 
-from benchmarks.work import FUNCTIONS, Calls
+from benchmarks.work import DELAY_SECONDS, FUNCTIONS, Calls
 
 broker = RabbitmqBroker(url=os.environ["AMQP_URL"], confirm_delivery=os.environ.get("BENCH_CONFIRM") != "0")
 if os.environ.get("BENCH_RESULTS"):
@@ -34,6 +34,12 @@ def one_by_one(calls: Calls) -> None:
     """Send each; it waits for its confirm if confirms are on."""
     for task, kwargs in calls:
         TASKS[task].send(**kwargs)
+
+
+def delayed(calls: Calls) -> None:
+    """Send each with a delay; the worker keeps it."""
+    for task, kwargs in calls:
+        TASKS[task].send_with_options(kwargs=kwargs, delay=DELAY_SECONDS * 1000)
 
 
 def result(task: str, kwargs: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Any
 
-from benchmarks.work import Calls
+from benchmarks.work import DELAY_SECONDS, Calls
 from leveret import gather as gather_results
 from leveret import submit, submit_many
 
@@ -30,6 +30,14 @@ def many(calls: Calls) -> None:
 def many_followed(calls: Calls) -> None:
     """Submit for who records, though nobody does: workers tell how each ends, and nobody waits for it."""
     submit_many(_followed(task, "record").message(**kwargs) for task, kwargs in calls)
+
+
+def delayed(calls: Calls) -> None:
+    """Submit each for later."""
+    from benchmarks import tasks  # as below
+
+    for task, kwargs in calls:
+        getattr(tasks, task).options(delay=DELAY_SECONDS).submit(**kwargs)
 
 
 def result(task: str, kwargs: dict[str, Any]) -> Any:

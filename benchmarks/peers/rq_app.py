@@ -4,13 +4,14 @@ Results are kept where they are waited for.
 """
 
 import os
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from redis import Redis
 from rq import Queue
 
-from benchmarks.work import Calls
+from benchmarks.work import DELAY_SECONDS, Calls
 
 GROUP = 500
 TIMEOUT_SECONDS = 120
@@ -35,6 +36,13 @@ def many(calls: Calls) -> None:
         for task, kwargs in islice(calls, GROUP)
     ]:
         queue.enqueue_many(group)
+
+
+def delayed(calls: Calls) -> None:
+    """Send each for later; Redis keeps it, and the worker's scheduler looks for what is due."""
+    for task, kwargs in calls:
+        later = timedelta(seconds=DELAY_SECONDS)
+        queue.enqueue_in(later, f"benchmarks.work.{task}", kwargs=kwargs, result_ttl=0)
 
 
 def result(task: str, kwargs: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from taskiq_aio_pika import AioPikaBroker
 from taskiq_aio_pika.queue import Queue
 
 from benchmarks.peers.asynchronous import Sender
-from benchmarks.work import COROUTINES, FUNCTIONS
+from benchmarks.work import COROUTINES, DELAY_SECONDS, FUNCTIONS, Calls
 
 broker = AioPikaBroker(os.environ["AMQP_URL"], qos=int(os.environ.get("BENCH_PREFETCH", "300"))).with_queue(
     Queue(name="bench")
@@ -49,8 +49,18 @@ async def _wait(sent: Any) -> Any:
     return (await sent.wait_result(check_interval=0.001, timeout=120)).return_value
 
 
+async def _send_later(task: str, kwargs: dict[str, Any]) -> Any:
+    return await TASKS[task].kicker().with_labels(delay=DELAY_SECONDS).kiq(**kwargs)
+
+
 _sender = Sender(_send, _wait)
+_later = Sender(_send_later, loop=_sender.loop)
 one_by_one, many, result, gather = _sender.one_by_one, _sender.many, _sender.result, _sender.gather
+
+
+def delayed(calls: Calls) -> None:
+    """Send each with a delay; the broker keeps it, in a queue whose messages expire."""
+    _later.one_by_one(calls)
 
 
 def start() -> None:

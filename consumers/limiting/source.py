@@ -137,7 +137,10 @@ class Source:
             self._hand(self._idle.popleft())
         needs = len(self.waiting) + len(self._debts)
         if not needs:
-            self._rest_later()
+            if self.tokens.period_seconds is None:
+                self._rest_later()
+            else:  # before one is spent, which would make room for another that nobody needs
+                self._rest()
         elif not (self._subscribing or self._again_soon) and (not self._tag or len(self._taken) >= self._prefetch):
             asked = min(needs, self.tokens.count + len(self._debts), _MOST_ASKED)
             self._subscribing = asyncio.get_running_loop().create_task(self._subscribe(asked))
@@ -174,7 +177,7 @@ class Source:
             assert asking is not None
             self._tag = f"{host_and_pid()} {next(self._numbers)}"
             self._prefetch, self._taken = prefetch, set()
-            if former:
+            if former and channel.is_open:
                 channel.basic_cancel(former)
             await asking.ask(lambda answer: channel.basic_qos(prefetch_count=prefetch, callback=answer))
             await asking.ask(
@@ -227,7 +230,11 @@ class Source:
         tag = method.delivery_tag
         if method.consumer_tag == self._tag:
             self._taken.add(tag)
-        if properties.type == TOKEN:
+        if properties.type == TOKEN and method.redelivered and self.tokens.period_seconds is not None:
+            # who had it may have begun its task, and died, or lost its link, before it could be spent
+            self._taken.discard(tag)
+            channel.basic_nack(tag, requeue=False)
+        elif properties.type == TOKEN:
             token = Token(channel, tag, time.monotonic())
             if self._debts:
                 self._pay(token)
@@ -251,6 +258,8 @@ class Source:
 
     def _rest(self) -> None:
         """Take no more, and give back what is idle, unless it is needed by now."""
+        if self._rest_soon:
+            self._rest_soon.cancel()
         self._rest_soon = None
         channel = self._channel
         if self.waiting or self._debts or channel is None or not channel.is_open:

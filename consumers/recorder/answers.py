@@ -142,9 +142,9 @@ _ANSWERS: dict[str, Callable[[Store, Question], dict[str, Any]]] = {
     "status": _answer_status,
     "result": _answer_result,
     "list": _answer_list,
+    "logs": _answer_logs,
     "reserve": _answer_reserve,
     "release": _answer_release,
-    "logs": _answer_logs,
 }
 
 

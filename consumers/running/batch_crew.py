@@ -129,19 +129,23 @@ class BatchCrew(SerialCrew[BatchHandle]):
             gathered.append(delivery)
             batch = _batch_of(delivery.task)
             if len(gathered) >= batch.size:
-                return self._taken(gathered), soonest
+                return self._taken(delivery.task), soonest
         for task, gathered in of_tasks.items():
             due = min(delivery.arrived for delivery in gathered) + _batch_of(task).within_seconds
             if due <= now:
-                return self._taken(gathered), soonest
+                return self._taken(task), soonest
             soonest = min(soonest, due)
         return [], soonest
 
-    def _taken(self, batch: list[Delivery]) -> list[Delivery]:
-        gone = set(batch)
-        kept = [delivery for delivery in self._line if delivery not in gone]
-        self._line.clear()
-        self._line.extend(kept)
+    def _taken(self, task: str) -> list[Delivery]:
+        """Take a batch of a task, in the order of the line, which may be that of priorities."""
+        size = _batch_of(task).size
+        batch: list[Delivery] = []
+        others: list[Delivery] = []
+        while self._line and len(batch) < size:
+            delivery = self._line.popleft()
+            (batch if delivery.task == task else others).append(delivery)
+        self._office.backlog.put_back(others)
         return batch
 
     def _feed_at(self, moment: float) -> None:

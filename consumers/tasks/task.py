@@ -178,7 +178,7 @@ class Task(Generic[P, R]):
         later.check_delay(delay, at, route)
         calls.check_unique(unique, for_seconds, follow)
         seconds = calls.check_timeout(timeout)
-        return Options[P, Any](self, id, route, seconds, follow, level, delay, at, unique, for_seconds)
+        return Options(self, id, route, seconds, follow, level, delay, at, unique, for_seconds)
 
     @property
     def is_typed(self) -> bool:

@@ -326,12 +326,13 @@ def _noting_end(entry: Entry, ended: queue.SimpleQueue[int], position: int) -> L
 
 def _read(task: str, text: str | None) -> Any:
     """Return a result as the task's function returned it, where that is known here."""
-    from leveret.topology.message import read_json
-
     if text is None:
         return None
-    known = registry.get(task)
-    return known.result.read(text) if known else read_json(text)
+    if known := registry.get(task):
+        return known.result.read(text)
+    from leveret.topology.message import read_json
+
+    return read_json(text)
 
 
 def _failed(status: Status) -> ResultError:

@@ -145,6 +145,11 @@ class Schedule:
     def _check(self) -> None:
         if not isinstance(self.message, TaskMessage):
             raise SettingsError(f"{self.message!r:.60} is no message; write send.message(to=…)")
+        if self.message.due is not None:
+            raise SettingsError(
+                "its message has a delay or a time of its own, which would be over after the first fire; leave it out "
+                "of the options, for the schedule says when"
+            )
         if self.missed not in _MISSED:
             raise SettingsError(f"missed is {self.missed!r:.60}; it must be one of {', '.join(_MISSED)}")
         for what, at in (("start", self.start), ("end", self.end)):

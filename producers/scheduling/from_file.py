@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from leveret.producers.calls import make_message, route_of
+from leveret.producers.calls import check_priority, make_message, route_of
 from leveret.producers.scheduling.definition import Schedule
 from leveret.topology import registry
 from leveret.topology.errors import LeveretError, MessageError, SettingsError
@@ -17,7 +17,8 @@ from leveret.topology.message import TaskMessage
 from leveret.topology.schedules import MOST_SCHEDULES
 from leveret.topology.settings.loading import SCHEDULES, read_file
 
-_OF_MESSAGE = ("task", "args", "kwargs", "queue", "exchange", "routing_key")
+_OF_WAY = ("queue", "exchange", "routing_key")
+_OF_MESSAGE = ("task", "args", "kwargs", *_OF_WAY, "priority")
 _OF_TIMES = ("cron", "every", "timezone", "missed", "jitter", "start", "end")
 
 
@@ -85,10 +86,14 @@ def _message(table: Mapping[str, Any]) -> TaskMessage:
         raise SettingsError('it names no task; write task = "mail.digest"')
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise SettingsError('args is a list and kwargs a table, as in kwargs = { to = "ops@example.org" }')
-    route = route_of(task, *(table.get(key) for key in ("queue", "exchange", "routing_key")))
+    for key in _OF_WAY:
+        if not isinstance(table.get(key, ""), str):
+            raise SettingsError(f"{key} is {table[key]!r:.60}, no text")
+    route = route_of(task, *(table.get(key) for key in _OF_WAY))
     if route is None and registry.has_any() and registry.get(task) is None:
         near = registry.nearest(task)
         hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(registry.names())}"
         raise MessageError(f"no task {task!r} in the modules that are loaded; {hint}")
-    message = make_message(task, args, kwargs, route=route)
+    priority = check_priority(table.get("priority"), task, route)
+    message = make_message(task, args, kwargs, route=route, priority=priority)
     return dataclasses.replace(message, follow="record" if message.follow else False)

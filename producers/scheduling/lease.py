@@ -28,6 +28,7 @@ from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, new_id
 from leveret.topology.names import Route
+from leveret.topology.printable import printable
 from leveret.topology.schedules import LARGEST_STATE_BYTES, SCHEDULES, Pause, State, read_state, write_state
 from leveret.topology.settings import Settings
 
@@ -48,7 +49,7 @@ class Lease:
         self._connection: FastConnection | None = None
         self._channel: Any = None
         self._telling: Any = None
-        self._confirming: Confirming
+        self._confirming: Confirming | None = None
         self._own: deque[str] = deque(maxlen=_PREFETCH)
         """The ids of the last states that were published here."""
         self._merged: list[int] = []
@@ -78,14 +79,18 @@ class Lease:
             for binding in SCHEDULES.bindings:
                 await asking.ask(lambda done, b=binding: channel.queue_bind(*b[:3], callback=done))  # type: ignore[misc]
             seconds = min(self._settings.publish_timeout_seconds, _LONGEST_CONFIRM_SECONDS)
-            self._confirming = Confirming(connection, seconds)
-            (refused,) = await self._confirming.publish([self._as_message(State(), names.SCHEDULES_BEGIN_KEY)])
+            self._confirming = confirming = Confirming(connection, seconds)
+            connection.add_on_connection_blocked_callback(
+                lambda *_: self._say("the broker blocks publishers (an alarm); nothing is fired until that ends")
+            )
+            (refused,) = await confirming.publish([self._as_message(State(), names.SCHEDULES_BEGIN_KEY)])
             if refused:
                 raise refused
             await asking.ask(lambda done: channel.basic_qos(prefetch_count=_PREFETCH, callback=done))
             connection.judge_bodies(channel, lambda size: size <= LARGEST_STATE_BYTES)
             await asking.ask(lambda done: channel.basic_consume(names.SCHEDULES_QUEUE, self._on_message, callback=done))
             self._telling = await open_channel(connection)
+            self._telling.add_on_close_callback(self._on_telling_closed)
         except pika_errors.AMQPError as error:  # the broker left between two steps
             await self.close()
             raise explain(error, connection.url) from error
@@ -96,6 +101,8 @@ class Lease:
     async def close(self) -> None:
         """Leave; another scheduler gets the state, or the next one that starts."""
         if self._connection:
+            if self._confirming and self._confirming.is_blocked:
+                self._connection.give_up()  # the broker would not read a goodbye
             await close(self._connection)
 
     def give_up(self, reason: LeveretError) -> None:
@@ -108,6 +115,7 @@ class Lease:
 
     async def publish(self, batch: Sequence[Outgoing]) -> list[LeveretError | None]:
         """Publish fires; returns how each ended. Raises `BrokerUnreachable` when the connection is lost meanwhile."""
+        assert self._confirming is not None
         return await self._confirming.publish(batch)
 
     def tell(self, route: Route, body: bytes) -> None:
@@ -122,7 +130,7 @@ class Lease:
         merged, self._merged = self._merged, []
         message = self._as_message(self.state, names.SCHEDULES_STATE_KEY)
         self._own.append(message.id)
-        (refused,) = await self._confirming.publish([message])
+        (refused,) = await self.publish([message])
         if refused:
             raise refused
         for tag in merged if self._channel.is_open else ():
@@ -167,6 +175,11 @@ class Lease:
         if not isinstance(reason, pika_errors.ChannelClosedByClient):
             assert self._connection is not None
             self._end(explain_channel(reason, what, self._connection.url))
+
+    def _on_telling_closed(self, _channel: Any, reason: BaseException) -> None:
+        """Go on without, for nothing depends on events."""
+        if isinstance(reason, pika_errors.ChannelClosedByBroker):
+            self._say(f"an event cannot be told any more: {printable(reason.reply_text)}")
 
     def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
         self._end(explain(reason, connection.url))

@@ -39,6 +39,7 @@ _SWAP_MILLISECONDS = 120_000
 _LOOK_SECONDS = 1.0
 """So often the settings file is looked at, and the clock."""
 _AT_ONCE = 1_000
+_LEAVE_SECONDS = 5.0
 _AHEAD_MILLISECONDS = 3_600_000
 _RETRY_MILLISECONDS, _LONGEST_RETRY_MILLISECONDS = 2_000, 60_000
 
@@ -137,10 +138,17 @@ class Scheduler:
             )
 
     async def _hold_until_lost(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
+        holding = asyncio.ensure_future(self._hold(lease, stopped))
         try:
-            await self._hold(lease, stopped)
+            await _first_of(stopped, holding)
+            await _first_of(holding, seconds=_LEAVE_SECONDS)  # what is on its way may be confirmed still
+            if holding.done():
+                holding.result()
         except LeveretError as error:  # what could not be confirmed is another's to fire
             lease.give_up(error)
+        finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
 
     async def _hold(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
         """Fire what is due, again and again, while the lease is held."""
@@ -153,7 +161,7 @@ class Scheduler:
                   broker=mask(self._settings.amqp_url))  # fmt: skip
         swap_at = 0
         while not stopped.done() and not lease.lost.done():
-            if self._book.look():
+            if self._book.look() or lease.changed.is_set():
                 self._begin(lease.state)
                 swap_at = 0
             now = self._clock.now()
@@ -161,7 +169,7 @@ class Scheduler:
             for start in range(0, len(fires), _AT_ONCE):
                 await self._publish(lease, fires[start : start + _AT_ONCE])
                 has_changed = True
-            if has_changed or lease.changed.is_set() or now >= swap_at:
+            if has_changed or now >= swap_at:
                 lease.state.at, lease.state.by = now, self._name
                 lease.state.forget(self._book.schedules, now)
                 await lease.swap()

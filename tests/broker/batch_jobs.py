@@ -13,6 +13,7 @@ from leveret import Batch, BatchFailed, Reject, WorkQueue, current_attempts, pro
 
 batches = WorkQueue("batches", topics=["batches.#"], retry_delays=(0.3, 0.6))
 few = WorkQueue("few-batches", topics=["few.#"], retry_delays=(0.3,), at_once=3)
+ranked = WorkQueue("ranked-batches", topics=["ranked-batches.#"], retry_delays=(), priorities=True)
 
 
 @dataclass
@@ -119,3 +120,10 @@ class Page:
 def large(pages: list[Page]) -> None:
     """Note how many came."""
     note([Row(page.number, page.folder) for page in pages])
+
+
+@task("ranked-batches.load", queue=ranked, batch=Batch(10, within_seconds=0.5))
+def load_ranked(rows: list[Row]) -> None:
+    """Be of a queue with priorities."""
+    note(rows)
+    time.sleep(0.2)

@@ -15,6 +15,7 @@ few = WorkQueue("few", topics=("few.#",), retry_delays=(0.3,), at_once=AT_ONCE)
 paced = WorkQueue("paced", topics=("paced.#",), retry_delays=(0.3,), rate=Rate(20, per_seconds=1))
 both = WorkQueue("both", topics=("both.#",), retry_delays=(0.3,), at_once=2, rate=Rate(10, per_seconds=1))
 keyed = WorkQueue("keyed", topics=("keyed.#",), retry_delays=(0.3,))
+graded = WorkQueue("graded", topics=("graded.#",), retry_delays=(0.3,), at_once=2, priorities=True)
 
 
 def note(path: str, began: float, about: str = "") -> None:
@@ -78,3 +79,11 @@ def run_keyed_paced(path: str, customer: str) -> None:
 def run_free(path: str) -> None:
     """Run without a limit, in a queue of which others have one."""
     note(path, time.time())
+
+
+@task("graded.run", queue=graded, time_limit=8)
+def run_graded(path: str, seconds: float = 0.1) -> None:
+    """Run for so long, in a queue with priorities."""
+    began = time.time()
+    time.sleep(seconds)
+    note(path, began)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from leveret import Reject, WorkQueue, current_attempt, task
+from leveret import Reject, RetryLater, WorkQueue, current_attempt, task
 
 ranked = WorkQueue("ranked", retry_delays=(0.3, 0.6), fanout=True, priorities=True)
 plain = WorkQueue("plain", retry_delays=())
@@ -42,6 +42,13 @@ def fail_twice(file: str, level: str) -> None:
     note(file, f"{level} {current_attempt().number}")
     if current_attempt().number < 3:
         raise ValueError("not yet")
+
+
+@task("ranked.later", queue=ranked)
+def later(file: str) -> None:
+    """Ask to be run later."""
+    note(file, "later")
+    raise RetryLater(8, "not now")
 
 
 @task("ranked.reject", queue=ranked)

@@ -12,8 +12,8 @@ import pytest
 
 from leveret import Publisher, Route, TaskMessage, cancel
 from leveret.topology.message import FAILURE_HEADERS
-from leveret.topology.names import dlq_name
-from tests.broker.batch_jobs import batches, few
+from leveret.topology.names import Priority, dlq_name
+from tests.broker.batch_jobs import Row, batches, few, load_ranked, ranked
 from tests.broker.support import Vhost, Worker, Workers, await_value
 
 JOBS = "tests.broker.batch_jobs"
@@ -318,3 +318,21 @@ def test_bodies_that_fill_the_memory_are_not_waited_for(vhost: Vhost, workers: W
 
     assert sorted(number for batch in folder.batches for number in batch) == list(range(12))
     assert len(folder.batches) > 1
+
+
+def test_a_batch_takes_of_each_level_its_share(vhost: Vhost, workers: Workers, folder: Folder) -> None:
+    """What is low is not left for the end."""
+    vhost.declare(ranked)
+    levels: tuple[Priority, ...] = ("high", "normal", "low")
+    with Publisher(vhost.settings) as publisher:
+        publisher.submit_many(
+            load_ranked.options(priority=level).message(Row(100 * place + number, str(folder.path)))
+            for number in range(20)
+            for place, level in enumerate(levels)
+        )
+    workers.drain("--processes", "1", queue=ranked.name, tasks=[JOBS])
+
+    numbers = [number for batch in folder.batches for number in batch]
+    assert len(numbers) == 60
+    assert any(number >= 200 for number in numbers[:40])
+    assert vhost.counts(ranked) == {}

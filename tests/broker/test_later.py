@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from leveret.topology.access.rights import ROLES, rights_of
 from leveret.topology.apply.declare import declare_ladder
 from leveret.topology.ladder import delayed
 from tests.broker.jobs import fail_once, jobs, write
+from tests.broker.recording import Recorders
 from tests.broker.support import Vhost, Workers, await_value, run
 
 LOST = "tasks.later.lost"
@@ -77,6 +79,20 @@ def test_a_delayed_task_comes_to_the_queues_of_its_exchange_and_to_no_other(
     assert {queue: vhost.ids_in(queue) for queue in ("jobs", "one", "two", LOST)} == {
         queue: [sent.id] if queue in reached else [] for queue in ("jobs", "one", "two", LOST)
     }
+
+
+@pytest.mark.parametrize("way", [Route.direct("levels"), Route.topic("levels.x"), Route.again("levels", 2)])
+def test_a_delayed_task_comes_to_its_level(vhost: Vhost, way: Route) -> None:
+    """By the entrance of a queue with priorities; the attempt is what it was."""
+    levels = WorkQueue("levels", priorities=True)
+    vhost.declare(levels)
+    declare_ladder(vhost.settings)
+    route, headers = delayed(way, {"priority": "high"}, 1)
+    vhost.publish(route, b"{}", message_id="the-id", headers=headers)
+
+    await_value(lambda: vhost.count("levels.high"), "the message")
+    assert vhost.counts(levels) == {"levels.high": 1}
+    assert vhost.count(LOST) == 0
 
 
 def test_the_first_delayed_task_declares_the_ladder_and_its_queue(vhost: Vhost) -> None:
@@ -337,7 +353,7 @@ def test_who_follows_is_told_until_when(vhost: Vhost, workers: Workers, tmp_path
     declare_ladder(vhost.settings)
     vhost.declare(jobs)
     path = str(tmp_path / "runs")
-    call = {"path": path, "times": 1, "seconds": 6}
+    call = {"path": path, "times": 1, "seconds": 3600}
     with Publisher(vhost.settings) as publisher:
         sent = publisher.publish(TaskMessage.create("jobs.poll", (), call, follow=True, due=time.time() + 5))
         assert sent.status().state is State.DELAYED
@@ -345,4 +361,23 @@ def test_who_follows_is_told_until_when(vhost: Vhost, workers: Workers, tmp_path
         workers.start_with(POLL)
         await_value(lambda: sent.status().reason == "not yet", "it asked to be run later")
         assert (sent.status().state, sent.status().attempt) == (State.DELAYED, 1)
-        assert sent.result(timeout=60) == "there"
+        assert 3500 < (sent.status().next_at or 0) - time.time() <= 3600
+
+
+def test_the_record_lists_what_is_delayed(vhost: Vhost, delaying: Publisher, tmp_path: Path) -> None:
+    """With when it is due; also where only its producer has told of it."""
+    recorders = Recorders(vhost, tmp_path)
+    try:
+        recorders.start()
+        sent = delaying.publish(later(3600, follow="record"))
+        asked = {"AMQP_URL": vhost.amqp_url}
+        await_value(lambda: sent.id in run("leveret", "list", "--state", "delayed", **asked).stdout, "it in the list")
+        shown = run("leveret", "status", sent.id, **asked).stdout
+        status = json.loads(run("leveret", "status", sent.id, "--json", **asked).stdout)
+    finally:
+        recorders.kill_all()
+
+    assert f"{sent.id}  delayed since" in shown
+    assert "\n  due " in shown
+    assert 3500 < status["next_at"] - time.time() <= 3600
+    assert set(status["times"]) == {"submitted", "delayed"}

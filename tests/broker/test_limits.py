@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from leveret import Publisher, Route, State, TaskMessage, WorkQueue, declare
 from leveret.topology import names, queues
-from tests.broker.limited_jobs import both, few, keyed, paced
+from tests.broker.limited_jobs import both, few, graded, keyed, paced, run_graded
 from tests.broker.support import Vhost, Workers, await_value, run
 
 MODULE = ("tests.broker.limited_jobs",)
@@ -196,6 +197,21 @@ def test_both_limits_of_a_queue_hold_for_tasks_that_run_side_by_side(
 
     assert most_at_once(runs) <= 2
     assert most_within(runs, 1.0) <= 10
+
+
+def test_a_limit_is_of_all_levels_of_a_queue_together(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Whatever the priority of a task, two of the queue run at once."""
+    vhost.declare(graded)
+    path = tmp_path / "runs"
+    start(workers, 2, "graded")
+    levels: list[Literal["high", "normal", "low"]] = ["high", "normal", "low"]
+    with Publisher(vhost.settings) as publisher:
+        for priority in levels * 8:
+            publisher.publish(run_graded.options(priority=priority).message(path=str(path)))
+
+    runs = await_runs(path, 24)
+
+    assert most_at_once(runs) == 2
 
 
 def test_each_key_has_the_limit_for_itself(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:

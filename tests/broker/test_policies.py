@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from leveret import Route
 from leveret.topology.names import retry_queue, stranded_queue
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
+from tests.broker.priority_jobs import ranked
 from tests.broker.support import Vhost, Workers, await_value, run
 
 TIER = retry_queue(jobs.name, 1, jobs.retry_delays[0])
@@ -105,5 +107,35 @@ def test_nothing_is_stranded(vhost: Vhost) -> None:
     assert "0 message(s) went from the retry tiers of jobs to jobs" in ended.stderr
 
 
-def _stranded(vhost: Vhost) -> int:
-    return int(vhost.api("GET", f"queues/{vhost.name}/{TIER}").get("messages_dlx") or 0)
+def _stranded(vhost: Vhost, tier: str = TIER) -> int:
+    return int(vhost.api("GET", f"queues/{vhost.name}/{tier}").get("messages_dlx") or 0)
+
+
+def test_what_was_stranded_of_a_level_runs(
+    vhost: Vhost, workers: Workers, quick_dead_lettering: None, tmp_path: Path
+) -> None:
+    """As of any queue: it is freed by its level, and then the entrance leads there as before."""
+    vhost.declare(ranked)
+    set_policy(vhost, "^ranked.high$", message_ttl=100)
+    ran = tmp_path / "ran"
+    body = json.dumps({"task": "ranked.note", "kwargs": {"file": str(ran), "level": "high"}}).encode()
+    for number in range(3):
+        vhost.publish(Route.direct("ranked"), body, message_id=f"id-{number}", headers={"priority": "high"})
+    tier = retry_queue(ranked.name, 1, ranked.retry_delays[0])
+    await_value(lambda: _stranded(vhost, tier) == 3, "them in the tier")
+    environment = {"AMQP_URL": vhost.amqp_url, "MANAGEMENT_URL": vhost.broker.management_url}
+    early = run("leveret", "redrive", "ranked", "--stranded", **environment)
+    vhost.api("DELETE", f"policies/{vhost.name}/test")
+    await_value(
+        lambda: not any(queue.get("policy") == "test" for queue in vhost.api("GET", f"queues/{vhost.name}")),
+        "the policy to be gone",
+    )
+    freed = run("leveret", "redrive", "ranked", "--stranded", **environment)
+
+    assert "policy message-ttl=100 is still in force on queue 'ranked'" in early.stderr
+    assert freed.stderr.endswith("3 message(s) went from the retry tiers of ranked to ranked\n")
+    assert (freed.returncode, sorted(freed.stdout.split())) == (0, [f"id-{number}" for number in range(3)])
+    assert vhost.counts(ranked) == {"ranked.high": 3}
+    vhost.publish_task(Route.direct("ranked"), "ranked.fail_twice", "later", file=str(ran), level="later")
+    workers.drain(queue="ranked", tasks=["tests.broker.priority_jobs"])
+    assert sorted(ran.read_text().split()) == sorted(["high"] * 3 + ["later", "1", "later", "2", "later", "3"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from leveret import Publisher, Route, TaskMessage, pause, resume
+from leveret.topology.access.rights import ROLES
 from leveret.topology.names import LEVELS, level_queue
 from tests.broker.priority_jobs import plain, ranked
 from tests.broker.support import Vhost, Worker, Workers, attempt_of, await_value, run
@@ -152,6 +153,35 @@ def test_a_message_keeps_its_level_stamped_dead_and_redriven(
     assert again.headers["priority"] == level
 
 
+def test_what_is_delayed_comes_into_its_level(vhost: Vhost, order: Path) -> None:
+    """By the entrance, as if it were submitted then."""
+    vhost.declare(ranked)
+    options = ("ranked.note", f"file={order}", "level=any", "-a", MODULE, "--delay", "1")
+
+    for level in LEVELS:
+        ended = run("leveret", "submit", *options, "--priority", level, AMQP_URL=vhost.amqp_url)
+        assert ended.returncode == 0, ended.stderr
+
+    await_value(lambda: ready(vhost) == dict.fromkeys(ranked.waits_in, 1), "each in its level")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_asks_to_run_later_comes_back_to_its_level(
+    vhost: Vhost, start: Callable[..., Worker], order: Path, level: str
+) -> None:
+    """As the attempt it is."""
+    vhost.declare(ranked)
+    body = json.dumps({"task": "ranked.later", "kwargs": {"file": str(order)}}).encode()
+    vhost.publish(Route.direct("ranked"), body, message_id="one", headers={"priority": level})
+    worker = start()
+    worker.await_event("later", id="one")
+    assert worker.stop() == 0
+
+    again = vhost.take_one(level_queue("ranked", level))
+    assert (again.properties.message_id, again.headers["priority"]) == ("one", level)
+    assert vhost.counts(ranked) == {}
+
+
 def test_a_pause_is_one_of_all_levels(vhost: Vhost, start: Callable[..., Worker], order: Path, tmp_path: Path) -> None:
     """What the worker holds of any is handed back, nothing is taken until it goes on, and a level's name means it."""
     vhost.declare(ranked)
@@ -275,3 +305,32 @@ def test_a_worker_says_what_a_queue_has_left_in_its_levels(
     assert former.wait() == 0
     assert left == ["1 message(s) wait in ranked.high", "1 message(s) wait in ranked.low"]
     assert sorted(told(order)) == ["high", "low"]
+
+
+def test_each_role_does_its_work_with_levels(vhost: Vhost, start: Callable[..., Worker], order: Path) -> None:
+    """Declare, submit with a priority, run, stamp an id, bury, redrive: each by its own user, with no other rights."""
+    administrator = {"AMQP_URL": vhost.amqp_url, "MANAGEMENT_URL": vhost.broker.management_url}
+    try:
+        made = run("leveret", "users", "--prefix", vhost.name, "-a", MODULE, **administrator)
+        users = dict(zip(ROLES, made.stdout.split(), strict=True))
+
+        def command(role: str, *words: str) -> str:
+            ended = run("leveret", *words, AMQP_URL=users[role])
+            assert ended.returncode == 0, ended.stderr
+            return ended.stdout
+
+        command("topology", "declare", "-a", MODULE)
+        for level in LEVELS:
+            options = ("--priority", level, f"file={order}", f"level={level}")
+            command("producer", "submit", "ranked.note", "-a", MODULE, *options)
+        vhost.publish(
+            Route.direct("ranked"), b'{"task": "ranked.reject"}', users["producer"], headers={"priority": "low"}
+        )
+        assert start("--no-declare", "--until-empty", AMQP_URL=users["worker"]).wait() == 0
+        assert Counter(told(order)) == dict.fromkeys(LEVELS, 1)
+        command("topology", "redrive", "ranked")
+        assert vhost.counts(ranked) == {"ranked.low": 1}
+        command("topology", "declare", "-a", MODULE)
+    finally:
+        for role in ROLES:
+            vhost.api("DELETE", f"users/{vhost.name}-{role}")

@@ -185,13 +185,13 @@ def test_a_change_that_was_interrupted_is_made_again(vhost: Vhost, mail: MakeMai
 
 @pytest.mark.parametrize(
     ("gets_priorities", "plan", "comes_to"),
-    [(True, (1, 2), "mail.high"), (False, (1, 2), "mail"), (True, (), "mail"), (False, (), "mail")],
+    [(True, (8, 9), "mail.high"), (False, (8, 9), "mail"), (True, (), "mail"), (False, (), "mail")],
 )
 def test_what_waits_in_a_tier_comes_back_after_the_change(
     vhost: Vhost, mail: MakeMail, gets_priorities: bool, plan: tuple[float, ...], comes_to: str
 ) -> None:
     """Once, to where it belongs by then; also out of a tier of a former plan, which leads to the queue itself."""
-    vhost.declare(mail(priorities=not gets_priorities, retry_delays=(1, 2)))
+    vhost.declare(mail(priorities=not gets_priorities, retry_delays=(8, 9)))
     vhost.publish(Route.direct("mail"), b"{}", message_id="one", headers=headers("high"))
     vhost.fail("mail" if gets_priorities else "mail.high", "one")
 

@@ -188,7 +188,7 @@ def test_events_nobody_can_read_do_not_hold_up_the_others(vhost: Vhost, recorder
 @pytest.mark.parametrize(
     ("question", "refusal"),
     [
-        ({"ask": "drop"}, "asked for status, result, list, logs, and nothing else"),
+        ({"ask": "drop"}, "asked for status, result, list, logs, reserve, release, and nothing else"),
         ({"ask": ["status"]}, "nothing else"),
         ({"ask": "status"}, "from 1 to 200 ids"),
         ({"ask": "status", "ids": ["x"] * 201}, "from 1 to 200 ids"),

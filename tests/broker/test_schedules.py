@@ -14,13 +14,15 @@ import pytest
 
 from leveret import State, statuses
 from leveret.topology import names
-from leveret.topology.access.rights import rights_of
+from leveret.topology.access.rights import rights_of, topic_rights_of
 from leveret.topology.names import CONTROL_EXCHANGE, EVENTS_EXCHANGE, Route
 from leveret.topology.schedules import fire_id
+from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.recording import Recorders
 from tests.broker.scheduling import TICK, Schedulers, whole_seconds
 from tests.broker.support import Vhost, Worker, Workers, await_value
+from tests.faults.proxy import Proxy
 
 DAILY = '[schedules.digest]\ntask = "jobs.write"\nkwargs = { path = "/dev/null" }\nqueue = "jobs"\ncron = "0 7 * * *"\n'
 
@@ -223,6 +225,36 @@ def test_a_fire_that_closes_the_channel_hinders_no_other(vhost: Vhost, scheduler
         assert scheduler.stop() == 0
 
 
+@pytest.mark.alone
+def test_an_alarm_is_waited_for(vhost: Vhost, schedulers: Schedulers, control: BrokerControl) -> None:
+    """It is said; nothing is missed by it, and who is told to stop meanwhile does."""
+    began = int(time.time())
+    scheduler = schedulers.start()
+    schedulers.await_fires(2)
+    with control.memory_alarm():
+        scheduler.await_event("the broker blocks publishers")
+    schedulers.await_fires(2)
+    with control.memory_alarm():
+        await_value(lambda: len(scheduler.find("the broker blocks publishers")) == 2, "the second alarm")
+        assert scheduler.stop() == 0
+    last = schedulers.start()
+    schedulers.await_fires(2)
+    assert last.stop() == 0
+
+    counts = fired_seconds(vhost, began)
+    assert 0 not in counts.values()
+    assert sum(counts.values()) - len(counts) <= 1  # what was on its way when it stopped: the same id again
+
+
+def test_a_scheduler_that_is_cut_off_stops(vhost: Vhost, schedulers: Schedulers) -> None:
+    """Though nothing is confirmed any more."""
+    with Proxy.before(vhost.settings.first_amqp_url) as proxy:
+        scheduler = schedulers.start(AMQP_URL=proxy.url(vhost.settings.first_amqp_url))
+        schedulers.await_fires(1)
+        proxy.hold()
+        assert scheduler.stop() == 0
+
+
 def test_a_lease_that_is_deleted_is_made_anew(vhost: Vhost, schedulers: Schedulers) -> None:
     """What the scheduler remembers is put there again, so nothing is fired twice or missed."""
     began = int(time.time())
@@ -272,8 +304,11 @@ def test_the_rights_of_a_scheduler_are_enough(vhost: Vhost, schedulers: Schedule
         assert "leveret schedule: the broker refused the lease of the schedules: " in refused.text
         assert refused.text.count("\n") == 1
         vhost.give_limited_user(**rights_of("scheduler", [jobs])._asdict())
-        schedulers.start(AMQP_URL=url)
+        for topics in topic_rights_of("scheduler"):
+            vhost.api("PUT", f"topic-permissions/{vhost.name}/{vhost.name}-limited", topics._asdict())
+        scheduler = schedulers.start(AMQP_URL=url)
         schedulers.await_fires(2)
+        assert not scheduler.find("an event cannot be told")
         said = schedulers.command("pause", "tick", AMQP_URL=url)
         assert said.returncode == 0, said.stderr
         assert schedulers.command("list", AMQP_URL=url).returncode == 0

@@ -188,6 +188,15 @@ FORBIDDEN = {
         **HEARING,
     },
     "producer": {**DECLARING, **RUNNING, **SUBMITTING, **COMMANDING, **TELLING, **HEARING},
+    "scheduler": {
+        **DECLARING,
+        **RUNNING,
+        **SUBMITTING,
+        **COMMANDING,
+        **TELLING,
+        **HEARING,
+        "cancelling": publishing("tasks.control", "cancel"),
+    },
     "recorder": {
         **{what: act for what, act in DECLARING.items() if not what.startswith("binding")},
         **RUNNING,

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from leveret import Batch, BatchFailed, OutsideTask, Reject, WorkQueue, current_attempt, current_attempts, task
+from leveret import (
+    Batch,
+    BatchFailed,
+    OutsideTask,
+    Reject,
+    RetryLater,
+    WorkQueue,
+    current_attempt,
+    current_attempts,
+    task,
+)
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.in_batches import parts_of, serve_batches, what_is_wrong
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
@@ -226,14 +236,15 @@ def test_some_of_a_batch_may_fail(rows: WorkQueue) -> None:
     """Each with its own error, as if it had raised that alone."""
 
     def load(calls: list[int]) -> None:
-        raise BatchFailed({0: ValueError("no"), 2: Reject("never")})
+        raise BatchFailed({0: ValueError("no"), 2: Reject("never"), 3: RetryLater(5, "busy")})
 
     made = define(rows, load)
-    first, second, third = run(*map(made.message, range(3)))
+    first, second, third, last = run(*map(made.message, range(4)))
 
     assert (first.ending, first.failure and first.failure.message) == (Ending.RAISED, "no")
     assert (second.ending, second.failure) == (Ending.RETURNED, None)
     assert (third.ending, third.failure and third.failure.type) == (Ending.REJECTED, "Reject")
+    assert (last.ending, last.failure and last.failure.type) == (Ending.LATER, "RetryLater")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from leveret import (
     BatchFailed,
     Cancelled,
     LeveretError,
+    Limit,
     MessageError,
     MessageTooLarge,
     NotFollowed,
@@ -32,6 +33,7 @@ from leveret import (
     PartlySubmitted,
     Publisher,
     PublishError,
+    Rate,
     Reject,
     ResultTimeout,
     RetryLater,
@@ -60,7 +62,7 @@ from leveret.consumers.tasks.attempt import attempt_here
 from leveret.consumers.tasks.task import Task
 from leveret.producers import default
 from leveret.testing import EndlessWork, Inline, Ran, in_process, inline
-from leveret.topology import queues, registry
+from leveret.topology import limits, queues, registry
 from leveret.topology.events import Kind
 from leveret.topology.settings import Settings
 from leveret.topology.status import State
@@ -750,6 +752,27 @@ def test_pytest_loads_nothing_before_a_test_asks(tmp_path: Path) -> None:
     loaded = {name for name in line.split() if name.partition(".")[0] in ("leveret", "pika", "msgspec", "kombu")}
 
     assert loaded == {"leveret", "leveret.testing", "leveret.testing.plugin"}
+
+
+def test_limits_are_passed_at_once(leveret_inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other worker is there, and nothing runs beside it; what makes no key is refused as ever."""
+    monkeypatch.setattr(queues, "_known", {})
+    monkeypatch.setattr(registry, "_tasks", {})
+    monkeypatch.setattr(limits, "_known", {})
+    queue = WorkQueue("limited", at_once=1, rate=Rate(1, per_seconds=3600))
+    seen: list[str] = []
+
+    @task("limited.run", queue=queue, limit=Limit(at_once=1, key="{customer}"))
+    def run(customer: Any) -> None:
+        seen.append(customer)
+
+    for _ in range(3):
+        run.submit("ann")
+    with pytest.raises(MessageError, match="takes text or a number"):
+        run.submit(["ann"])
+    leveret_inline.run(seconds=0)
+
+    assert seen == ["ann"] * 3
 
 
 def test_without_pytest_it_is_a_context(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_who_asks_again_for_the_same_task_may_go_on(store: Store) -> None:
     ("told", "frees"),
     [
         (message(Kind.SUBMITTED, "a"), False),
+        (message(Kind.DELAYED, "a", until=2e9), False),
         (message(Kind.STARTED, "a"), False),
         (message(Kind.RETRYING, "a", failure={"type": "x"}), False),
         (message(Kind.CANCELLED, "a", by="me"), True),

@@ -198,6 +198,8 @@ def test_a_name_is_there_once() -> None:
         Schedule("digest", MESSAGE, every="2h")
     with pytest.raises(SettingsError, match=r"no message; write send\.message"):
         Schedule("other", "mail.digest", every="2h")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="has a delay or a time of its own"):
+        Schedule("other", TaskMessage.create("mail.digest", due=2e9), every="2h")
 
 
 @pytest.mark.parametrize(

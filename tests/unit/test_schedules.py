@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from leveret import Schedule, SettingsError, TaskMessage, WorkQueue, task
-from leveret.producers.scheduling import definition
+from leveret.producers.scheduling import definition, from_file
 from leveret.producers.scheduling.book import Book
 from leveret.producers.scheduling.clock import LASTING_SECONDS, Clock
 from leveret.producers.scheduling.from_file import read_schedules
@@ -19,7 +19,7 @@ from leveret.testing import inline
 from leveret.topology import queues, registry, settings
 from leveret.topology.control import Command, read_schedule_pause, write_schedule_pause
 from leveret.topology.errors import UnreadableMessage
-from leveret.topology.names import Route
+from leveret.topology.names import PRIORITY_HEADER, Route
 from leveret.topology.schedules import (
     LARGEST_STATE_BYTES,
     MOST_SCHEDULES,
@@ -83,6 +83,8 @@ def test_a_file_has_schedules_beside_settings() -> None:
         ('[schedules.x]\ntask = "mail.digest"\nevery = "1h"\nargs = ["a", "b"]', "cannot be called like this"),
         ('[schedules.x]\ntask = "mail.digest"\nevery = "1h"\nargs = "a"', "args is a list"),
         ('[schedules.x]\nevery = "1h"', "names no task"),
+        ('[schedules.x]\ntask = "mail.digest"\nevery = "1h"\nargs = ["a"]\npriority = "hihg"', "priority is 'hihg'"),
+        ('[schedules.x]\ntask = "mail.digest"\nevery = "1h"\nargs = ["a"]\npriority = "high"', "has no priorities"),
         ('[schedules.x]\ntask = "mail.digest"\nargs = ["a"]\ncorn = "0 7 * * *"', "there is no 'corn'; did you mean"),
         ('[schedules.x]\ntask = "mail.digest"\nargs = ["a"]\ncron = "0 7 * *"', "its five fields"),
         ('[schedules.x]\ntask = "mail.digest"\nargs = ["a"]\nevery = "1h"\nstart = 2027-01-01T00:00:00', "time zone"),
@@ -108,6 +110,36 @@ def test_what_a_file_has_wrong_is_said(text: str, refusal: str, capsys: pytest.C
         raise errors[0]
     assert leveret("schedule", "check") == 1
     assert "leveret.toml" in "".join(capsys.readouterr())
+
+
+ODD = ("5", "-1", "1e308", "nan", "true", "[]", "[[]]", "{}", '""', '"\\u0000"', '"x"', "2027-01-01", "2027-01-01T00:00:00", "07:00:00")  # fmt: skip # noqa: E501
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("key", [*from_file._OF_MESSAGE, *from_file._OF_TIMES])
+def test_odd_values_are_refused_or_taken(key: str, value: str) -> None:
+    """Nothing of a file makes a scheduler end otherwise than with an error of its own."""
+    table = {"task": '"mail.digest"', "args": '["a"]', "cron": '"0 7 * * *"'} | {key: value}
+    if key == "every":
+        del table["cron"]
+    write("[schedules.x]\n" + "".join(f"{name} = {text}\n" for name, text in table.items()))
+    found, errors = read_schedules({})
+
+    assert len(found) + len(errors) == 1
+    for schedule in found.values():
+        schedule.due(NOW, NOW + 10**9)
+        next(schedule.upcoming(), None)
+
+
+def test_a_fire_can_have_a_priority() -> None:
+    """Where its queue has them."""
+    mail = WorkQueue("mail", priorities=True)
+    task("mail.digest", queue=mail)(lambda: None)
+    write(DIGEST + 'priority = "high"\n')
+    found, errors = read_schedules({})
+
+    assert errors == []
+    assert found["digest"].message.headers == {PRIORITY_HEADER: "high"}
 
 
 def test_one_name_in_file_and_module_is_refused() -> None:

@@ -29,6 +29,10 @@ def told(**changed: Any) -> dict[str, Any]:
         "running": [running_told()],
         "running_count": 1,
         "ignored_questions": 0,
+        "limits": [
+            {"name": "mail", "tokens": 3, "per_seconds": None, "has_key": False, "in_use": 1, "waiting": 2},
+            {"name": "mail", "tokens": 20, "per_seconds": 1.0, "has_key": False, "in_use": 0, "waiting": 0},
+        ],
         **changed,
     }
 
@@ -72,6 +76,17 @@ def test_what_is_told_is_read() -> None:
     full = told(running=[running_told(progress={"done": 3.0, "total": 4.0, "note": "pages"})])
 
     assert workers.as_json(workers.read({**full, "weather": "fine"})) == full
+
+
+def test_what_workers_tell_of_a_limit_is_put_together() -> None:
+    """Of one name, number and period; a worker of a former version, which tells nothing of limits, is read, too."""
+    former = {name: value for name, value in told().items() if name != "limits"}
+    infos = [workers.read(one) for one in (told(), told(), former)]
+
+    assert [(one.name, one.tokens, one.in_use, one.waiting) for one in workers.limits_of(infos)] == [
+        ("mail", 3, 2, 4),
+        ("mail", 20, 0, 0),
+    ]
 
 
 def test_a_worker_that_knows_no_priorities_has_none() -> None:

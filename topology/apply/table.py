@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from leveret.topology import names, queues
+from leveret.topology import limits, names, queues, registry
 from leveret.topology.ladder import ladder
 from leveret.topology.objects import (
     AROUND_EXCHANGES,
@@ -49,6 +49,7 @@ def show(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> 
                 delay = names.spell_delay(int(str(queue.arguments["x-message-ttl"])) / 1000)
                 line += f"; after {delay} → {queue.arguments['x-dead-letter-routing-key']}"
             lines.append(line)
+        lines += [f"  {limits.show(limit)}" for limit in registry.limits_of(work_queue)]
     return "\n".join(lines)
 
 
@@ -90,3 +91,10 @@ def rows(work_queues: Sequence[queues.WorkQueue], with_delays: bool = False) -> 
         for binding in (*table.bindings, *table.last_bindings):
             row: dict[str, object] = {"bound": binding.queue, "to": binding.exchange, "key": binding.routing_key}
             yield {**row, "arguments": dict(binding.arguments)} if binding.arguments else row
+    for tokens in registry.tokens_of(work_queues):
+        yield {
+            "tokens": tokens.count,
+            "limit": tokens.limit,
+            "lie_in": tokens.queue,
+            "per_seconds": tokens.period_seconds,
+        }

@@ -18,6 +18,7 @@ from tests.faults.rows.nodes import SETTLED_SECONDS
 from tests.faults.stage import HELD, PREFETCH, Stage
 
 _DELAYED = 4000
+_DOOMED, _OTHERS = 40, 160
 _BETWEEN_STEPS = 64
 """What the broker may have sent from a step to the next without having heard that it arrived: 32 messages a queue."""
 _IN_TIME_SECONDS = 5.0
@@ -33,7 +34,7 @@ def kill_node(stage: Stage) -> None:
     stage.worker("--prefetch", str(PREFETCH))
     declare_ladder(stage.vhost.settings)
     time.sleep(SETTLED_SECONDS)
-    due = _submit_delayed(stage, [stage.random.uniform(8, 40) for _ in range(_DELAYED)])
+    due = _submit_delayed(stage, [(stage.random.uniform(8, 40), None) for _ in range(_DELAYED)])
     with stage.fault():
         stage.nodes.kill(1)
         stage.nodes.start(1)
@@ -46,16 +47,15 @@ def queue_deleted(stage: Stage) -> None:
     stage.worker()
     stage.vhost.declare(doomed)
     declare_ladder(stage.vhost.settings)
-    made = [_due_in(stage.message("faults.work", seconds=0.001), stage.random.uniform(6, 15)) for _ in range(200)]
-    theirs = [dataclasses.replace(message, route=Route.direct(doomed.name)) for message in made[:40]]
-    mixed = [*theirs, *made[40:]]
-    stage.random.shuffle(mixed)
-    stage.submit(*mixed)
-    lost = sorted(message.id for message in theirs)
+    routes = [Route.direct(doomed.name)] * _DOOMED + [None] * _OTHERS
+    stage.random.shuffle(routes)
+    due = _submit_delayed(stage, [(stage.random.uniform(20, 30), route) for route in routes])
+    lost = sorted(task_id for task_id, route in zip(due, routes, strict=True) if route)
     stage.excused |= set(lost)
     with stage.fault():
         stage.vhost.api("DELETE", f"queues/{stage.vhost.name}/{doomed.name}")
-    due = {message.id: message.due or 0.0 for message in made[40:]}
+    for task_id in lost:
+        del due[task_id]
     stage.await_finished(*due)
     late = max(_lateness(stage, due))
     stage.expect(late < _IN_TIME_SECONDS, f"tasks of other queues came {late:.1f} s late")
@@ -97,14 +97,13 @@ def _asking(stage: Stage, count: int, times: int, seconds: float) -> list[TaskMe
     ]
 
 
-def _due_in(message: TaskMessage, seconds: float) -> TaskMessage:
-    return dataclasses.replace(message, due=time.time() + seconds)
-
-
-def _submit_delayed(stage: Stage, delays: Sequence[float]) -> dict[str, float]:
-    """Submit a task for each delay; returns when each is due."""
+def _submit_delayed(stage: Stage, wanted: Sequence[tuple[float, Route | None]]) -> dict[str, float]:
+    """Submit a task for each delay, by each route; returns when each is due, in this order."""
     due: dict[str, float] = {}
-    messages = (_due_in(stage.message("faults.work", seconds=0.0), seconds) for seconds in delays)
+    messages = (
+        dataclasses.replace(stage.message("faults.work", seconds=0.0), due=time.time() + seconds, route=route)
+        for seconds, route in wanted
+    )
     for message, error in stage.publisher.publish_many(messages):
         what = (records.UNKNOWN, f"{type(error).__name__}: {error}") if error else (records.CONFIRMED, "")
         records.append(stage.submissions_log, message.id, *what, synced=False)
@@ -140,7 +139,7 @@ ROWS = (
     Row(
         65,
         "queue-deleted-delayed",
-        "a queue is deleted while 40 of its tasks are delayed among those of another",
+        f"a queue is deleted while {_DOOMED} of its tasks are delayed among {_OTHERS} of another",
         "none",
         queue_deleted,
     ),
