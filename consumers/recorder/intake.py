@@ -37,6 +37,8 @@ _PREFETCH = 2 * MOST_MESSAGES  # the next batch comes while one is written
 _BETWEEN_BATCHES_SECONDS = 0.2
 """What comes sooner after a batch was taken waits for more to come: a transaction of few events costs as much each as
 the events."""
+_WRITTEN_SECONDS = 0.5
+"""So long an answer waits until what came before its question is written."""
 _QUESTIONS_PREFETCH = 50
 _MOST_HELD_BYTES = 64 * 1024 * 1024
 
@@ -70,6 +72,9 @@ class Intake:
         self._has_many = asyncio.Event()
         """Enough for a batch, or all that there is room for."""
         self._taken_at = float("-inf")
+        self._last_tag = self._written_tag = 0
+        self._has_written = asyncio.Event()
+        self._is_stuck = False
         self._held_bytes = 0
         self._is_too_large = False
         self._put_back: list[int] = []
@@ -123,8 +128,24 @@ class Intake:
             self._has_many.clear()
         return Batch(bodies, last_tag)
 
+    async def written(self) -> None:
+        """Wait until all events that are here are written, so that who asks hears of them; not if that takes long."""
+        wanted = self._last_tag
+        if self._is_stuck or self._written_tag >= wanted:
+            return
+        self._has_many.set()
+        try:
+            async with asyncio.timeout(_WRITTEN_SECONDS):
+                while self._written_tag < wanted:
+                    await self._has_written.wait()
+        except TimeoutError:
+            self._is_stuck = True
+
     def acknowledge(self, batch: Batch) -> None:
         """Acknowledge what was written."""
+        self._written_tag, self._is_stuck = batch.last_tag, False
+        self._has_written.set()
+        self._has_written.clear()  # whoever waits goes on all the same
         self._held_bytes -= sum(map(len, batch.bodies))
         if self._channel.is_open:
             for tag in self._put_back:  # before the others, which would acknowledge it
@@ -173,7 +194,8 @@ class Intake:
             self._has_many.set()
             return
         self._held_bytes += len(body)
-        self._delivered.append((method.delivery_tag, body))
+        self._last_tag = method.delivery_tag
+        self._delivered.append((self._last_tag, body))
         self._has_delivered.set()
         if len(self._delivered) >= MOST_MESSAGES:
             self._has_many.set()

@@ -123,6 +123,7 @@ class Recorder:
     async def _answer(self, intake: Intake) -> None:
         while True:
             asked = await intake.questions.get()
+            await intake.written()
             intake.answer(asked, await asyncio.to_thread(answer, self._store, asked.body))
 
     async def _expire(self) -> None:

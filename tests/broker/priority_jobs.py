@@ -8,7 +8,7 @@ from pathlib import Path
 from leveret import Reject, RetryLater, WorkQueue, current_attempt, task
 
 ranked = WorkQueue("ranked", retry_delays=(0.3, 0.6), fanout=True, priorities=True)
-plain = WorkQueue("plain", retry_delays=())
+plain = WorkQueue("unranked", topics=("unranked.#",), retry_delays=())
 
 
 def note(file: str, text: str) -> None:
@@ -30,7 +30,7 @@ async def note_side_by_side(file: str, level: str) -> None:
     note(file, level)
 
 
-@task("plain.note", queue=plain)
+@task("unranked.note", queue=plain)
 def note_plain(file: str, level: str, seconds: float = 0) -> None:
     """Do so in a queue without priorities."""
     note_level.function(file, level, seconds)

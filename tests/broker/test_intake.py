@@ -76,3 +76,20 @@ def test_no_more_is_waited_for_than_there_is_room_for(vhost: Vhost, monkeypatch:
         assert {len(body) for one in taken for body in one.bodies} == {size}
 
     run(vhost, story)
+
+
+def test_who_asks_hears_of_what_came_before(vhost: Vhost) -> None:
+    """A question has written at once what waits for more to come, and waits for that."""
+
+    async def story(intake: Intake) -> None:
+        await publish(vhost, 1)
+        intake.acknowledge(await intake.next_batch())
+        await publish(vhost, 1)
+        await intake._has_delivered.wait()
+        asking = asyncio.create_task(intake.written())
+        batch = await intake.next_batch()
+        assert not asking.done()
+        intake.acknowledge(batch)
+        await asking
+
+    run(vhost, story)

@@ -99,9 +99,9 @@ def test_queues_without_priorities_are_served_beside(vhost: Vhost, start: Callab
     """By the same worker: all of it runs."""
     vhost.declare(ranked, plain)
     submit(vhost, order, *LEVELS * 20)
-    submit(vhost, order, *["plain"] * 60, task="plain.note")
+    submit(vhost, order, *["plain"] * 60, task="unranked.note")
 
-    assert start("--until-empty", queue="ranked,plain").wait() == 0
+    assert start("--until-empty", queue="ranked,unranked").wait() == 0
 
     assert Counter(told(order)) == {"plain": 60, **dict.fromkeys(LEVELS, 20)}
 
@@ -277,12 +277,12 @@ def test_the_command_submits_with_a_priority(vhost: Vhost, order: Path) -> None:
 
     for level in LEVELS:
         assert run("leveret", "submit", *options, "--priority", level, AMQP_URL=vhost.amqp_url).returncode == 0
-    refused = run("leveret", "submit", "plain.note", "file=x", "level=y", "--priority", "low", "-a", MODULE)
+    refused = run("leveret", "submit", "unranked.note", "file=x", "level=y", "--priority", "low", "-a", MODULE)
 
     assert ready(vhost) == dict.fromkeys(ranked.waits_in, 1)
     assert refused.returncode == 1
     assert refused.stderr.startswith(
-        "leveret submit: task 'plain.note' cannot have priority 'low': queue 'plain' has no priorities; "
+        "leveret submit: task 'unranked.note' cannot have priority 'low': queue 'unranked' has no priorities; "
     )
 
 

@@ -391,5 +391,5 @@ def test_dry_run_shows_the_rights(vhost: Vhost) -> None:
 
     assert shown.returncode == 0
     assert r"read       ^(jobs(\.retry\..+)?|" in shown.stdout
-    assert r"write      ^task\.submitted\.  by key on tasks.events" in shown.stdout
+    assert r"write      ^task\.(submitted|delayed)\.  by key on tasks.events" in shown.stdout
     assert f"{vhost.name}-producer" in shown.stdout

@@ -7,7 +7,7 @@ import time
 from leveret import WorkQueue, task
 from tests.faults.logged import logged
 
-ranked = WorkQueue("ranked", retry_delays=(0.3, 0.6), priorities=True)
+ranked = WorkQueue("faults-ranked", topics=("ranked.#",), retry_delays=(0.3, 0.6), priorities=True)
 
 
 @task("ranked.work", queue=ranked)
