@@ -35,9 +35,10 @@ Where tasks run side by side (40 to 47), none may begin more than once more for 
 not to blame may use up an attempt; in 47 one may that runs alone in a child when that is killed.
 Where somebody waits for results (48 to 53), each wait has to end with the result of its task, or with an error that
 says what may have been missed, and nothing that is told later may contradict it.
-Where tasks are delayed (64 to 67), none may come too early, and what no queue takes has to lie in `tasks.later.lost`; in
-69 what lay in the deleted queue is excused. Where there are limits (71 to 73), no more may run at the same time than
-they allow, and all tokens have to be there in the end; in 73 what runs while its worker is stopped is not counted. Where schedules fire (74 to 78), no planned time may be missed, and only the same id may come twice.
+Where tasks are delayed (64 to 67), none may come too early, and what no queue takes has to lie in `tasks.later.lost`.
+In 69 what lay in the deleted queue is excused. Where there are limits (71 to 73), no more may run at the same time than
+they allow, and all tokens have to be there in the end; in 73 what runs while its worker is stopped is not counted.
+Where schedules fire (74 to 78), no planned time may be missed, and only the same id may come twice.
 Rows run side by side (`--jobs`, several brokers), so these times are those of a busy machine.
 """
 
