@@ -122,7 +122,10 @@ def _lateness(stage: Stage, due: dict[str, float]) -> list[float]:
 
 
 def _of_breaks(stage: Stage) -> int:
-    return stage.breaks * PREFETCH
+    """Of what the worker holds at a cut, a copy that is not confirmed is published again, and the broker delivers what
+    it is a copy of again.
+    """
+    return 2 * stage.breaks * PREFETCH
 
 
 ROWS = (
