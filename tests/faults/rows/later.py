@@ -158,7 +158,7 @@ ROWS = (
         67,
         "link-cut-later",
         "the link of a worker is cut three times while its tasks ask to be run later",
-        f"{HELD}, for each cut",
+        f"{HELD}, twice for each cut",
         link_cut,
         _of_breaks,
         patience_seconds=120.0,
