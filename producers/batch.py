@@ -129,7 +129,7 @@ def way_of(message: TaskMessage, route: Route | None) -> Route:
 def as_outgoing(message: TaskMessage, route: Route | None, now: float, replies: Replies | None) -> Outgoing:
     """Return a message as it is published, at a time in seconds of the epoch; `replies` is where results are told."""
     reply_to = None
-    way, headers = way_of(message, route), message.headers
+    way, headers = route or message.route or Route.topic(message.task), message.headers
     if message.due is not None and (left := message.due - now) > 0:
         way, headers = delayed(way, headers, left)
     if message.follow:
