@@ -11,7 +11,7 @@ from tests.faults.records import CONFIRMED, FINISHED, STARTED, UNKNOWN, Executio
 
 MOST_STARTS = 40
 """A task that began more often than this is in a hot loop: a worker buries it at the 21st delivery of an attempt."""
-_SETTLING_SECONDS = 0.1
+_SETTLING_SECONDS = 0.3
 """How long the acknowledgement of a finished task may be under way on a busy machine."""
 
 
