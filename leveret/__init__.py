@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.attempt import Attempt, current_attempt, current_attempts
     from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.child_start import on_child_start
+    from leveret.consumers.tasks.defining import task
     from leveret.consumers.tasks.errors import (
         BatchFailed,
         Cancelled,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         SoftTimeLimitExceeded,
     )
     from leveret.consumers.tasks.progress import progress, track
-    from leveret.consumers.tasks.task import Task, task
+    from leveret.consumers.tasks.task import Task
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
@@ -159,7 +160,8 @@ _HOMES = {
         "SoftTimeLimitExceeded",
     ),
     "consumers.tasks.progress": ("progress", "track"),
-    "consumers.tasks.task": ("Task", "task"),
+    "consumers.tasks.defining": ("task",),
+    "consumers.tasks.task": ("Task",),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),

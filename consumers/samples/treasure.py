@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from leveret.consumers.samples.save import save
+from leveret.consumers.tasks.defining import task
 from leveret.consumers.tasks.errors import Reject
-from leveret.consumers.tasks.task import task
 from leveret.producers.examples import samples
 from leveret.topology import settings
 

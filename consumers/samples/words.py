@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from leveret.consumers.samples.save import save
 from leveret.consumers.tasks.attempt import current_attempt
+from leveret.consumers.tasks.defining import task
 from leveret.consumers.tasks.errors import OutsideTask, Reject
-from leveret.consumers.tasks.task import task
 from leveret.producers.examples import samples
 from leveret.topology import settings
 

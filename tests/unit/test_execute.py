@@ -18,8 +18,8 @@ from leveret.consumers.child.execute import Executor
 from leveret.consumers.child.outcome import Ending, Failure, Outcome
 from leveret.consumers.child.protocol import Order
 from leveret.consumers.tasks import attempt
+from leveret.consumers.tasks.defining import task
 from leveret.consumers.tasks.errors import Reject
-from leveret.consumers.tasks.task import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
 

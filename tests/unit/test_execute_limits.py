@@ -20,8 +20,8 @@ from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import Order
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.attempt import Attempt, current_attempt
+from leveret.consumers.tasks.defining import task
 from leveret.consumers.tasks.errors import OutsideTask, SoftTimeLimitExceeded
-from leveret.consumers.tasks.task import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from leveret.consumers.tasks.task import task
+from leveret.consumers.tasks.defining import task
 from leveret.producers import not_routed
 from leveret.producers.not_routed import MissingQueues, advice
 from leveret.topology import queues, registry

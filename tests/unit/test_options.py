@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from leveret.consumers.tasks.task import Task, task
+from leveret.consumers.tasks.defining import task
+from leveret.consumers.tasks.task import Task
 from leveret.producers import default
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError

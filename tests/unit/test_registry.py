@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from leveret.consumers.tasks.task import Task, task
+from leveret.consumers.tasks.defining import task
+from leveret.consumers.tasks.task import Task
 from leveret.topology import queues, registry
 from leveret.topology.errors import TaskModuleError
 from leveret.topology.queues import WorkQueue

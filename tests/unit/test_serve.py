@@ -17,7 +17,7 @@ import pytest
 
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.child.protocol import pack_orders
-from leveret.consumers.tasks.task import task
+from leveret.consumers.tasks.defining import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
 from tests.unit.children import fork_child, reports_of_child, run_in_child

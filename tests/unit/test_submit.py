@@ -14,7 +14,7 @@ import pytest
 
 from leveret.command import submit, task_modules
 from leveret.consumers.samples import words  # noqa: F401 - before tests know no tasks but their own
-from leveret.consumers.tasks.task import task
+from leveret.consumers.tasks.defining import task
 from leveret.producers.following.handle import Submitted
 from leveret.topology import queues, registry
 from leveret.topology.errors import BrokerUnreachable, LeveretError, NotRouted

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from leveret.consumers import log
-from leveret.consumers.tasks.task import task
+from leveret.consumers.tasks.defining import task
 from leveret.topology import queues, registry
 from leveret.topology.queues import WorkQueue
 from tests.unit.children import run_in_child

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from leveret.consumers.tasks.defining import DEFAULT_TIME_LIMIT_SECONDS, task
 from leveret.consumers.tasks.kind import Kind
-from leveret.consumers.tasks.task import DEFAULT_TIME_LIMIT_SECONDS, Task, task
+from leveret.consumers.tasks.task import Task
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError, TaskModuleError
 from leveret.topology.queues import WorkQueue
