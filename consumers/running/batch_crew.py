@@ -31,6 +31,10 @@ class BatchHandle(ChildHandle):
         """Whether it runs what it holds, as its child says."""
         return begun.number in self._held
 
+    def is_stalled(self, _begun: Begun) -> bool:
+        """Never: nothing waits behind a batch that is part of it."""
+        return False
+
     def cancel(self, is_cancelled: Callable[[Delivery], bool]) -> list[Delivery]:
         """Have it end its batch if all of it is cancelled: one call of several cannot be ended without the others."""
         for delivery in self._held.values():
@@ -85,23 +89,6 @@ class BatchCrew(SerialCrew[BatchHandle]):
             self._end(child, delivery, outcome)
         if is_free:
             self._on_free(child)
-
-    def check(self) -> None:
-        """Kill what overran its time limit, and what does not come to its batch."""
-        taken_back: list[Delivery] = []
-        for child in self.children:
-            if child.held:
-                begun = child.begun()
-                self._tell_of(child, begun)
-                self._hear_all(child)
-                child.kill_if_overdue(begun)
-                if child.is_stuck(begun):
-                    self._tell_of_stuck()
-                    taken_back += child.kill_stuck()
-        self._office.backlog.put_back(taken_back)
-        if self._office.recycling:
-            self._check_recycling()
-        self.feed()
 
     @property
     def begun(self) -> list[tuple[Delivery, Begun]]:
