@@ -14,6 +14,8 @@ from leveret import LeveretError, Publisher
 from leveret.topology.local import finding, node
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
+from tests.broker.recording import Recorders
+from tests.broker.scheduling import Schedulers
 from tests.broker.support import Restart, Vhost, Workers, warm
 from tests.shared import FOLDER, alone, beside_others, starting_a_node
 
@@ -130,6 +132,22 @@ def restart_broker(node_folder: Path | None) -> Restart:
 def workers(vhost: Vhost, tmp_path: Path) -> Iterator[Workers]:
     """Start workers on the test's virtual host; whatever still runs is killed at the end."""
     made = Workers(vhost, tmp_path)
+    yield made
+    made.kill_all()
+
+
+@pytest.fixture
+def recorders(vhost: Vhost, tmp_path: Path) -> Iterator[Recorders]:
+    """Start recorders on the test's virtual host; whatever still runs is killed at the end."""
+    made = Recorders(vhost, tmp_path)
+    yield made
+    made.kill_all()
+
+
+@pytest.fixture
+def schedulers(vhost: Vhost, tmp_path: Path) -> Iterator[Schedulers]:
+    """Start schedulers on the test's virtual host; whatever still runs is killed at the end."""
+    made = Schedulers(vhost, tmp_path)
     yield made
     made.kill_all()
 

@@ -47,13 +47,6 @@ from tests.broker.support import Vhost, Worker, Workers, await_value, warm
 FAILURE = {"type": "OSError", "message": "away", "traceback": "Traceback …", "fingerprint": "f"}
 
 
-@pytest.fixture
-def recorders(vhost: Vhost, tmp_path: Path) -> Iterator[Recorders]:
-    made = Recorders(vhost, tmp_path)
-    yield made
-    made.kill_all()
-
-
 def await_state(vhost: Vhost, task_id: str, state: State) -> Status:
     """Wait until the record has it."""
 

@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,10 @@ DAILY = '[schedules.digest]\ntask = "jobs.write"\nkwargs = { path = "/dev/null" 
 
 
 @pytest.fixture
-def schedulers(vhost: Vhost, tmp_path: Path) -> Iterator[Schedulers]:
+def schedulers(vhost: Vhost, schedulers: Schedulers) -> Schedulers:
+    """With the queue of the test tasks."""
     vhost.declare(jobs)
-    made = Schedulers(vhost, tmp_path)
-    yield made
-    made.kill_all()
+    return schedulers
 
 
 def fired_seconds(vhost: Vhost, began: int) -> dict[int, int]:

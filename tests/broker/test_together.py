@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,20 +24,6 @@ def publisher(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish
     with Publisher(vhost.settings) as made:
         monkeypatch.setattr(default, "_default", made)
         yield made
-
-
-@pytest.fixture
-def recorders(vhost: Vhost, tmp_path: Path) -> Iterator[Recorders]:
-    made = Recorders(vhost, tmp_path)
-    yield made
-    made.kill_all()
-
-
-@pytest.fixture
-def schedulers(vhost: Vhost, tmp_path: Path) -> Iterator[Schedulers]:
-    made = Schedulers(vhost, tmp_path)
-    yield made
-    made.kill_all()
 
 
 def submit_all() -> list[Submitted[int]]:

@@ -34,11 +34,10 @@ from tests.broker.support import Vhost, Workers, await_value
 
 
 @pytest.fixture
-def recorders(vhost: Vhost, tmp_path: Path) -> Iterator[Recorders]:
+def recorders(vhost: Vhost, recorders: Recorders) -> Recorders:
+    """With the queue of the test tasks."""
     vhost.declare(jobs)
-    made = Recorders(vhost, tmp_path)
-    yield made
-    made.kill_all()
+    return recorders
 
 
 @pytest.fixture
