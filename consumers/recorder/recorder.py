@@ -18,8 +18,9 @@ from leveret.consumers.recorder.answers import answer
 from leveret.consumers.recorder.intake import MOST_MESSAGES, Batch, Intake
 from leveret.consumers.recorder.store import Store, Written
 from leveret.consumers.worker import signals
-from leveret.topology.errors import LeveretError, RecordUnavailable
-from leveret.topology.link.connection import Pauses, backoff_seconds
+from leveret.topology.errors import RecordUnavailable
+from leveret.topology.link.connection import backoff_seconds
+from leveret.topology.link.keeping import first_of, keep_working
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.objects import RECORD_MOST_MESSAGES
 from leveret.topology.settings import Settings, mask
@@ -49,43 +50,24 @@ class Recorder:
         for number in signals.stopping():
             loop.add_signal_handler(number, self._stop.set)
         stopped = loop.create_task(self._stop.wait())
-        pauses, first, said = Pauses(), True, ""
         try:
-            while not stopped.done():
-                await _first_of(stopped, seconds=pauses.next_seconds())
-                intake = Intake(self._settings)
-                opening = loop.create_task(intake.open())
-                await _first_of(stopped, opening)
-                try:
-                    if not opening.done():
-                        opening.cancel()
-                        await asyncio.gather(opening, return_exceptions=True)
-                        break
-                    opening.result()
-                    pauses.on_open()
-                    self._say_ready(intake)
-                    first, said = False, ""
-                    await self._work(intake, stopped)
-                    if intake.lost.done() and not stopped.done():
-                        event(logging.WARNING, f"lost the broker: {intake.lost.result()}")
-                except LeveretError as error:
-                    if first:
-                        raise
-                    if str(error) != said:
-                        said = str(error)
-                        event(logging.WARNING, f"{error}; trying again until it works")
-                finally:
-                    await intake.close()
+            await keep_working(
+                stopped,
+                lambda: Intake(self._settings),
+                lambda intake: self._work(intake, stopped),
+                lambda text: event(logging.WARNING, text),
+            )
         finally:
             stopped.cancel()
         event(logging.INFO, "stopped", recorded=self._written)
         return 0
 
     async def _work(self, intake: Intake, stopped: asyncio.Task[Any]) -> None:
+        self._say_ready(intake)
         loop = asyncio.get_running_loop()
         works = [loop.create_task(one) for one in (self._record(intake), self._answer(intake), self._expire())]
         try:
-            await _first_of(stopped, intake.lost, *works)
+            await first_of(stopped, intake.lost, *works)
             for one in works:
                 if one.done():
                     one.result()
@@ -159,10 +141,6 @@ class _Count:
         if count and time.monotonic() - self._said_at >= _WARN_EACH_SECONDS:
             self._said_at = time.monotonic()
             event(logging.WARNING, f"{self._count} {self._what}" + (f"; the last: {example}" if example else ""))
-
-
-async def _first_of(*what: asyncio.Future[Any], seconds: float | None = None) -> None:
-    await asyncio.wait(what, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 def record(settings: Settings) -> int:

@@ -25,7 +25,7 @@ from leveret.topology import events, names
 from leveret.topology.errors import LeveretError, NotRouted
 from leveret.topology.events import Kind
 from leveret.topology.link import daemon_thread
-from leveret.topology.link.connection import Pauses
+from leveret.topology.link.keeping import first_of, keep_working
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.names import Route
@@ -77,45 +77,29 @@ class Scheduler:
         for number in stopping:
             loop.add_signal_handler(number, stop.set)
         stopped = loop.create_task(stop.wait())
-        pauses, first, said = Pauses(), True, ""
         try:
-            while not stopped.done():
-                await _first_of(stopped, seconds=pauses.next_seconds())
-                lease = Lease(self._settings, lambda text: self._say(logging.INFO, text))
-                opening = loop.create_task(lease.open())
-                await _first_of(stopped, opening)
-                try:
-                    if not opening.done():
-                        opening.cancel()
-                        await asyncio.gather(opening, return_exceptions=True)
-                        break
-                    opening.result()
-                    pauses.on_open()
-                    first, said = False, ""
-                    await self._wait(lease, stopped)
-                    if lease.held.done():
-                        await self._hold_until_lost(lease, stopped)
-                    if lease.lost.done() and not stopped.done():
-                        self._say(logging.WARNING, f"lost the broker: {lease.lost.result()}")
-                except LeveretError as error:
-                    if first:
-                        raise
-                    if str(error) != said:
-                        said = str(error)
-                        self._say(logging.WARNING, f"{error}; trying again until it works")
-                finally:
-                    await lease.close()
+            await keep_working(
+                stopped,
+                lambda: Lease(self._settings, lambda text: self._say(logging.INFO, text)),
+                lambda lease: self._work(lease, stopped),
+                lambda text: self._say(logging.WARNING, text),
+            )
         finally:
             stopped.cancel()
         self._say(logging.INFO, "stopped", fired=self._fired)
         return 0
 
+    async def _work(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
+        await self._wait(lease, stopped)
+        if lease.held.done():
+            await self._hold_until_lost(lease, stopped)
+
     async def _wait(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
-        await _first_of(stopped, lease.lost, lease.held, seconds=_LOOK_SECONDS)
+        await first_of(stopped, lease.lost, lease.held, seconds=_LOOK_SECONDS)
         if not (stopped.done() or lease.lost.done() or lease.held.done()):
             self._say(logging.INFO, "another scheduler fires; this one waits for it to end", scheduler=self._name)
             await self._compare()
-            await _first_of(stopped, lease.lost, lease.held)
+            await first_of(stopped, lease.lost, lease.held)
 
     async def _compare(self) -> None:
         """Say which of these schedules the one that fires does not have, for nobody fires those."""
@@ -140,8 +124,8 @@ class Scheduler:
     async def _hold_until_lost(self, lease: Lease, stopped: asyncio.Task[Any]) -> None:
         holding = asyncio.ensure_future(self._hold(lease, stopped))
         try:
-            await _first_of(stopped, holding)
-            await _first_of(holding, seconds=_LEAVE_SECONDS)  # what is on its way may be confirmed still
+            await first_of(stopped, holding)
+            await first_of(holding, seconds=_LEAVE_SECONDS)  # what is on its way may be confirmed still
             if holding.done():
                 holding.result()
         except LeveretError as error:  # what could not be confirmed is another's to fire
@@ -182,7 +166,7 @@ class Scheduler:
         seconds = _LOOK_SECONDS if due is None else min(_LOOK_SECONDS, (due - self._clock.now()) / 1000)
         if seconds > 0:
             changed = asyncio.ensure_future(lease.changed.wait())
-            await _first_of(stopped, lease.lost, changed, seconds=seconds)
+            await first_of(stopped, lease.lost, changed, seconds=seconds)
             changed.cancel()
 
     def _begin(self, state: State) -> None:
@@ -299,7 +283,3 @@ def _message(schedule: Schedule, planned: int, now: int) -> Outgoing:
     outgoing = as_outgoing(schedule.message, None, now // 1000, None)
     outgoing.properties.message_id = fire_id(schedule.name, planned)
     return outgoing
-
-
-async def _first_of(*what: asyncio.Future[Any], seconds: float | None = None) -> None:
-    await asyncio.wait(what, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
