@@ -14,18 +14,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pika
-from pika import exceptions as pika_errors
 
 from leveret.consumers.log import event
 from leveret.topology import names
-from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.events import LARGEST_BODY_BYTES
-from leveret.topology.link.asking import Asking, open_channel
+from leveret.topology.link.asking import Asking
 from leveret.topology.link.bodies import LEFT_OUT
-from leveret.topology.link.connection import close, connect
 from leveret.topology.link.exchanges import declare_missing
-from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.keeping import Losable
 from leveret.topology.link.question import LARGEST_QUESTION_BYTES, is_reply_key
 from leveret.topology.message import CONTENT_TYPE
 from leveret.topology.objects import RECORD
@@ -59,12 +56,11 @@ class Asked(NamedTuple):
     correlation_id: str | None
 
 
-class Intake:
+class Intake(Losable):
     """Takes events and questions until `lost`. Open it before anything else."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._connection: FastConnection | None = None
+        super().__init__(settings, "leveret recorder")
         self._channel: Any = None
         self._questions_channel: Any = None
         self._delivered: deque[tuple[int, bytes]] = deque()
@@ -79,36 +75,20 @@ class Intake:
         self._is_too_large = False
         self._put_back: list[int] = []
         self.questions: asyncio.Queue[Asked] = asyncio.Queue()
-        self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
         self.waiting = 0
         """How many messages waited in the queue of events when this was opened."""
 
-    async def open(self) -> None:
-        """Connect, declare and consume.
-
-        Raises `BrokerUnreachable`, `AccessRefused`, or `TopologyError` for a queue that is there with other arguments.
-        """
-        self._connection = connection = await connect(self._settings, "leveret recorder", self._on_connection_closed)
-        try:
-            self._channel = await self._open_channel("the record's queue", _PREFETCH)
-            connection.judge_bodies(self._channel, self._may_keep)
-            await declare_missing(connection, RECORD.exchanges)
-            await self._declare(self._channel)
-            await self._consume(self._channel, names.RECORD_QUEUE, self._on_events)
-            self._questions_channel = await self._open_channel("the record's questions", _QUESTIONS_PREFETCH)
-            connection.judge_bodies(self._questions_channel, lambda size: size <= LARGEST_QUESTION_BYTES)
-            await self._consume(self._questions_channel, names.QUESTIONS_QUEUE, self._on_question)
-        except pika_errors.AMQPError as error:  # the broker left between two steps
-            await self.close()
-            raise explain(error, connection.url) from error
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """Leave; what is not acknowledged goes to another recorder, or to the next one."""
-        if self._connection:
-            await close(self._connection)
+    async def _prepare(self, connection: FastConnection) -> None:
+        """Declare and consume."""
+        self._channel = await self._open_consumer("the record's queue", _PREFETCH)
+        connection.judge_bodies(self._channel, self._may_keep)
+        await declare_missing(connection, RECORD.exchanges)
+        waiting = await self._declare(self._channel, "what the record consists of", RECORD)
+        self.waiting = waiting[names.RECORD_QUEUE]
+        await self._consume(self._channel, names.RECORD_QUEUE, self._on_events)
+        self._questions_channel = await self._open_consumer("the record's questions", _QUESTIONS_PREFETCH)
+        connection.judge_bodies(self._questions_channel, lambda size: size <= LARGEST_QUESTION_BYTES)
+        await self._consume(self._questions_channel, names.QUESTIONS_QUEUE, self._on_question)
 
     async def next_batch(self) -> Batch:
         """Wait until there is something, at once or together with more, and return it; it stays unacknowledged."""
@@ -160,25 +140,12 @@ class Intake:
             self._questions_channel.basic_publish(names.EVENTS_EXCHANGE, asked.reply_to, body, properties)
             self._questions_channel.basic_ack(asked.tag)
 
-    async def _open_channel(self, what: str, prefetch: int) -> Any:
-        channel = await open_channel(self._connection)
-        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(what, reason))
-        channel.add_on_cancel_callback(lambda _frame: self._end(BrokerUnreachable(f"{what} was deleted or moved")))
+    async def _open_consumer(self, what: str, prefetch: int) -> Any:
+        channel = await self._open_channel(what)
         await Asking(channel, what, self._end).ask(
             lambda done: channel.basic_qos(prefetch_count=prefetch, callback=done)
         )
         return channel
-
-    async def _declare(self, channel: Any) -> None:
-        asking = Asking(channel, "what the record consists of", self._end)
-        for queue in RECORD.queues:
-            answer = await asking.ask(
-                lambda done, q=queue: channel.queue_declare(q.name, durable=True, arguments=q.arguments, callback=done)  # type: ignore[misc]
-            )
-            if queue.name == names.RECORD_QUEUE:
-                self.waiting = answer.method.message_count
-        for binding in RECORD.bindings:
-            await asking.ask(lambda done, b=binding: channel.queue_bind(*b[:3], callback=done))  # type: ignore[misc]
 
     async def _consume(self, channel: Any, queue: str, on_message: Callable[..., None]) -> None:
         asking = Asking(channel, f"queue {queue!r}", self._end)
@@ -207,15 +174,3 @@ class Intake:
         else:  # or whoever asks could have answers put into anybody's queue
             event(logging.WARNING, "a question is not answered: it names no key for answers")
             channel.basic_ack(tag)
-
-    def _on_channel_closed(self, what: str, reason: BaseException) -> None:
-        if not isinstance(reason, pika_errors.ChannelClosedByClient):
-            assert self._connection is not None
-            self._end(explain_channel(reason, what, self._connection.url))
-
-    def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
-        self._end(explain(reason, connection.url))
-
-    def _end(self, reason: LeveretError) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)

@@ -12,8 +12,6 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from pika import exceptions as pika_errors
-
 from leveret.consumers.settling.held import Held
 from leveret.consumers.settling.products import FRAME_BYTES
 from leveret.consumers.settling.settler import Settler
@@ -22,7 +20,7 @@ from leveret.consumers.taking.subscription import Subscription, Takers
 from leveret.topology.errors import BrokerUnreachable, LeveretError, SettingsError
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.connection import close, connect, server_version
-from leveret.topology.link.explaining import explain, explain_channel
+from leveret.topology.link.explaining import explain, explain_closed
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, mask
@@ -203,8 +201,8 @@ class Consumer:
             self.all_settled.set()
 
     def _on_channel_closed(self, queue: str, reason: BaseException) -> None:
-        if not isinstance(reason, pika_errors.ChannelClosedByClient):
-            self._end(explain_channel(reason, f"queue {queue!r}", self._connection.url))
+        if error := explain_closed(reason, f"queue {queue!r}", self._connection.url):
+            self._end(error)
 
     def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
         self._end(explain(reason, connection.url))

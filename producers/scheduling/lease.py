@@ -17,14 +17,13 @@ from pika import exceptions as pika_errors
 
 from leveret.topology import names
 from leveret.topology.control import read_schedule_pause
-from leveret.topology.errors import BrokerUnreachable, LeveretError, UnreadableMessage
+from leveret.topology.errors import LeveretError, UnreadableMessage
 from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.confirming import Confirming
-from leveret.topology.link.connection import close, connect
 from leveret.topology.link.exchanges import declare_missing
-from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.keeping import Losable
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT, new_id
 from leveret.topology.names import Route
@@ -39,14 +38,12 @@ _LONGEST_CONFIRM_SECONDS = 10.0
 """A queue that has lost its majority confirms nothing; the other schedules do not wait for it longer than that."""
 
 
-class Lease:
+class Lease(Losable):
     """One connection on which the lease can be held, until `lost`. Open it first; then await `held`."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._settings = settings
+        super().__init__(settings, "leveret schedule")
         self._say = say
-        self._connection: FastConnection | None = None
         self._channel: Any = None
         self._telling: Any = None
         self._confirming: Confirming | None = None
@@ -55,55 +52,36 @@ class Lease:
         self._merged: list[int] = []
         """What is acknowledged when the next state is confirmed."""
         self.state = State()
-        self.held: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[LeveretError] = loop.create_future()
+        self.held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.changed = asyncio.Event()
         """Set when something came that the next state has to hold."""
 
-    async def open(self) -> None:
-        """Connect, declare, put an empty state there and consume.
-
-        Raises `BrokerUnreachable`, `AccessRefused`, or `TopologyError` for a queue that is there with other arguments.
-        """
-        self._connection = connection = await connect(self._settings, "leveret schedule", self._on_connection_closed)
-        try:
-            await declare_missing(connection, SCHEDULES.exchanges)
-            self._channel = channel = await self._open_channel("the lease of the schedules")
-            asking = Asking(channel, "the lease of the schedules", self._end)
-            for queue in SCHEDULES.queues:
-                await asking.ask(
-                    lambda done, q=queue: channel.queue_declare(  # type: ignore[misc]
-                        q.name, durable=True, arguments=q.arguments, callback=done
-                    )
-                )
-            for binding in SCHEDULES.bindings:
-                await asking.ask(lambda done, b=binding: channel.queue_bind(*b[:3], callback=done))  # type: ignore[misc]
-            seconds = min(self._settings.publish_timeout_seconds, _LONGEST_CONFIRM_SECONDS)
-            self._confirming = confirming = Confirming(connection, seconds)
-            connection.add_on_connection_blocked_callback(
-                lambda *_: self._say("the broker blocks publishers (an alarm); nothing is fired until that ends")
-            )
-            (refused,) = await confirming.publish([self._as_message(State(), names.SCHEDULES_BEGIN_KEY)])
-            if refused:
-                raise refused
-            await asking.ask(lambda done: channel.basic_qos(prefetch_count=_PREFETCH, callback=done))
-            connection.judge_bodies(channel, lambda size: size <= LARGEST_STATE_BYTES)
-            await asking.ask(lambda done: channel.basic_consume(names.SCHEDULES_QUEUE, self._on_message, callback=done))
-            self._telling = await open_channel(connection)
-            self._telling.add_on_close_callback(self._on_telling_closed)
-        except pika_errors.AMQPError as error:  # the broker left between two steps
-            await self.close()
-            raise explain(error, connection.url) from error
-        except BaseException:
-            await self.close()
-            raise
+    async def _prepare(self, connection: FastConnection) -> None:
+        """Declare, put an empty state there and consume."""
+        await declare_missing(connection, SCHEDULES.exchanges)
+        what = "the lease of the schedules"
+        self._channel = channel = await self._open_channel(what)
+        await self._declare(channel, what, SCHEDULES)
+        seconds = min(self._settings.publish_timeout_seconds, _LONGEST_CONFIRM_SECONDS)
+        self._confirming = confirming = Confirming(connection, seconds)
+        connection.add_on_connection_blocked_callback(
+            lambda *_: self._say("the broker blocks publishers (an alarm); nothing is fired until that ends")
+        )
+        (refused,) = await confirming.publish([self._as_message(State(), names.SCHEDULES_BEGIN_KEY)])
+        if refused:
+            raise refused
+        asking = Asking(channel, what, self._end)
+        await asking.ask(lambda done: channel.basic_qos(prefetch_count=_PREFETCH, callback=done))
+        connection.judge_bodies(channel, lambda size: size <= LARGEST_STATE_BYTES)
+        await asking.ask(lambda done: channel.basic_consume(names.SCHEDULES_QUEUE, self._on_message, callback=done))
+        self._telling = await open_channel(connection)
+        self._telling.add_on_close_callback(self._on_telling_closed)
 
     async def close(self) -> None:
         """Leave; another scheduler gets the state, or the next one that starts."""
-        if self._connection:
-            if self._confirming and self._confirming.is_blocked:
-                self._connection.give_up()  # the broker would not read a goodbye
-            await close(self._connection)
+        if self._connection and self._confirming and self._confirming.is_blocked:
+            self._connection.give_up()  # the broker would not read a goodbye
+        await super().close()
 
     def give_up(self, reason: LeveretError) -> None:
         """Say that the lease is held no more, unless that is known."""
@@ -164,26 +142,7 @@ class Lease:
         if not self.held.done():
             self.held.set_result(None)
 
-    async def _open_channel(self, what: str) -> Any:
-        channel = await open_channel(self._connection)
-        channel.add_on_close_callback(lambda _channel, reason: self._on_channel_closed(what, reason))
-        # after a cancel by the broker a consumer may get nothing more on this connection
-        channel.add_on_cancel_callback(lambda _frame: self._end(BrokerUnreachable(f"{what} was deleted or moved")))
-        return channel
-
-    def _on_channel_closed(self, what: str, reason: BaseException) -> None:
-        if not isinstance(reason, pika_errors.ChannelClosedByClient):
-            assert self._connection is not None
-            self._end(explain_channel(reason, what, self._connection.url))
-
     def _on_telling_closed(self, _channel: Any, reason: BaseException) -> None:
         """Go on without, for nothing depends on events."""
         if isinstance(reason, pika_errors.ChannelClosedByBroker):
             self._say(f"an event cannot be told any more: {printable(reason.reply_text)}")
-
-    def _on_connection_closed(self, connection: FastConnection, reason: BaseException) -> None:
-        self._end(explain(reason, connection.url))
-
-    def _end(self, reason: LeveretError) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)

@@ -91,7 +91,6 @@ CLIENT_LIBRARIES = {
         "consumers/control/stream.py",
         "consumers/recorder/intake.py",
         "consumers/settling/products.py",
-        "consumers/taking/consumer.py",
         "producers/batch.py",
         "producers/dead/letters.py",
         "producers/dead/redrive.py",

@@ -14,6 +14,9 @@ from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachabl
 from leveret.topology.printable import printable
 from leveret.topology.settings import mask, tls, vhost_of
 
+AMQPError = pika_errors.AMQPError
+"""What `explain` turns into ours, for who uses a connection and need not know the client library otherwise."""
+
 NOT_FOUND, REFUSED = 404, 403
 # pika takes every end of a handshake for a refusal. A limit that was reached is none, for others will leave.
 _REFUSAL = re.compile(r"ACCESS_REFUSED|NOT_ALLOWED(?!.* limit \(\d+\) is reached)")
@@ -79,6 +82,11 @@ def _reply(error: BaseException) -> str:
     if isinstance(error, (pika_errors.ConnectionClosed, pika_errors.ChannelClosed)):
         return printable(f"{error.reply_code} {error.reply_text}")
     return printable(error) or type(error).__name__
+
+
+def explain_closed(reason: BaseException, what: str, url: str) -> LeveretError | None:
+    """Turn what ended a channel into ours, see `explain_channel`; None where it was closed from here."""
+    return None if isinstance(reason, pika_errors.ChannelClosedByClient) else explain_channel(reason, what, url)
 
 
 def explain_channel(reason: BaseException, what: str, url: str) -> LeveretError:
