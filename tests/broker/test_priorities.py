@@ -75,15 +75,21 @@ def test_each_level_gets_its_share_while_all_have_work(
     assert 12 <= shares["low"] <= 35
 
 
+def start_busy(vhost: Vhost, start: Callable[..., Worker], order: Path, go: Path, prefetch: int) -> Worker:
+    """Start a worker whose only process is kept by a task until there is the file `go`."""
+    vhost.declare(ranked)
+    vhost.publish_task(Route.direct("ranked"), "ranked.wait_for", "busy", file=str(order), go=str(go))
+    worker = start("--processes", "1", "--prefetch", str(prefetch))
+    await_value(lambda: told(order), "the task to start")
+    return worker
+
+
 def test_what_is_urgent_goes_before_what_a_worker_holds_already(
     vhost: Vhost, start: Callable[..., Worker], order: Path, tmp_path: Path
 ) -> None:
     """It is the next that begins, however many low ones have come before."""
-    vhost.declare(ranked)
     go = tmp_path / "go"
-    vhost.publish_task(Route.direct("ranked"), "ranked.wait_for", "busy", file=str(order), go=str(go))
-    worker = start("--processes", "1", "--prefetch", "20")
-    await_value(lambda: told(order), "the task to start")
+    worker = start_busy(vhost, start, order, go, prefetch=20)
     submit(vhost, order, *["low"] * 50)
     await_value(lambda: vhost.count("ranked.low") == 30, "the worker to hold its low ones")
     submit(vhost, order, "high")
@@ -184,11 +190,8 @@ def test_what_asks_to_run_later_comes_back_to_its_level(
 
 def test_a_pause_is_one_of_all_levels(vhost: Vhost, start: Callable[..., Worker], order: Path, tmp_path: Path) -> None:
     """What the worker holds of any is handed back, nothing is taken until it goes on, and a level's name means it."""
-    vhost.declare(ranked)
     go = tmp_path / "go"
-    vhost.publish_task(Route.direct("ranked"), "ranked.wait_for", "busy", file=str(order), go=str(go))
-    worker = start("--processes", "1", "--prefetch", "5")
-    await_value(lambda: told(order), "the task to start")
+    worker = start_busy(vhost, start, order, go, prefetch=5)
     submit(vhost, order, *LEVELS * 2)
     await_value(lambda: not sum(ready(vhost).values()), "the worker to hold them")
     ended = run("leveret", "pause", "ranked.low", "--json", AMQP_URL=vhost.amqp_url)
@@ -240,11 +243,8 @@ def test_a_worker_hands_back_what_it_holds_of_each_level(
     vhost: Vhost, start: Callable[..., Worker], order: Path, tmp_path: Path
 ) -> None:
     """When it is told to stop."""
-    vhost.declare(ranked)
     go = tmp_path / "go"
-    vhost.publish_task(Route.direct("ranked"), "ranked.wait_for", "busy", file=str(order), go=str(go))
-    worker = start("--processes", "1", "--prefetch", "5")
-    await_value(lambda: told(order), "the task to start")
+    worker = start_busy(vhost, start, order, go, prefetch=5)
     submit(vhost, order, *LEVELS * 2)
     await_value(lambda: not sum(ready(vhost).values()), "the worker to hold them")
     worker.process.terminate()
