@@ -8,10 +8,9 @@ import warnings
 from datetime import datetime
 
 from leveret.topology.errors import MessageError
-from leveret.topology.ladder import LONGEST_SECONDS
-from leveret.topology.names import MIRRORS, Route
+from leveret.topology.names import LONGEST_DELAY_SECONDS, MIRRORS, Route
 
-_DAYS = LONGEST_SECONDS // 86_400
+_DAYS = LONGEST_DELAY_SECONDS // 86_400
 
 
 def check_delay(delay: float | None, at: datetime | None, route: Route | None = None) -> None:
@@ -21,7 +20,7 @@ def check_delay(delay: float | None, at: datetime | None, route: Route | None = 
     if delay is not None:
         if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
             raise MessageError(f"a delay of {delay!r} is not possible; give seconds, 0 or more")
-        if delay > LONGEST_SECONDS:
+        if delay > LONGEST_DELAY_SECONDS:
             raise MessageError(f"a delay of {delay:g} s is too long; the longest is {_DAYS} days")
     if at is not None:
         if not isinstance(at, datetime):
@@ -31,7 +30,7 @@ def check_delay(delay: float | None, at: datetime | None, route: Route | None = 
                 f"at={at.isoformat()} has no time zone, so it is another time on another machine; give it one: "
                 "datetime(…, tzinfo=ZoneInfo('Europe/Berlin')), or datetime.now().astimezone()"
             )
-        if at.timestamp() - time.time() > LONGEST_SECONDS:
+        if at.timestamp() - time.time() > LONGEST_DELAY_SECONDS:
             raise MessageError(f"at={at.isoformat()} is too far ahead; the farthest is {_DAYS} days")
     if (delay is not None or at is not None) and route is not None and route.exchange not in MIRRORS:
         raise MessageError(f"what goes to the exchange {route.exchange!r} cannot be delayed; leave out the delay")

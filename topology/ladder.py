@@ -27,9 +27,6 @@ from leveret.topology.objects import (
     Table,
 )
 
-LONGEST_SECONDS = 366 * 86_400
-"""A year."""
-
 
 class _Level(NamedTuple):
     """Steps of so many units: the header's value, and how many units that is."""

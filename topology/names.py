@@ -75,6 +75,9 @@ to another exchange, which those that producers publish to cannot have, for then
 LONGEST_NAME_BYTES = 255
 """AMQP keeps ids, names and routing keys as short strings."""
 
+LONGEST_DELAY_SECONDS = 366 * 86_400
+"""A year: so far ahead a message may be delayed."""
+
 _READABLE_KEY = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 PRIORITY_HEADER = "priority"
 """The header by which a message enters one of the levels of a queue that has them."""

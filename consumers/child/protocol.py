@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
-from leveret.topology.ladder import LONGEST_SECONDS
+from leveret.topology.names import LONGEST_DELAY_SECONDS
 
 _LENGTH = struct.Struct("!I")
 _LARGEST_REPORT_BYTES = 4 * 1024 * 1024
@@ -203,7 +203,9 @@ def _read_outcome(
         task = cut(task, LONGEST_CUT_BYTES)
     if result is not None and (type(result) is not str or ending not in _WITH_RESULT):
         raise TypeError("no result")
-    if ending == Ending.LATER and (result is None or failure is None or not 0 <= float(result) <= LONGEST_SECONDS):
+    if ending == Ending.LATER and (
+        result is None or failure is None or not 0 <= float(result) <= LONGEST_DELAY_SECONDS
+    ):
         raise TypeError("no time")
     if failure is None:
         return Outcome(_ENDINGS[ending], task, seconds, None, result)

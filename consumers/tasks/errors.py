@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from leveret.topology.errors import LeveretError
-from leveret.topology.ladder import LONGEST_SECONDS
+from leveret.topology.names import LONGEST_DELAY_SECONDS
 
 
 class Reject(Exception):
@@ -39,8 +39,11 @@ class RetryLater(Exception):
     """
 
     def __init__(self, seconds: float, reason: str = "") -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_SECONDS:
-            raise ValueError(f"RetryLater({seconds!r}) is not possible; give seconds, from 0 to {LONGEST_SECONDS:,}")
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= LONGEST_DELAY_SECONDS:
+            raise ValueError(
+                f"RetryLater({seconds!r}) is not possible; give seconds, from 0 to {LONGEST_DELAY_SECONDS:,}"
+            )
         super().__init__(reason or f"again in {seconds:g} s")
         self.seconds = float(seconds)
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from leveret.topology.ladder import ENTRANCES, LONGEST_SECONDS, delayed, ladder, seconds_of, without_delay
-from leveret.topology.names import Route
+from leveret.topology.ladder import ENTRANCES, delayed, ladder, seconds_of, without_delay
+from leveret.topology.names import LONGEST_DELAY_SECONDS, Route
 
 MAIL = Route.topic("mail.send")
 
@@ -45,7 +45,7 @@ def visited(route: Route, headers: dict[str, str]) -> tuple[list[str], int]:
         (5.0004, ["5s"]),
         (3600, ["1h"]),
         (86_400, ["1d"]),
-        (LONGEST_SECONDS, ["300d", "60d", "6d"]),
+        (LONGEST_DELAY_SECONDS, ["300d", "60d", "6d"]),
         (86_399, ["18h", "5h", "50m", "9m", "50s", "9s"]),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_delay_is_split_into_its_largest_steps(seconds: float, queues: list[st
 
 def test_every_delay_is_kept_for_exactly_its_time() -> None:
     """All up to a day and some beyond; no queue is passed twice, which the broker would take for a cycle."""
-    for seconds in itertools.chain(range(1, 86_401, 97), range(86_400, LONGEST_SECONDS, 1_000_003)):
+    for seconds in itertools.chain(range(1, 86_401, 97), range(86_400, LONGEST_DELAY_SECONDS, 1_000_003)):
         route, headers = delayed(MAIL, None, seconds)
         passed, milliseconds = visited(route, headers)
 
