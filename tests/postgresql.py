@@ -7,7 +7,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy
 
+from leveret.topology.local.launch import free_ports
 from leveret.topology.local.provision import install
 
 _USER = "postgres"
@@ -51,8 +51,7 @@ class Cluster:
         file.write_text(password, encoding="utf-8")
         self._run("initdb", "--pgdata", str(self._data), "--username", "record", "--auth", "scram-sha-256",
                   "--pwfile", str(file), "--encoding", "UTF8", "--no-sync")  # fmt: skip
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self._port = found.getsockname()[1]
+        (self._port,) = free_ports(1)
         self.url = f"postgresql://record:{password}@127.0.0.1:{self._port}/postgres"
 
     def start(self, syncs: bool = False) -> None:

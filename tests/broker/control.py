@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 
 from leveret.topology.local import node
 from leveret.topology.local.finding import Broker
-from leveret.topology.local.launch import find_server
+from leveret.topology.local.launch import find_server, free_ports
 from leveret.topology.local.process import Node
 
 
@@ -71,9 +70,7 @@ class BrokerControl:
 
         The broker writes the files itself, for it may live in another file system.
         """
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        (port,) = free_ports(1)
         folder = f'D = filename:basedir(user_cache, "leveret-test-{uuid.uuid4().hex}")'
         files = {"cacertfile": ca_file, "certfile": cert_file, "keyfile": key_file}
         writes = "".join(f"ok = file:write_file({_in(name)}, {_binary(path)}), " for name, path in files.items())
