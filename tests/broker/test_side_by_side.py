@@ -258,7 +258,7 @@ def test_who_keeps_the_loop_is_named_while_it_does(workers: Workers, folder: Fol
     worker = start(workers, waiting, loop=loop)
 
     told = worker.await_event("a task has kept the event loop", task="waiting.hog", id="hog", level="warning")
-    assert re.match(r".*waiting_jobs\.py:\d+ in hog$", told["at"])
+    assert re.match(r".*waiting_jobs\.py:\d+ in hog( → .*)?$", told["at"])
     folder.say("go")
     worker.await_event("done", id="hog", attempt=1)
 
