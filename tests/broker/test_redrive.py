@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pika
 import pytest
 
 from leveret import BrokerUnreachable, Route
-from leveret.producers.dead import letters
+from leveret.producers.dead import history, letters
 from leveret.producers.dead import redrive as redrive_module
 from leveret.producers.examples.samples import words
 from leveret.topology.control import REDRIVEN_AT
@@ -222,7 +223,7 @@ def test_empty(vhost: Vhost, redrive: Redrive) -> None:
 
 
 def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -> None:
-    """A redriven message has its id, body, properties and own headers, and nothing of its former life."""
+    """A redriven message has its id, body, properties and own headers, and of its former life who redrove it."""
     vhost.declare(jobs)
     task_id = new_id()
     kept: dict[str, Any] = {
@@ -242,6 +243,8 @@ def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
     assert again.body == b'{"task": "jobs.fail", "more": 1}'
     headers = {name: value for name, value in again.headers.items() if name != "x-delivery-count"}
     assert time.time() - headers.pop(REDRIVEN_AT) / 1000 < 60
+    (by,) = headers.pop(history.BY)
+    assert (headers.pop(history.TIMES), by.partition(" ")[2].partition("@")[0]) == (1, getpass.getuser())
     assert headers == OWN
     assert not again.headers.get("x-delivery-count")
     assert vhost.counts(jobs) == {}
