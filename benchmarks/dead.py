@@ -35,6 +35,7 @@ _QUEUE = WorkQueue("measured")
 _REASONS = 200
 _AT_ONCE = 5_000
 _LOOK_SECONDS = 0.2
+_BEGIN = "Traceback (most recent call last):\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,7 +81,7 @@ def _dead(number: int) -> Outgoing:
     failure = {
         "type": kind,
         "message": f"reason {reason} of {number}",
-        "traceback": f'Traceback (most recent call last):\n{frames}  File "/app/a.py", line {reason}, in work\n{kind}\n',
+        "traceback": f'{_BEGIN}{frames}  File "/app/a.py", line {reason}, in work\n{kind}\n',
         "fingerprint": f"{kind}@a.py:work",
         "task": "measured.work",
         "queue": _QUEUE.name,

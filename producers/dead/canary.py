@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from leveret.producers.dead.letters import DeadMessage
-from leveret.producers.dead.reason import reason_of
+from leveret.producers.dead.reason import task_in
 from leveret.producers.dead.redrive import Redriven, redrive
 from leveret.producers.dead.wanted import Wanted
 from leveret.producers.following.entry import Entry
@@ -74,7 +74,7 @@ async def try_some(
 
     def follow(dead: DeadMessage) -> DeadMessage:
         followed = dead._replace(id=dead.id or new_id())
-        entry = entries[str(followed.id)] = replies.expect(str(followed.id), reason_of(dead).task)
+        entry = entries[str(followed.id)] = replies.expect(str(followed.id), task_in(dead))
 
         def listen(kind: Kind | None, event: Event) -> None:
             if kind is not None:

@@ -27,6 +27,8 @@ from leveret.topology.settings import Settings, vhost_of
 
 _COUNT_TIMEOUT_SECONDS = 2.0
 _QUIET_SECONDS = 1.0
+_OLDEST_SECONDS, _AGAIN_SECONDS = 6.0, 0.5
+"""A queue reports every five seconds what is held of it."""
 _MOST_BYTES_AHEAD = 64 * 1024 * 1024
 """What the broker may push at once; it reads that into its memory."""
 _LARGEST_WINDOW, _SMALLEST_WINDOW, _WINDOW_OF_UNKNOWN_SIZE = 65_535, 50, 2_000
@@ -64,7 +66,7 @@ async def read(configured: Settings, queue: str, look: Look) -> Read:
     name = check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret dead, reading", lambda *_: None)
     try:
-        told = await asyncio.to_thread(tell_of_queue, configured, name)
+        told = await _tell_surely(configured, name)
         gives_back_uncounted = server_version(opened) >= _RETURNS_UNCOUNTED
         if 0 < told.limit < _FEW_RETURNS and not gives_back_uncounted:
             raise TopologyError(
@@ -80,6 +82,17 @@ async def read(configured: Settings, queue: str, look: Look) -> Read:
         raise explain(error, opened.url) from error
     finally:
         await close(opened)
+
+
+async def _tell_surely(configured: Settings, name: str) -> Told:
+    """Ask about a queue until nobody holds any of it, or what is said cannot be of one who has left."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _OLDEST_SECONDS
+    told = await asyncio.to_thread(tell_of_queue, configured, name)
+    while told.held and loop.time() < deadline:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        told = await asyncio.to_thread(tell_of_queue, configured, name)
+    return told
 
 
 def _window(average_bytes: int) -> int:

@@ -49,7 +49,7 @@ def reason_of(dead: DeadMessage) -> Reason:
     attempts = headers.get(FAILURE_HEADERS + "attempts")
     trace = text("traceback")
     return Reason(
-        text("task") or _task_in(dead),
+        text("task") or task_in(dead),
         text("type") or str(death.get("reason", "") or "no reason"),
         text("message"),
         _place(text("fingerprint"), trace),
@@ -61,8 +61,8 @@ def reason_of(dead: DeadMessage) -> Reason:
     )
 
 
-def _task_in(dead: DeadMessage) -> str:
-    """Return the task that the body names; nobody has read the body of what never came to a worker."""
+def task_in(dead: DeadMessage) -> str:
+    """Return the task that the body names, by which workers will speak of it."""
     properties = dead.properties
     try:
         return decode(dead.body, properties.content_type, properties.content_encoding, len(dead.body)).task
