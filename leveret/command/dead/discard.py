@@ -67,8 +67,8 @@ def verb(queue: str, file: str | None, yes: bool, quiet: bool, **said: Any) -> i
 
         def keep(some: Sequence[DeadMessage]) -> None:
             try:
-                out.writelines(written.write(queue, dead) for dead in some)
-                sync(out)
+                out.write(b"".join(written.write(queue, dead) for dead in some))
+                sync(out)  # in one piece, so that who is killed leaves whole lines
             except OSError as error:
                 raise SettingsError(
                     f"{path} cannot be written: {error.strerror or error}; of {holding(queue)} {progress.count} are "
