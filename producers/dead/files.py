@@ -127,6 +127,11 @@ async def put_back(
     be read, and what publishing raises.
     """
     queues = sorted({to or line.queue for line in lines_of(path)})
+    if LATER_LOST in queues:
+        raise MessageError(
+            f"{path} has messages of {LATER_LOST}, to which only the broker publishes; name a work queue, whose DLQ "
+            "takes all of the file"
+        )
     there: Counter[bytes] = Counter()
     held = 0
     for queue in queues:
@@ -166,14 +171,11 @@ async def put_back(
 
 
 def _outgoing(line: Line, to: str) -> Outgoing:
-    queue = to or line.queue
     properties = line.properties
     if properties.headers is not None:
         properties.headers = own_headers(properties.headers)
     properties.delivery_mode = PERSISTENT
-    # what is sent to that exchange has its own key, by which it is to go on
-    route = Route(LATER_LOST, line.routing_key) if queue == LATER_LOST else Route.dead(queue)
-    return Outgoing(route, line.body, properties)
+    return Outgoing(Route.dead(to or line.queue), line.body, properties)
 
 
 def _mark(queue: str, task_id: object, body: bytes) -> bytes:
