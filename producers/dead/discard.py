@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, holding
-from leveret.producers.dead.reading import tell_of_queue
+from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, holding, to_its_end
+from leveret.producers.dead.reading import tell_surely
 from leveret.producers.dead.wanted import Wanted
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import close, connect
@@ -42,18 +42,22 @@ async def discard(
     count = got = 0
     try:
         dlq = Letters(await open_channel(opened), name)
+
+        async def take_out(chosen: Sequence[DeadMessage]) -> None:
+            keep(chosen)
+            await dlq.remove(chosen, "in the file", "Discard them again")
+            for dead in chosen:
+                tell_of(dead)
+
+        told = await tell_surely(configured, name)
         ready = await dlq.count()
-        told = tell_of_queue(configured, name)
         while got < ready and (taken := await dlq.take(min(BATCH, ready - got))):
             got += len(taken)
             chosen = [dead for dead in taken if wanted.takes(dead)]
             if most is not None:
                 chosen = chosen[: most - count]
             if chosen:
-                keep(chosen)
-                await dlq.remove(chosen, "in the file", "Discard them again")
-            for dead in chosen:
-                tell_of(dead)
+                await to_its_end(take_out(chosen))
             count += len(chosen)
             if most is not None and count >= most:
                 ready = got

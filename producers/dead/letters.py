@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pika
 
@@ -17,6 +17,8 @@ from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
 from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, RETRIED_LATER, Route, dlq_name
 from leveret.topology.printable import printable
+
+T = TypeVar("T")
 
 BATCH = 16
 """Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
@@ -65,8 +67,23 @@ def publish(outbox: Outbox, outgoing: Outgoing) -> asyncio.Future[LeveretError |
     """Publish something; the future is how that ended."""
     ended: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
     outgoing.properties.user_id = outgoing.properties.expiration = None  # another's user; and it must not vanish
-    outbox.send(outgoing, ended.set_result)
+
+    def end(error: LeveretError | None) -> None:
+        if not ended.done():  # who waited may have been interrupted
+            ended.set_result(error)
+
+    outbox.send(outgoing, end)
     return ended
+
+
+async def to_its_end(step: Coroutine[Any, Any, T]) -> T:
+    """Await a step that must not be left half done: who is interrupted amid it is so after it."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 class Letters:

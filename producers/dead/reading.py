@@ -66,7 +66,7 @@ async def read(configured: Settings, queue: str, look: Look) -> Read:
     name = check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret dead, reading", lambda *_: None)
     try:
-        told = await _tell_surely(configured, name)
+        told = await tell_surely(configured, name)
         gives_back_uncounted = server_version(opened) >= _RETURNS_UNCOUNTED
         if 0 < told.limit < _FEW_RETURNS and not gives_back_uncounted:
             raise TopologyError(
@@ -84,14 +84,17 @@ async def read(configured: Settings, queue: str, look: Look) -> Read:
         await close(opened)
 
 
-async def _tell_surely(configured: Settings, name: str) -> Told:
-    """Ask about a queue until nobody holds any of it, or what is said cannot be of one who has left."""
+async def tell_surely(configured: Settings, name: str) -> Told:
+    """Ask the management API about a queue until nobody holds any of it, or those who do cannot have left by now.
+
+    All is 0 where it does not say.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _OLDEST_SECONDS
-    told = await asyncio.to_thread(tell_of_queue, configured, name)
+    told = await asyncio.to_thread(_tell, configured, name)
     while told.held and loop.time() < deadline:
         await asyncio.sleep(_AGAIN_SECONDS)
-        told = await asyncio.to_thread(tell_of_queue, configured, name)
+        told = await asyncio.to_thread(_tell, configured, name)
     return told
 
 
@@ -101,8 +104,7 @@ def _window(average_bytes: int) -> int:
     return max(_SMALLEST_WINDOW, min(_LARGEST_WINDOW, _MOST_BYTES_AHEAD // average_bytes))
 
 
-def tell_of_queue(configured: Settings, name: str) -> Told:
-    """Ask the management API about a queue; all is 0 where it does not say."""
+def _tell(configured: Settings, name: str) -> Told:
     try:
         said = Management(configured, _COUNT_TIMEOUT_SECONDS).call(
             "GET", "queues", vhost_of(configured.first_amqp_url), name

@@ -10,8 +10,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from leveret.producers.dead.letters import BATCH, WHERE_IT_HARMS, DeadMessage, Letters, holding, publish_again
-from leveret.producers.dead.reading import tell_of_queue
+from leveret.producers.dead.letters import (
+    BATCH,
+    WHERE_IT_HARMS,
+    DeadMessage,
+    Letters,
+    holding,
+    publish_again,
+    to_its_end,
+)
+from leveret.producers.dead.reading import tell_surely
 from leveret.producers.dead.wanted import Wanted
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
@@ -64,26 +72,32 @@ async def redrive(
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
         dlq = Letters(await open_channel(opened), holding(queue))
+        held_by_others = (await tell_surely(configured, holding(queue))).held
         ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
-        held_by_others = (await asyncio.to_thread(tell_of_queue, configured, holding(queue))).held
         got = 0
+
+        async def move(chosen: Sequence[DeadMessage]) -> list[DeadMessage]:
+            going = [change(dead) for dead in chosen]
+            outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead, to) for dead in going))
+            ended = list(zip(going, outcomes, strict=True))
+            moved = [dead for dead, error in ended if error is None]
+            set_aside.extend((dead, error) for dead, error in ended if isinstance(error, Unwritable))
+            failures.extend(error for error in outcomes if error and not isinstance(error, Unwritable))
+            await dlq.remove(moved, f"confirmed in {to or queue!r}", WHERE_IT_HARMS)
+            for dead in moved:
+                tell_of(dead)
+            return moved
+
         while got < ready and (taken := await dlq.take(min(step, ready - got))):  # none: others have taken the rest
             got += len(taken)
             # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
             chosen = [dead for dead in taken if (not ids or dead.id in ids) and is_wanted(dead)]
             if most is not None:
                 chosen = chosen[: most - len(gone)]
-            moved = chosen
-            if not dry_run:
-                chosen = [change(dead) for dead in chosen]
-                outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead, to) for dead in chosen))
-                ended = list(zip(chosen, outcomes, strict=True))
-                moved = [dead for dead, error in ended if error is None]
-                set_aside.extend((dead, error) for dead, error in ended if isinstance(error, Unwritable))
-                failures.extend(error for error in outcomes if error and not isinstance(error, Unwritable))
-                await dlq.remove(moved, f"confirmed in {to or queue!r}", WHERE_IT_HARMS)
-            for dead in moved:
-                tell_of(dead)
+            moved = chosen if dry_run else await to_its_end(move(chosen))
+            if dry_run:
+                for dead in moved:
+                    tell_of(dead)
             gone.extend(moved)
             if failures and not moved:
                 break  # for the others it would be the same

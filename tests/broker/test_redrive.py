@@ -465,6 +465,34 @@ def test_link_lost_while_reading(vhost: Vhost, link: Link, monkeypatch: pytest.M
     assert vhost.ids_in(DLQ) == ["three"]
 
 
+def test_interrupted_while_messages_move(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was under way comes to its end and is told, the rest stays: no message is in both queues."""
+    ids = [f"{number:02}" for number in range(40)]
+    bury(vhost, *ids)
+    told, send = list[str](), Outbox.send
+
+    async def interrupted() -> None:
+        redriving = asyncio.ensure_future(
+            redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id))
+        )
+
+        def send_and_interrupt(outbox: Outbox, outgoing: Outgoing, on_published: OnPublished) -> None:
+            send(outbox, outgoing, on_published)
+            if outgoing.id == "20":
+                redriving.cancel()
+
+        monkeypatch.setattr(Outbox, "send", send_and_interrupt)
+        await redriving
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+
+    assert told == ids[:32]
+    assert vhost.ids_in(jobs.name) == ids[:32]
+    await_value(lambda: vhost.count(DLQ) == 8, "the others back in the DLQ")
+    assert vhost.ids_in(DLQ) == ids[32:]
+
+
 def test_no_right_to_read(vhost: Vhost, redrive: Redrive) -> None:
     """An account that may not read the DLQ is told which right it lacks."""
     bury(vhost, "one")
