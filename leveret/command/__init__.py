@@ -31,6 +31,7 @@ VERBS = {
     "resume": "Have workers take from a paused queue again.",
     "schedule": "Fire what is to run at certain times.",
     "recorder": "Keep what becomes of followed tasks.",
+    "dead": "Work the dead letters: see, mend, redrive, discard.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",

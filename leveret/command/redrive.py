@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import click
 
@@ -40,6 +40,21 @@ leveret redrive tasks.later.lost
 @quiet_option
 def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json: bool, quiet: bool) -> int:
     """Redrive, telling of each message once it went."""
+    if stranded and (ids or dry_run):
+        raise click.UsageError("--stranded goes with neither --id nor --dry-run")
+    queue = work_queue_of(queue)
+    configured = default_broker.resolve(settings.load())
+    if without_level(queue):
+        queue = check_queue(queue, configured)
+    tell_of = teller(queue, as_json, is_short=quiet or stranded)
+    if stranded:
+        return _free(configured, queue, tell_of, quiet)
+    redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
+    return report("redrive", redriven, queue, ids, dry_run, quiet)
+
+
+def teller(queue: str, as_json: bool, is_short: bool) -> Callable[[DeadMessage], None]:
+    """Return what tells of each message on stdout."""
 
     def tell_of(dead: DeadMessage) -> None:
         task_id = dead.properties.message_id or ""  # one without an id was given one as it went
@@ -48,31 +63,29 @@ def verb(queue: str, ids: Sequence[str], dry_run: bool, stranded: bool, as_json:
             row = {"id": task_id, "task": dead.task, "attempts": attempts, "reason": dead.reason, "queue": queue}
             tell_json(row)
         else:
-            about = "" if quiet or stranded else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
+            about = "" if is_short else f"  {dead.task}, {dead.attempts} attempts: {dead.reason}"
             tell(f"{task_id or '(no id)'}{about}")
 
-    if stranded and (ids or dry_run):
-        raise click.UsageError("--stranded goes with neither --id nor --dry-run")
-    queue = work_queue_of(queue)
-    configured = default_broker.resolve(settings.load())
-    if without_level(queue):
-        queue = check_queue(queue, configured)
-    if stranded:
-        return _free(configured, queue, tell_of, quiet)
-    redriven: Redriven = asyncio.run(redrive(configured, queue, ids, dry_run, tell_of))
+    return tell_of
+
+
+def report(
+    verb_name: str, redriven: Redriven, queue: str, ids: Collection[str], dry_run: bool, quiet: bool, to: str = ""
+) -> int:
+    """Say on stderr what went and what did not; returns the exit status."""
     for _dead, error in redriven.set_aside:
-        note(f"leveret redrive: left in {holding(queue)}, for it cannot be sent again: {error}")
+        note(f"leveret {verb_name}: left in {holding(queue)}, for it cannot be sent again: {error}")
     found = [*redriven.messages, *(dead for dead, _ in redriven.set_aside)]
-    missing = sorted(set(ids) - {dead.id for dead in found})
+    missing = sorted(set(ids) - {str(dead.id) for dead in found})
     for task_id in missing:
-        note(f"leveret redrive: no message {task_id} lies in {holding(queue)}")
+        note(f"leveret {verb_name}: no message {task_id} lies in {holding(queue)}")
     verb_ = "would go" if dry_run else "went"
-    where = "where they were to go" if queue == holding(queue) else queue
+    where = to or ("where they were to go" if queue == holding(queue) else queue)
     note(f"{len(redriven.messages)} message(s) {verb_} from {holding(queue)} to {where}", quiet)
     if redriven.held_by_others:
         note(
-            f"leveret redrive: {redriven.held_by_others} more were held by others, who look at them or redrive them; "
-            "look again when they have ended"
+            f"leveret {verb_name}: {redriven.held_by_others} more were held by others, who look at them or redrive "
+            "them; look again when they have ended"
         )
     return EXIT_ERROR if missing else EXIT_PARTLY if redriven.held_by_others or redriven.set_aside else 0
 

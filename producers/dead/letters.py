@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pika
 
-from leveret.topology.control import REDRIVEN_AT
+from leveret.producers.dead import history
+from leveret.producers.following.cancelling import command_now
 from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.ladder import without_delay
 from leveret.topology.link.asking import Answer, Asking
@@ -18,8 +18,11 @@ from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
 from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, RETRIED_LATER, Route, dlq_name
 from leveret.topology.printable import printable
 
+T = TypeVar("T")
+
 BATCH = 16
 """Acks at once: of more than 32 a quorum queue's client in the broker keeps some, and loses them with the channel."""
+WHERE_IT_HARMS = "Where running twice does harm, take them out of one of both first"
 _OF_BEFORE = (FAILURE_HEADERS, RETRIED_LATER)
 _MOST_BYTES = 32 * 1024 * 1024
 
@@ -42,25 +45,45 @@ def holding(queue: str) -> str:
     return queue if queue == LATER_LOST else dlq_name(queue)
 
 
-def publish_again(outbox: Outbox, queue: str, dead: DeadMessage) -> asyncio.Future[LeveretError | None]:
-    """Publish to the work queue, as attempt 1 and without a history; the future is how that ended.
+def publish_again(outbox: Outbox, queue: str, dead: DeadMessage, to: str = "") -> asyncio.Future[LeveretError | None]:
+    """Publish to the work queue, or to another, as attempt 1; the future is how that ended.
 
-    What was delayed goes where it was to go, now.
+    Of its former life it keeps how often it was redriven. What was delayed goes where it was to go, now.
     """
-    ended: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
     properties = dead.properties
     kept = own_headers(properties.headers)
-    route = Route.direct(queue)
-    if queue == LATER_LOST:
+    route = Route.direct(to or queue)
+    if queue == LATER_LOST and not to:
         route = Route(str(kept.get(LATER_TO, DIRECT_EXCHANGE)), dead.routing_key)
     properties.headers = {
         name: value for name, value in without_delay(kept).items() if not str(name).startswith(_OF_BEFORE)
     }
-    properties.headers[REDRIVEN_AT] = time.time_ns() // 1_000_000  # a new wish, later than what was cancelled before
+    properties.headers |= history.again(kept, command_now("").by)
     properties.message_id = dead.id or new_id()
-    properties.user_id = properties.expiration = None  # another connection's user; and it must not vanish
-    outbox.send(Outgoing(route, dead.body, properties), ended.set_result)
+    return publish(outbox, Outgoing(route, dead.body, properties))
+
+
+def publish(outbox: Outbox, outgoing: Outgoing) -> asyncio.Future[LeveretError | None]:
+    """Publish something; the future is how that ended."""
+    ended: asyncio.Future[LeveretError | None] = asyncio.get_running_loop().create_future()
+    outgoing.properties.user_id = outgoing.properties.expiration = None  # another's user; and it must not vanish
+
+    def end(error: LeveretError | None) -> None:
+        if not ended.done():  # who waited may have been interrupted
+            ended.set_result(error)
+
+    outbox.send(outgoing, end)
     return ended
+
+
+async def to_its_end(step: Coroutine[Any, Any, T]) -> T:
+    """Await a step that must not be left half done: who is interrupted amid it is so after it."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 class Letters:
@@ -88,15 +111,16 @@ class Letters:
             await self.count()  # to see that the link it came by is still there
         size = 0
         while len(taken) < most and size < _MOST_BYTES and (answer := self._ahead or await self._get()):
-            taken.append(_read(*answer))
+            taken.append(dead_message(*answer))
             size += len(taken[-1].body)
             self._ahead = None
         return taken
 
-    async def remove(self, moved: Sequence[DeadMessage], queue: str) -> None:
-        """Take messages that are in the work queue out of this one for good, and see that the broker did.
+    async def remove(self, moved: Sequence[DeadMessage], are: str, advice: str) -> None:
+        """Take messages that are safe elsewhere out of this queue for good, and see that the broker did.
 
-        Raises `BrokerUnreachable` naming them when the link was lost before that was known.
+        Raises `BrokerUnreachable` naming them when the link was lost before that was known; `are` says what they are by
+        then, as "confirmed in 'mail'", and `advice` what to do.
         """
         try:
             if self._channel.is_open:
@@ -108,8 +132,8 @@ class Letters:
                 raise
             names = ", ".join(printable(dead.properties.message_id) for dead in moved)
             raise BrokerUnreachable(
-                f"{error}. Confirmed in {queue!r}, and perhaps still in {self._name!r} as well, are {len(moved)} "
-                f"message(s): {names}. Where running twice does harm, take them out of one of both first"
+                f"{error}. {are[0].upper()}{are[1:]}, and perhaps still in {self._name!r} as well, are {len(moved)} "
+                f"message(s): {names}. {advice}"
             ) from error
 
     async def _get(self) -> Any:
@@ -120,7 +144,8 @@ class Letters:
         return await self._asking.ask(send)
 
 
-def _read(method: Any, properties: pika.BasicProperties, body: bytes) -> DeadMessage:
+def dead_message(method: Any, properties: pika.BasicProperties, body: bytes) -> DeadMessage:
+    """Return a message with why it is dead."""
     headers = properties.headers or {}
     reason = [str(headers.get(FAILURE_HEADERS + part, "")) for part in ("task", "attempts", "type", "message")]
     task, attempts, kind, text = reason

@@ -10,19 +10,24 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import pika
-
-from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, holding, publish_again
-from leveret.topology.access.management import Management
+from leveret.producers.dead.letters import (
+    BATCH,
+    WHERE_IT_HARMS,
+    DeadMessage,
+    Letters,
+    holding,
+    publish_again,
+    to_its_end,
+)
+from leveret.producers.dead.reading import tell_surely
+from leveret.producers.dead.wanted import Wanted
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import close, connect
-from leveret.topology.link.explaining import explain
+from leveret.topology.link.explaining import AMQPError, explain
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.message import check_name
-from leveret.topology.settings import Settings, vhost_of
-
-_COUNT_TIMEOUT_SECONDS = 2.0
+from leveret.topology.settings import Settings
 
 
 class Redriven(NamedTuple):
@@ -39,8 +44,17 @@ async def redrive(
     ids: Sequence[str] = (),
     dry_run: bool = False,
     tell_of: Callable[[DeadMessage], None] = lambda _dead: None,
+    *,
+    wanted: Wanted | None = None,
+    most: int | None = None,
+    per_second: float | None = None,
+    to: str = "",
+    change: Callable[[DeadMessage], DeadMessage] = lambda dead: dead,
 ) -> Redriven:
     """Send the dead messages of a work queue, or those with these ids, round again; returns them.
+
+    `wanted` says which, beside the ids; at most so many go, and no more per second, and to another work queue where
+    `to` names one. `change` returns what is published in place of each.
 
     `tell_of` is called with each once it has left the DLQ, or would with `dry_run`. Raises `TopologyError` when the
     queue has no DLQ, `BrokerError` or `PublishError` when the broker fails; what `tell_of` was not called with is
@@ -50,32 +64,49 @@ async def redrive(
     check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
+    is_wanted = (wanted or Wanted()).takes
+    step = BATCH if per_second is None else max(1, min(BATCH, int(per_second)))
+    began = asyncio.get_running_loop().time()
     gone: list[DeadMessage] = []
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
         dlq = Letters(await open_channel(opened), holding(queue))
+        held_by_others = (await tell_surely(configured, holding(queue))).held
         ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
-        held_by_others = await asyncio.to_thread(_held, configured, holding(queue))
         got = 0
-        while got < ready and (taken := await dlq.take(min(BATCH, ready - got))):  # none: others have taken the rest
-            got += len(taken)
-            # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
-            chosen = [dead for dead in taken if not ids or dead.id in ids]
-            moved = chosen
-            if not dry_run:
-                outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead) for dead in chosen))
-                ended = list(zip(chosen, outcomes, strict=True))
-                moved = [dead for dead, error in ended if error is None]
-                set_aside.extend((dead, error) for dead, error in ended if isinstance(error, Unwritable))
-                failures.extend(error for error in outcomes if error and not isinstance(error, Unwritable))
-                await dlq.remove(moved, queue)
+
+        async def move(chosen: Sequence[DeadMessage]) -> list[DeadMessage]:
+            going = [change(dead) for dead in chosen]
+            outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead, to) for dead in going))
+            ended = list(zip(going, outcomes, strict=True))
+            moved = [dead for dead, error in ended if error is None]
+            set_aside.extend((dead, error) for dead, error in ended if isinstance(error, Unwritable))
+            failures.extend(error for error in outcomes if error and not isinstance(error, Unwritable))
+            await dlq.remove(moved, f"confirmed in {to or queue!r}", WHERE_IT_HARMS)
             for dead in moved:
                 tell_of(dead)
+            return moved
+
+        while got < ready and (taken := await dlq.take(min(step, ready - got))):  # none: others have taken the rest
+            got += len(taken)
+            # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
+            chosen = [dead for dead in taken if (not ids or dead.id in ids) and is_wanted(dead)]
+            if most is not None:
+                chosen = chosen[: most - len(gone)]
+            moved = chosen if dry_run else await to_its_end(move(chosen))
+            if dry_run:
+                for dead in moved:
+                    tell_of(dead)
             gone.extend(moved)
             if failures and not moved:
                 break  # for the others it would be the same
-    except pika.exceptions.AMQPError as error:  # the broker left between two steps
+            if most is not None and len(gone) >= most:
+                ready = got
+                break
+            if per_second is not None and not dry_run:
+                await asyncio.sleep(began + len(gone) / per_second - asyncio.get_running_loop().time())
+    except AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error
     finally:
         await close(opened)
@@ -83,14 +114,3 @@ async def redrive(
     if failures:
         raise failures[0]
     return Redriven(gone, max(held_by_others, ready - got), set_aside)
-
-
-def _held(configured: Settings, dlq: str) -> int:
-    """Return how many messages of the DLQ others held at the broker's last count; 0 where it does not say."""
-    try:
-        said = Management(configured, _COUNT_TIMEOUT_SECONDS).call(
-            "GET", "queues", vhost_of(configured.first_amqp_url), dlq
-        )
-        return int(said["messages_unacknowledged"])
-    except (LeveretError, KeyError, TypeError, ValueError):  # it is not there, not for this user, or has not counted
-        return 0

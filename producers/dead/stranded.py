@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pika
 
-from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, publish_again
+from leveret.producers.dead.letters import BATCH, WHERE_IT_HARMS, DeadMessage, Letters, publish_again
 from leveret.topology.access.management import Management
 from leveret.topology.access.policies import TAKING_UNREJECTED, effective_policy
 from leveret.topology.errors import TopologyError
@@ -94,7 +94,7 @@ async def _move(letters: Letters, outbox: Outbox, queue: str, tell_of: Callable[
     while taken := await letters.take(BATCH):
         outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead) for dead in taken))
         moved = [dead for dead, error in zip(taken, outcomes, strict=True) if error is None]
-        await letters.remove(moved, queue)
+        await letters.remove(moved, f"confirmed in {queue!r}", WHERE_IT_HARMS)
         for dead in moved:
             tell_of(dead)
         for error in outcomes:

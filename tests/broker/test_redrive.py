@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import subprocess
 import time
@@ -14,7 +15,7 @@ import pika
 import pytest
 
 from leveret import BrokerUnreachable, Route
-from leveret.producers.dead import letters
+from leveret.producers.dead import history, letters
 from leveret.producers.dead import redrive as redrive_module
 from leveret.producers.examples.samples import words
 from leveret.topology.control import REDRIVEN_AT
@@ -222,7 +223,7 @@ def test_empty(vhost: Vhost, redrive: Redrive) -> None:
 
 
 def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -> None:
-    """A redriven message has its id, body, properties and own headers, and nothing of its former life."""
+    """A redriven message has its id, body, properties and own headers, and of its former life who redrove it."""
     vhost.declare(jobs)
     task_id = new_id()
     kept: dict[str, Any] = {
@@ -242,6 +243,8 @@ def test_message_begins_anew(vhost: Vhost, redrive: Redrive, workers: Workers) -
     assert again.body == b'{"task": "jobs.fail", "more": 1}'
     headers = {name: value for name, value in again.headers.items() if name != "x-delivery-count"}
     assert time.time() - headers.pop(REDRIVEN_AT) / 1000 < 60
+    (by,) = headers.pop(history.BY)
+    assert (headers.pop(history.TIMES), by.partition(" ")[2].partition("@")[0]) == (1, getpass.getuser())
     assert headers == OWN
     assert not again.headers.get("x-delivery-count")
     assert vhost.counts(jobs) == {}
@@ -460,6 +463,34 @@ def test_link_lost_while_reading(vhost: Vhost, link: Link, monkeypatch: pytest.M
     assert vhost.ids_in(jobs.name) == ["one", "two"]
     await_value(lambda: vhost.count(DLQ), "the third back in the DLQ")
     assert vhost.ids_in(DLQ) == ["three"]
+
+
+def test_interrupted_while_messages_move(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was under way comes to its end and is told, the rest stays: no message is in both queues."""
+    ids = [f"{number:02}" for number in range(40)]
+    bury(vhost, *ids)
+    told, send = list[str](), Outbox.send
+
+    async def interrupted() -> None:
+        redriving = asyncio.ensure_future(
+            redrive_module.redrive(vhost.settings, "jobs", tell_of=lambda dead: told.append(dead.id))
+        )
+
+        def send_and_interrupt(outbox: Outbox, outgoing: Outgoing, on_published: OnPublished) -> None:
+            send(outbox, outgoing, on_published)
+            if outgoing.id == "20":
+                redriving.cancel()
+
+        monkeypatch.setattr(Outbox, "send", send_and_interrupt)
+        await redriving
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+
+    assert told == ids[:32]
+    assert vhost.ids_in(jobs.name) == ids[:32]
+    await_value(lambda: vhost.count(DLQ) == 8, "the others back in the DLQ")
+    assert vhost.ids_in(DLQ) == ids[32:]
 
 
 def test_no_right_to_read(vhost: Vhost, redrive: Redrive) -> None:

@@ -11,6 +11,7 @@ from tests.faults.rows import (
     cancelling,
     cluster,
     confirms,
+    dead,
     elastic,
     following,
     later,
@@ -58,6 +59,7 @@ ROWS: Sequence[Row] = sorted(
             later,
             batches,
             unique,
+            dead,
         )
         for row in part.ROWS
     ),

@@ -1,0 +1,84 @@
+"""Take dead messages out of a DLQ, into a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leveret.command.dead.options import Progress, filters, is_meant, note_held, one_queue, wanted_of
+from leveret.command.ending import EXIT_PARTLY, tell
+from leveret.command.verb import Verb, filled, note, quiet_option
+from leveret.producers.dead import written
+from leveret.producers.dead.discard import discard
+from leveret.producers.dead.files import open_new, sync
+from leveret.producers.dead.letters import DeadMessage, holding
+from leveret.producers.dead.reading import read
+from leveret.topology import settings
+from leveret.topology.errors import SettingsError
+from leveret.topology.link import default_broker
+
+
+@click.command(
+    "discard",
+    cls=Verb,
+    help="Take dead messages out of the DLQ of QUEUE. Each is written to a file before, from which `import` puts it "
+    "back; the file's name goes to stdout.",
+    examples="""
+leveret dead discard mail --older 30d
+leveret dead discard mail --group g4f9a21c --to gone.jsonl
+leveret dead discard mail --id 0197ac2e-8b3c-7d7e-9f55-b2f6b7a3a0e1 --yes
+""",
+    statuses="Exit status: 0 done; 1 not done, and stderr says why; 2 wrong usage; 3 others held some of them",
+)
+@click.argument("queue")
+@filters
+@click.option("--to", "file", default=None, metavar="FILE", callback=filled, help="Write them there; not yet there.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@quiet_option
+def verb(queue: str, file: str | None, yes: bool, quiet: bool, **said: Any) -> int:
+    """Take them out."""
+    configured = default_broker.resolve(settings.load())
+    queue, wanted = one_queue(queue, configured), wanted_of(**said)
+    count = 0
+
+    def look(dead: DeadMessage) -> None:
+        nonlocal count
+        count += wanted.takes(dead)
+
+    seen = asyncio.run(read(configured, queue, look))
+    if not count:
+        note(f"no such message lies in {holding(queue)}", quiet)
+        return EXIT_PARTLY if note_held("discard", seen.held_by_others) else 0
+    path = Path(file or f"{holding(queue)}-discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl".replace("/", "_"))
+    if not is_meant(f"discard {count} message(s) of {holding(queue)}, into {path}", yes):
+        note("nothing was discarded", quiet)
+        return 0
+    progress = Progress(f"of {count} discarded", quiet)
+    try:
+        out = open_new(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be made: {error.strerror or error}; name another with --to") from error
+    with out:
+
+        def keep(some: Sequence[DeadMessage]) -> None:
+            try:
+                out.write(b"".join(written.write(queue, dead) for dead in some))
+                sync(out)  # in one piece, so that who is killed leaves whole lines
+            except OSError as error:
+                raise SettingsError(
+                    f"{path} cannot be written: {error.strerror or error}; of {holding(queue)} {progress.count} are "
+                    "discarded and in the file, and the others lie there still"
+                ) from error
+
+        tell(str(path))
+        try:
+            done = asyncio.run(discard(configured, queue, wanted, keep, lambda _dead: progress.add(), count))
+        finally:
+            progress.clear()
+    note(f"{done.count} message(s) discarded; leveret dead import {path} puts them back", quiet)
+    return EXIT_PARTLY if note_held("discard", done.held_by_others) else 0
