@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from leveret.producers.publisher import Publisher
     from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
+    from leveret.topology.deploy.deployment import Deployment
     from leveret.topology.errors import (
         AccessRefused,
         BrokerBlocked,
@@ -82,6 +83,7 @@ __all__ = [
     "BrokerUnreachable",
     "Cancelled",
     "ConfirmTimeout",
+    "Deployment",
     "LeveretError",
     "Limit",
     "LogLine",
@@ -170,6 +172,7 @@ _HOMES = {
     "producers.publisher": ("Publisher",),
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
+    "topology.deploy.deployment": ("Deployment",),
     "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
