@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from leveret import Deployment, WorkQueue
+from leveret import Deployment
 from leveret.command import VERBS
 from leveret.command import leveret as tree
 from leveret.producers.examples.samples import words
@@ -215,10 +215,12 @@ def check_allowed(line: str) -> None:
         assert all((CHECKOUT / file).exists() for file in files), line
 
 
-def _is_deployed(words: list[str]) -> bool:
+def _is_deployed(line: list[str]) -> bool:
     """Whether what is named of a deployment is in what `leveret deploy` writes."""
-    named = [word.rpartition("/")[2].replace("@mail", "@") for word in words if "my-app" in word]
-    made = Deployment("my-app", ["my_app"], [WorkQueue("mail")], image="my-app", has_record=True)
+    named = [
+        word.rpartition("/")[2].replace("@mail", "@").replace("-mail", "-words") for word in line if "my-app" in word
+    ]
+    made = Deployment("my-app", ["my_app"], [words], image="my-app", has_record=True)
     written = {name: text for target in ("systemd", "kubernetes") for name, text in made.files(target).items()}
     texts = "".join(written.values())
     return all(any(file.startswith(one) for file in written) or f'name: "{one}"' in texts for one in named)
