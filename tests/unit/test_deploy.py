@@ -217,6 +217,7 @@ def test_keda_scales_what_there_is() -> None:
     assert {(one["type"], one["metadata"]["mode"], one["metadata"]["value"]) for one in triggers} == {
         ("rabbitmq", "QueueLength", "20")
     }
+    assert {type(value) for one in triggers for value in one["metadata"].values()} == {str}  # it takes no numbers
     assert all(len(one["metadata"]["name"]) <= 54 for one in scaled)  # KEDA makes a label of it, with its own prefix
 
 
