@@ -42,6 +42,7 @@ LAYERS = {
     ],
     "leveret.producers": [
         "later",
+        "run_now",
         "calls",
         "following",
         "submissions",
