@@ -6,6 +6,7 @@ has; the next one is started when it has ended.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import logging
 import os
@@ -131,7 +132,7 @@ def _error_in(path: Path) -> str:
         if path.suffix == ".py":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the worker will say it
-                compile(text, path, "exec", dont_inherit=True)
+                ast.parse(text, path)
         else:
             tomllib.loads(text.decode())
     except SyntaxError as error:

@@ -21,7 +21,8 @@ import yaml
 from leveret import Deployment, SettingsError, WorkQueue
 from leveret.command import deploy, run
 from leveret.command import leveret as tree
-from leveret.topology import queues
+from leveret.producers.scheduling import definition
+from leveret.topology import queues, registry
 from leveret.topology.deploy.deployment import TARGETS, label
 from leveret.topology.deploy.writing import write_files
 from leveret.topology.settings import CHECKOUT
@@ -42,10 +43,12 @@ def send(to: str) -> None: ...
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a module, in which the command runs; no queue is known."""
+    """A folder with a module, in which the command runs; no queue, task or schedule is known."""
     for name in ("LEVERET_TASKS", "LEVERET_CONFIG", "RECORD", "SHUTDOWN_TIMEOUT_SECONDS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(queues, "_known", {})
+    monkeypatch.setattr(registry, "_tasks", {})
+    monkeypatch.setattr(definition, "_known", {})
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "shop_tasks.py").write_text(MODULE, encoding="utf-8")

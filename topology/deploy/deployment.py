@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import math
 import re
 import sys
@@ -103,9 +102,11 @@ class Deployment:
         """
         if target not in TARGETS:
             raise SettingsError(f"there is no target {target!r} to deploy to; there are: {', '.join(TARGETS)}")
-        write: Callable[[Deployment], dict[str, str]]
-        write = importlib.import_module(f"leveret.topology.deploy.{target}").write
-        return write(self)
+        from leveret.topology.deploy import compose, kubernetes, systemd  # which know what a deployment is
+
+        writes: dict[str, Callable[[Deployment], dict[str, str]]]
+        writes = {"systemd": systemd.write, "compose": compose.write, "kubernetes": kubernetes.write}
+        return writes[target](self)
 
 
 def label(name: str) -> str:
