@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from leveret.producers.run_now import run_now
     from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
+    from leveret.topology.deploy.deployment import Deployment
     from leveret.topology.errors import (
         AccessRefused,
         BrokerBlocked,
@@ -83,6 +84,7 @@ __all__ = [
     "BrokerUnreachable",
     "Cancelled",
     "ConfirmTimeout",
+    "Deployment",
     "LeveretError",
     "Limit",
     "LogLine",
@@ -173,6 +175,7 @@ _HOMES = {
     "producers.run_now": ("run_now",),
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
+    "topology.deploy.deployment": ("Deployment",),
     "topology.limits": ("Limit", "Rate"),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),

@@ -35,6 +35,7 @@ VERBS = {
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
     "users": "Make the broker's users, each with the least rights.",
+    "deploy": "Write units, a Compose file or manifests for workers.",
     "node": "Start, stop or show a RabbitMQ of this machine.",
     "fetch": "Fetch four real books and nltk's stop words.",
     "demo": "Run the sample job from nothing to results.",

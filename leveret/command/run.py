@@ -19,6 +19,7 @@ from leveret.command import streams, task_modules
 from leveret.command.samples import QUEUE_NAMES, SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
 from leveret.consumers import log, output
+from leveret.consumers.child.process import die_with_parent
 from leveret.consumers.running import untouched
 from leveret.consumers.running.crew import Recycling
 from leveret.consumers.worker import signals
@@ -36,6 +37,8 @@ _MOST_PREFETCH = 65_535
 _MOST_PLACES = 10_000
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _LEAST_MEMORY = 1024 * 1024
+_GIVEN = f"{__name__}.given"
+"""Where a context has the command line as it was given."""
 
 
 def _cores() -> int:
@@ -79,6 +82,10 @@ class _Processes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class _Run(Verb):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> int:
         return _leave(super().invoke(ctx))
 
@@ -93,6 +100,7 @@ leveret run words
 leveret run -a my_app
 leveret run mail,reports -a my_app --processes 4 --log-format json
 leveret run hooks -a my_app --concurrency 500
+leveret run -a my_app --reload       start anew when code changes
 leveret run words --until-empty      end when nothing is left to do
 """,
     statuses="Exit status: 0 stopped, or nothing is left to do; 1 could not work; 2 wrong usage; 3 stopped, and handed "
@@ -145,6 +153,8 @@ leveret run words --until-empty      end when nothing is left to do
     "--until-empty", is_flag=True, help="End when the queues and their retry tiers are empty and nothing runs."
 )
 @click.option("--drain", is_flag=True, hidden=True, help="The former name of --until-empty.")
+@click.option("--reload", is_flag=True, help="Start anew when a .py file below this folder or leveret.toml changes.")
+@click.option("--parent", type=int, hidden=True, help="End when this process does, which has started it.")
 @click.option("--no-declare", is_flag=True, help="Declare nothing, for an account without the configure right.")
 @click.option("--record", is_flag=True, help="Run a recorder beside it, as leveret recorder does, on one machine.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -169,6 +179,8 @@ def verb(
     prefetch: int | None,
     until_empty: bool,
     drain: bool,
+    reload: bool,
+    parent: int | None,
     no_declare: bool,
     record: bool,
     log_format: str,
@@ -179,7 +191,15 @@ def verb(
     streams.open_closed()
     output.take_over()
     signals.take_over()
+    if parent is not None:
+        die_with_parent()
+        if os.getppid() != parent:  # it ended before that
+            return 0
     log.configure(log_format == "json", log_level, log_dir)
+    if reload:
+        if until_empty or drain:
+            raise click.UsageError("--reload goes on until it is told to stop; leave --until-empty out")
+        return _reloading()
     configured = settings.load()
     plan = Plan(
         queues=_load(
@@ -201,6 +221,21 @@ def verb(
 
     with beside.recorder(log_format, log_level):
         return work(resolved, plan)
+
+
+def _reloading() -> int:
+    """Run workers with the options that this one was given, one after the other."""
+    try:
+        from leveret.command.reloading import Reloading
+    except ImportError as error:
+        raise SettingsError(
+            "--reload needs watchfiles, which is not installed: pip install 'leveret[reload]'"
+        ) from error
+    given = click.get_current_context().meta[_GIVEN]
+    try:
+        return Reloading([one for one in given if one != "--reload"]).run()
+    finally:
+        log.flush()
 
 
 def _load(names: Sequence[str], modules: Sequence[str]) -> tuple[WorkQueue, ...]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from leveret import Deployment
 from leveret.command import VERBS
 from leveret.command import leveret as tree
 from leveret.producers.examples.samples import words
@@ -28,7 +29,7 @@ from tests.broker import doc_pages
 from tests.broker.support import Vhost, warm
 from tests.broker.warm import Forked
 
-ALLOWED = {"docker", "systemctl", "journalctl", "make", ".venv/bin/python"}
+ALLOWED = {"docker", "kubectl", "systemctl", "journalctl", "make", ".venv/bin/python"}
 """What is looked at instead of run: it starts services, or these very tests."""
 NOT_RUN = {"fetch": "asks other servers", "node": "starts and stops the broker of all tests", "demo": "is slow"}
 """Verbs whose options are checked, and that is all."""
@@ -198,9 +199,13 @@ def check_allowed(line: str) -> None:
 
         assert [one for one in targets if not re.search(rf"^{re.escape(one)}:", makefile, re.MULTILINE)] == []
     elif first == "docker":
-        assert (CHECKOUT / "docker-compose.yml").exists()
+        services = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
+
+        assert [one for one in rest if re.fullmatch(r"rabbitmq\d*", one) and f"\n  {one}:" not in services] == []
         for profile in re.findall(r"--profile (\w+)", line):
-            assert f'profiles: ["{profile}"]' in (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
+            assert f'profiles: ["{profile}"]' in services
+    elif first == "kubectl" or any(word.startswith("my-app") for word in rest):
+        assert _is_deployed(rest), line
     elif first in ("systemctl", "journalctl"):
         assert any(one.file.endswith("/leveret-mail.service") for one in doc_pages.blocks("ini"))
         assert "leveret-mail" in rest
@@ -208,6 +213,17 @@ def check_allowed(line: str) -> None:
         files = [word for word in rest if word.startswith(("tests/", "benchmarks/"))]
 
         assert all((CHECKOUT / file).exists() for file in files), line
+
+
+def _is_deployed(line: list[str]) -> bool:
+    """Whether what is named of a deployment is in what `leveret deploy` writes."""
+    named = [
+        word.rpartition("/")[2].replace("@mail", "@").replace("-mail", "-words") for word in line if "my-app" in word
+    ]
+    made = Deployment("my-app", ["my_app"], [words], image="my-app", has_record=True)
+    written = {name: text for target in ("systemd", "kubernetes") for name, text in made.files(target).items()}
+    texts = "".join(written.values())
+    return all(any(file.startswith(one) for file in written) or f'name: "{one}"' in texts for one in named)
 
 
 def run_line(shell: Shell, line: str) -> None:

@@ -37,6 +37,7 @@ LAYERS = {
         "tokens",
         "access",
         "apply",
+        "deploy",
         "local",
     ],
     "leveret.producers": [
@@ -137,6 +138,7 @@ CLIENT_LIBRARIES = {
     },
     "cronsim": {"producers/scheduling/explaining.py", "producers/scheduling/times.py"},
     "uvloop": {"consumers/worker/start.py"},
+    "watchfiles": {"leveret/command/reloading.py"},
     "nltk": {"consumers/samples/counting.py"},
     "pytest": {"leveret/testing/plugin.py"},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -55,6 +56,7 @@ def no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     ("arguments", "reason"),
     [
         (["--queue", "words", "--processes", "0"], "'--processes': 0 is not in the range 1<=x<=1024"),
+        (["--queue", "words", "--reload", "--until-empty"], "--reload goes on until it is told to stop"),
         (["--queue", "words", "--processes", "1025"], "'--processes': 1025 is not in the range 1<=x<=1024"),
         (["--queue", "words", "--processes", "two"], "'--processes': 'two' is no number of processes"),
         (["--queue", "words", "--processes", "8:1"], "'--processes': 8:1 names more as the fewest than as the most"),
@@ -115,6 +117,18 @@ def test_a_name_that_is_none_ends_with_status_1(
     assert status == 1
     assert said.startswith(f"leveret run: {reason}")
     assert len(said.splitlines()) == 1
+
+
+def test_reloading_without_its_library_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "leveret.command.reloading", raising=False)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)  # Python then says that there is none
+
+    assert leveret("run", "words", "--reload") == 1
+    assert capsys.readouterr().err == (
+        "leveret run: --reload needs watchfiles, which is not installed: pip install 'leveret[reload]'\n"
+    )
 
 
 @pytest.mark.parametrize(("hard", "allowed"), [(500, []), (5000, [5000]), (resource.RLIM_INFINITY, [-1])])

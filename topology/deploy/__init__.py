@@ -1,0 +1,1 @@
+"""Writing what systemd, Compose and Kubernetes need to run a project's workers."""
