@@ -69,6 +69,7 @@ LAYERS = {
         "limiting",
         "answering",
         "control",
+        "measuring",
         "worker",
         "recorder",
         "samples",
@@ -137,6 +138,11 @@ CLIENT_LIBRARIES = {
     },
     "cronsim": {"producers/scheduling/explaining.py", "producers/scheduling/times.py"},
     "uvloop": {"consumers/worker/start.py"},
+    "prometheus_client": {
+        "consumers/measuring/exposition.py",
+        "consumers/measuring/numbers.py",
+        "consumers/recorder/numbers.py",
+    },
     "nltk": {"consumers/samples/counting.py"},
     "pytest": {"leveret/testing/plugin.py"},
 }
