@@ -27,7 +27,7 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_the_environment_sets_every_field() -> None:
-    """Each variable is the field's name in capitals, or LEVERET_ and that where it would be anybody's, and is read as its type."""
+    """Each variable is the field's name in capitals, or LEVERET_ and that, and is read as the field's type."""
     environment = {
         "AMQP_URL": "amqp://rabbit:5672/",
         "MANAGEMENT_URL": "http://rabbit:15672/",
