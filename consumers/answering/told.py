@@ -59,7 +59,7 @@ class Told:
         children = self._pool.children
         shown = sorted(running, key=lambda one: one[1].started)[:most]
         least, largest = self._processes
-        queues = self._tell_queues(running)
+        queues = self.tell_queues(running)
         desired = sum(
             processes_for(queue["waiting"] + queue["running"], queue["seconds_each"], queue["places"])
             for queue in queues
@@ -88,7 +88,8 @@ class Told:
             "running_count": len(running),
         }
 
-    def _tell_queues(self, running: Sequence[tuple[Delivery, Begun]]) -> list[dict[str, Any]]:
+    def tell_queues(self, running: Sequence[tuple[Delivery, Begun]]) -> list[dict[str, Any]]:
+        """Return what there is to tell of each queue, of which these run."""
         waiting = self._pool.waiting
         waiting_of = Counter(delivery.queue.name for delivery in waiting)
         running_of = Counter(delivery.queue.name for delivery, _ in running)

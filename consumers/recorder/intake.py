@@ -37,6 +37,7 @@ the events."""
 _WRITTEN_SECONDS = 0.5
 """So long an answer waits until what came before its question is written."""
 _QUESTIONS_PREFETCH = 50
+_COUNT_EACH_SECONDS = 10.0
 _MOST_HELD_BYTES = 64 * 1024 * 1024
 
 
@@ -76,7 +77,7 @@ class Intake(Losable):
         self._put_back: list[int] = []
         self.questions: asyncio.Queue[Asked] = asyncio.Queue()
         self.waiting = 0
-        """How many messages waited in the queue of events when this was opened."""
+        """How many messages waited in the queue of events when this was opened, or when they were counted last."""
 
     async def _prepare(self, connection: FastConnection) -> None:
         """Declare and consume."""
@@ -89,6 +90,17 @@ class Intake(Losable):
         self._questions_channel = await self._open_consumer("the record's questions", _QUESTIONS_PREFETCH)
         connection.judge_bodies(self._questions_channel, lambda size: size <= LARGEST_QUESTION_BYTES)
         await self._consume(self._questions_channel, names.QUESTIONS_QUEUE, self._on_question)
+
+    async def count_waiting(self) -> None:
+        """Count what waits again and again. Raises what the connection ends with."""
+        channel = await self._open_channel("the count of events")
+        asking = Asking(channel, "the count of events", self._end)
+        while True:
+            answer = await asking.ask(
+                lambda done: channel.queue_declare(names.RECORD_QUEUE, passive=True, callback=done)
+            )
+            self.waiting = answer.method.message_count
+            await asyncio.sleep(_COUNT_EACH_SECONDS)
 
     async def next_batch(self) -> Batch:
         """Wait until there is something, at once or together with more, and return it; it stays unacknowledged."""

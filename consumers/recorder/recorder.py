@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from leveret.consumers.log import event
@@ -40,7 +41,11 @@ class Recorder:
         self._settings = settings
         self._store = store
         self._stop = asyncio.Event()
-        self._written = 0
+        self.counts = Counts()
+        self.intake: Intake | None = None
+        """What it takes events from at this moment; None while there is no connection."""
+        self.writing_since = 0.0
+        """Since when the batch at hand is being written, by `time.monotonic`; 0 while none is."""
         self._refused = _Count("events were not believed: a task that has ended does not go on, nor changes its name")
         self._unreadable = _Count("messages of events could not be read")
 
@@ -59,19 +64,23 @@ class Recorder:
             )
         finally:
             stopped.cancel()
-        event(logging.INFO, "stopped", recorded=self._written)
+        event(logging.INFO, "stopped", recorded=self.counts.events)
         return 0
 
     async def _work(self, intake: Intake, stopped: asyncio.Task[Any]) -> None:
         self._say_ready(intake)
         loop = asyncio.get_running_loop()
         works = [loop.create_task(one) for one in (self._record(intake), self._answer(intake), self._expire())]
+        if self._settings.metrics:
+            works.append(loop.create_task(intake.count_waiting()))
+        self.intake = intake
         try:
             await first_of(stopped, intake.lost, *works)
             for one in works:
                 if one.done():
                     one.result()
         finally:
+            self.intake = None
             for one in works:
                 one.cancel()  # a batch that is being written is written, and comes again
             await asyncio.gather(*works, return_exceptions=True)
@@ -81,7 +90,7 @@ class Recorder:
             batch = await intake.next_batch()
             written = await self._write(batch)
             intake.acknowledge(batch)
-            self._written += written.events
+            self.counts.add(written)
             self._refused.add(written.refused)
             self._unreadable.add(len(written.unreadable), written.unreadable[0] if written.unreadable else "")
             event(logging.DEBUG, "recorded", messages=len(batch.bodies), events=written.events)
@@ -89,15 +98,18 @@ class Recorder:
     async def _write(self, batch: Batch) -> Written:
         """Write a batch, again and again while the record cannot be used; that is said once."""
         tries, began = 0, time.monotonic()
+        self.writing_since = began
         while True:
             try:
                 written = await asyncio.to_thread(self._store.write, batch.bodies)
             except RecordUnavailable as error:
+                self.counts.failures += 1
                 if not tries:
                     event(logging.ERROR, f"{error}; nothing is lost, trying again until it works")
                 await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, backoff_seconds(tries) * max(1, tries - 3)))
                 tries += 1
             else:
+                self.writing_since = 0.0
                 if tries:
                     event(logging.INFO, f"the record can be used again after {time.monotonic() - began:.1f} s")
                 return written
@@ -128,6 +140,23 @@ class Recorder:
             )
 
 
+@dataclass
+class Counts:
+    """What a recorder has done since it was started."""
+
+    events: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    failures: int = 0
+    """How often the record could not be written."""
+
+    def add(self, written: Written) -> None:
+        """Count a batch that was written."""
+        self.events += written.events
+        self.refused += written.refused
+        self.unreadable += len(written.unreadable)
+
+
 class _Count:
     """Something that should not be, said when it happens first and then once a minute at most."""
 
@@ -154,4 +183,13 @@ def record(settings: Settings) -> int:
 
 
 async def _run(settings: Settings, store: Store) -> int:
-    return await Recorder(settings, store).run()
+    if not settings.metrics:
+        return await Recorder(settings, store).run()
+    from leveret.consumers.measuring.doors import Doors  # most recorders are asked for nothing over HTTP
+    from leveret.consumers.measuring.exposition import metrics_page
+    from leveret.consumers.recorder.numbers import collect
+
+    doors = Doors({"metrics": settings.metrics})
+    recorder = Recorder(settings, store)
+    with doors.serving({"metrics": {"/metrics": metrics_page(lambda: collect(recorder))}}):
+        return await recorder.run()

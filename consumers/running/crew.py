@@ -63,6 +63,18 @@ class Watchers(NamedTuple):
     """Told of what tasks write that are followed, by their child's word."""
 
 
+class Owing(NamedTuple):
+    """A child that has deliveries, as who asks whether it moves sees it."""
+
+    slot: int
+    process: int
+    held: int
+    ended: int
+    """How many orders it has ended since it was started."""
+    deadline: float
+    """When the last that it runs must have ended, by `time.monotonic`; 0 when it runs nothing."""
+
+
 class ChildrenDie(LeveretError):
     """Child processes die as soon as they are forked, and nothing can be run."""
 
@@ -127,6 +139,23 @@ class Crew(Generic[C]):
         """What its children hold, begun or not."""
         for child in self.children:
             yield from child.held
+
+    @property
+    def seen(self) -> list[tuple[Delivery, Begun]]:
+        """What its children ran at the last look, each with what the child says of it. Nothing follows from asking."""
+        raise NotImplementedError
+
+    @property
+    def owing(self) -> list[Owing]:
+        """What each of its children owes that has deliveries."""
+        deadlines: dict[int, float] = {}
+        for _, begun in self.seen:
+            deadlines[begun.slot] = max(begun.deadline, deadlines.get(begun.slot, 0.0))
+        return [
+            Owing(child.index, child.process, len(child.held), child.ended_count, deadlines.get(child.index, 0.0))
+            for child in self.children
+            if child.held
+        ]
 
     @property
     def is_idle(self) -> bool:

@@ -14,7 +14,7 @@ from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.log import event
 from leveret.consumers.running.backlog import Backlog
 from leveret.consumers.running.child_handle import ChildHandle
-from leveret.consumers.running.crew import Crew, Office, Recycling, Watchers
+from leveret.consumers.running.crew import Crew, Office, Owing, Recycling, Watchers
 from leveret.consumers.running.forkserver import Forkserver, ForkserverDied
 from leveret.consumers.running.lanes import CrewPlan, Lane, Lanes
 from leveret.consumers.running.serial_crew import LoneCrew, SerialCrew
@@ -124,6 +124,11 @@ class Pool:
             for child in crew.children
             if child.is_started and child.is_there
         ]
+
+    @property
+    def owing(self) -> list[Owing]:
+        """What each child owes that has deliveries."""
+        return [one for crew in self._crews.values() for one in crew.owing]
 
     @property
     def forkserver_process(self) -> int:

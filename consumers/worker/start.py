@@ -69,7 +69,14 @@ def work(configured: Settings, plan: Plan) -> int:
 
 
 async def _serve(configured: Settings, plan: Plan, lanes: Lanes, forkserver: Forkserver, board: Board) -> int:
-    return await Worker(configured, plan, lanes, forkserver, board).run()
+    if not (configured.metrics or configured.health):
+        return await Worker(configured, plan, lanes, forkserver, board).run()
+    from leveret.consumers.worker.pages import open_doors, serving  # most workers are asked for nothing over HTTP
+
+    doors = open_doors(configured)
+    worker = Worker(configured, plan, lanes, forkserver, board)
+    with serving(doors, worker):
+        return await worker.run()
 
 
 def _children_of(lanes: Lanes, limit_bytes: int) -> tuple[Serve, Board]:

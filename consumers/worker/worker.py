@@ -46,11 +46,13 @@ from leveret.topology.link.connection import Pauses
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.link.parameters import host_and_pid
+from leveret.topology.queues import WorkQueue
 from leveret.topology.registry import followed_tasks, limits_of
 from leveret.topology.settings import Settings, mask
 
 if TYPE_CHECKING:
     from leveret.consumers.limiting.limiter import Limiter
+    from leveret.consumers.measuring.counting import Counting
 
 EXIT_CLEAN, EXIT_HANDED_BACK = 0, 3
 _LOSS_FOLLOWS_SECONDS = 5.0
@@ -65,7 +67,9 @@ class Worker:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
-        self._outbox = Outbox(settings, "leveret worker, publishing")
+        self.counting = _counting(plan) if settings.metrics else None
+        """What counts, where numbers are served."""
+        self._outbox = (self.counting.outbox if self.counting else Outbox)(settings, "leveret worker, publishing")
         is_recorded = settings.record != "off"
         followed = followed_tasks() if is_recorded else []
         telling = Telling(self._outbox, host_and_pid(), is_recorded, followed)
@@ -76,7 +80,8 @@ class Worker:
             host_and_pid(),
             settings.message_limit_bytes,
             self._returns_excused,
-            (self._learn, log_settled, telling.observe, ends.observe, self._runs.observe),
+            (self._learn, log_settled, telling.observe, ends.observe, self._runs.observe)
+            + ((self.counting.observe,) if self.counting else ()),
             followed,
             self._control.cancels,
             self._control.is_cancelled,
@@ -140,6 +145,37 @@ class Worker:
 
         longest = longest_seconds(plan.queues)
         return Limiter(Needs(plan.queues), plan.may_declare, longest, self._settlement.settle, telling.tell)
+
+    @property
+    def queues(self) -> Sequence[WorkQueue]:
+        """The queues it takes from."""
+        return self._plan.queues
+
+    @property
+    def pool(self) -> Pool:
+        """Its children."""
+        return self._pool
+
+    @property
+    def told(self) -> Told:
+        """What it tells who asks."""
+        return self._told
+
+    @property
+    def outbox(self) -> Outbox:
+        """What it publishes."""
+        return self._outbox
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """What takes from all its queues at this moment; None while there is no connection. Any thread may ask."""
+        consumer = self._prefetching.consumer
+        return consumer if consumer and not consumer.lost.done() else None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it takes nothing more. Any thread may ask."""
+        return self._stop.is_set()
 
     async def run(self) -> int:
         """Work; returns the exit status.
@@ -370,3 +406,9 @@ class Worker:
 
     def _queue_names(self) -> str:
         return ",".join(queue.name for queue in self._plan.queues)
+
+
+def _counting(plan: Plan) -> Counting:
+    from leveret.consumers.measuring.counting import Counting  # most workers are not asked for numbers
+
+    return Counting(plan.queues)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from leveret.command import streams, task_modules
+from leveret.command.address import ADDRESS
 from leveret.command.samples import QUEUE_NAMES, SAMPLES
 from leveret.command.verb import Verb, split_commas, tasks_option
 from leveret.consumers import log, output
@@ -31,6 +32,7 @@ from leveret.topology.link import default_broker
 from leveret.topology.names import work_queue_of
 from leveret.topology.printable import printable
 from leveret.topology.queues import WorkQueue
+from leveret.topology.settings.addresses import CannotListen
 
 _MOST_PROCESSES = 1024
 _MOST_PREFETCH = 65_535
@@ -157,6 +159,8 @@ leveret run words --until-empty      end when nothing is left to do
 @click.option("--parent", type=int, hidden=True, help="End when this process does, which has started it.")
 @click.option("--no-declare", is_flag=True, help="Declare nothing, for an account without the configure right.")
 @click.option("--record", is_flag=True, help="Run a recorder beside it, as leveret recorder does, on one machine.")
+@click.option("--metrics", type=ADDRESS, metavar="[HOST]:PORT", help="Serve numbers to Prometheus, as :9090.")
+@click.option("--health", type=ADDRESS, metavar="[HOST]:PORT", help="Serve /healthz and /readyz, as :8080.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -183,6 +187,8 @@ def verb(
     parent: int | None,
     no_declare: bool,
     record: bool,
+    metrics: str | None,
+    health: str | None,
     log_format: str,
     log_level: str,
     log_dir: Path | None,
@@ -200,7 +206,8 @@ def verb(
         if until_empty or drain:
             raise click.UsageError("--reload goes on until it is told to stop; leave --until-empty out")
         return _reloading()
-    configured = settings.load()
+    given = {"metrics": metrics, "health": health}
+    configured = settings.load(None, **{name: value for name, value in given.items() if value is not None})
     plan = Plan(
         queues=_load(
             [work_queue_of(name) for name in (*queue_names, *more_names)], task_modules.named(tasks, configured)
@@ -215,12 +222,15 @@ def verb(
         recycling=Recycling(tasks_per_child, memory_per_child),
     )
     resolved = default_broker.resolve(configured)
-    if not record:
-        return work(resolved, plan)
-    from leveret.command import beside  # only who asks for it pays for it
+    try:
+        if not record:
+            return work(resolved, plan)
+        from leveret.command import beside  # only who asks for it pays for it
 
-    with beside.recorder(log_format, log_level):
-        return work(resolved, plan)
+        with beside.recorder(log_format, log_level):
+            return work(resolved, plan)
+    except CannotListen as error:
+        raise click.UsageError(str(error), click.get_current_context()) from error
 
 
 def _reloading() -> int:

@@ -316,7 +316,13 @@ class Workers(Started):
         super().__init__(vhost, folder)
         self._is_real = is_real
 
-    def start(
+    def start(self, *options: str, **more: Any) -> Worker:
+        """Launch a worker, and wait until it consumes, or has ended."""
+        worker = self.launch(*options, **more)
+        await_value(lambda: worker.find("consuming") or worker.process.poll() is not None, "the worker")
+        return worker
+
+    def launch(
         self,
         *options: str,
         queue: str = "jobs",
@@ -325,7 +331,7 @@ class Workers(Started):
         loop: str = "asyncio",
         **environment: str,
     ) -> Worker:
-        """Start a worker, by another module if it prepares something, and wait until it consumes, or has ended.
+        """Start a worker, by another module if it prepares something.
 
         Its event loop for tasks is Python's own unless said otherwise.
         """
@@ -341,11 +347,9 @@ class Workers(Started):
             name.startswith("PYTHON") for name in {*environment} - {"PYTHONPATH"}
         )
         start = self._spawn if self._is_real or is_early else self._fork
-        worker = start(
+        return start(
             "python", "-m", module, "--queue", queue, *modules, "--log-format", "json", *options, **environment
         )
-        await_value(lambda: worker.find("consuming") or worker.process.poll() is not None, "the worker")
-        return worker
 
     def start_with(self, text: str, *options: str, before: str = "", **more: Any) -> Worker:
         """Start a worker with a task module of this text, where this has been done `before` in its process."""

@@ -70,6 +70,7 @@ LAYERS = {
         "limiting",
         "answering",
         "control",
+        "measuring",
         "worker",
         "recorder",
         "samples",
@@ -139,6 +140,11 @@ CLIENT_LIBRARIES = {
     "cronsim": {"producers/scheduling/explaining.py", "producers/scheduling/times.py"},
     "uvloop": {"consumers/worker/start.py"},
     "watchfiles": {"leveret/command/reloading.py"},
+    "prometheus_client": {
+        "consumers/measuring/exposition.py",
+        "consumers/measuring/numbers.py",
+        "consumers/recorder/numbers.py",
+    },
     "nltk": {"consumers/samples/counting.py"},
     "pytest": {"leveret/testing/plugin.py"},
 }

@@ -27,7 +27,7 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_the_environment_sets_every_field() -> None:
-    """Each variable is the field's name in capitals, but for LEVERET_TASKS, and is read as the field's type."""
+    """Each variable is the field's name in capitals, or LEVERET_ and that, and is read as the field's type."""
     environment = {
         "AMQP_URL": "amqp://rabbit:5672/",
         "MANAGEMENT_URL": "http://rabbit:15672/",
@@ -43,6 +43,8 @@ def test_the_environment_sets_every_field() -> None:
         "RECORD_SUCCESS_SECONDS": "60",
         "RECORD_FAILURE_SECONDS": "600",
         "LEVERET_TASKS": "my_app,other.tasks",
+        "LEVERET_METRICS": ":9090",
+        "LEVERET_HEALTH": "[::1]:8080",
     }
 
     assert load(environment) == Settings(
@@ -60,6 +62,8 @@ def test_the_environment_sets_every_field() -> None:
         record_success_seconds=60.0,
         record_failure_seconds=600.0,
         tasks=("my_app", "other.tasks"),
+        metrics=":9090",
+        health="[::1]:8080",
     )
 
 

@@ -1,7 +1,7 @@
 """Where settings come from: the environment, which wins, and one TOML file.
 
 The file is `leveret.toml` in the current folder, or the one that LEVERET_CONFIG names. Its keys are the fields of
-`Settings`; the variables are the same in capitals, and LEVERET_TASKS for `tasks`.
+`Settings`; the variables are the same in capitals, with LEVERET_ before those of `_VARIABLES`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_BITS = 64
 _MOST_SHOWN = 100
 SCHEDULES = "schedules"
 """The table of the file that is no setting: leveret schedule reads it."""
-_VARIABLES = {"tasks": "LEVERET_TASKS"}
+_VARIABLES = {name: f"LEVERET_{name.upper()}" for name in ("tasks", "metrics", "health")}
 """Those that are not the field's name in capitals, which would be anybody's."""
 
 

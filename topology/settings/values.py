@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from leveret.topology.errors import SettingsError
+from leveret.topology.settings.addresses import read_address
 from leveret.topology.settings.tls import TlsFiles
 from leveret.topology.settings.urls import (
     NEXT_URL,
@@ -64,6 +65,11 @@ class Settings:
     """The modules that define tasks and queues, where a command names no others. The variable is LEVERET_TASKS, with
     commas between them."""
 
+    metrics: str = ""
+    """Where workers and recorders serve their numbers to Prometheus, as `:9090`. The variable is LEVERET_METRICS."""
+    health: str = ""
+    """Where workers say whether they live and are ready, as `:8080`. The variable is LEVERET_HEALTH."""
+
     def __post_init__(self) -> None:
         for url in NEXT_URL.split(self.amqp_url) if self.amqp_url else ():
             check_amqp_url(url)
@@ -76,6 +82,9 @@ class Settings:
             check_management_url(self.management_url)
         if self.record_url:
             check_record_url(self.record_url)
+        for name in ("metrics", "health"):
+            if text := getattr(self, name):
+                read_address(text, f"setting {name}")
         if self.record not in RECORDED:
             raise SettingsError(f"setting record is {self.record!r}; it must be one of {', '.join(RECORDED)}")
         for name, low, high in (

@@ -1,0 +1,1 @@
+"""Pages for machines: what a worker counts, whether it lives, whether it is ready."""
