@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         statuses_async,
     )
     from leveret.producers.publisher import Publisher
+    from leveret.producers.run_now import run_now
     from leveret.producers.scheduling.definition import Schedule
     from leveret.topology.apply.declare import declare
     from leveret.topology.errors import (
@@ -140,6 +141,7 @@ __all__ = [
     "result_of",
     "result_of_async",
     "resume",
+    "run_now",
     "statuses",
     "statuses_async",
     "submit",
@@ -171,6 +173,7 @@ _HOMES = {
     "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),
     "producers.following.record": ("recorded", "result_of", "result_of_async", "statuses", "statuses_async"),
     "producers.publisher": ("Publisher",),
+    "producers.run_now": ("run_now",),
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
     "topology.limits": ("Limit", "Rate"),

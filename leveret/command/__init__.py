@@ -23,6 +23,7 @@ VERBS = {
     "result": "Print what a task has returned.",
     "list": "List the tasks in the record.",
     "cancel": "Cancel tasks that wait or run.",
+    "run-now": "Have delayed tasks run now.",
     "logs": "Show what a followed task has logged and printed.",
     "events": "Show what happens to tasks as it passes.",
     "info": "Show workers, queues and what runs.",
@@ -41,8 +42,8 @@ VERBS = {
     "completion": "Print what makes a shell complete this command.",
 }
 """In the order in which they are listed. Each is the `verb` of the module of its name."""
-MODULES = {"list": "listing"}
-"""But for a name that would hide Python's own in this package."""
+MODULES = {"list": "listing", "run-now": "run_now"}
+"""But for names that are none in Python, or that would hide Python's own in this package."""
 
 
 class Tree(click.Group):

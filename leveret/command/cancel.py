@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
-from leveret.command.verb import Verb, filled, json_option, note, quiet_option, split_commas
+from leveret.command.verb import Verb, filled, json_option, named_ids, note, quiet_option, split_commas
 from leveret.producers.following.cancelling import cancel
 from leveret.topology import settings
 from leveret.topology.link import default_broker
@@ -57,7 +57,7 @@ def verb(
                 param_hint="--state",
             )
     configured = default_broker.resolve(settings.load())
-    chosen = _listed(configured, task, states or _STATES) if is_list else _named(ids)
+    chosen = _listed(configured, task, states or _STATES) if is_list else named_ids(ids)
     if is_list and not (chosen and _is_meant(len(chosen), yes)):
         note("no task was cancelled", quiet)
         return EXIT_ERROR
@@ -70,18 +70,6 @@ def verb(
             tell(task_id)
     note(f"cancel sent for {len(chosen)} task(s); what has ended before it arrives stays as it is", quiet)
     return 0
-
-
-def _named(ids: Sequence[str]) -> list[str]:
-    chosen: dict[str, None] = {}
-    for one in ids:
-        if one == "-":
-            chosen.update(dict.fromkeys(line.strip() for line in sys.stdin if line.strip()))
-        else:
-            chosen.update(dict.fromkeys(part for part in one.split(",") if part))
-    if not chosen:
-        raise click.UsageError("no id is named")
-    return list(chosen)
 
 
 def _listed(configured: Settings, task: str | None, states: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -86,3 +86,16 @@ def filled(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
     if value == "":
         raise click.BadParameter("it is empty")
     return value
+
+
+def named_ids(ids: Sequence[str]) -> list[str]:
+    """Return each id once: of these arguments, of which one may be several with commas, or - for the lines of stdin."""
+    chosen: dict[str, None] = {}
+    for one in ids:
+        if one == "-":
+            chosen.update(dict.fromkeys(line.strip() for line in sys.stdin if line.strip()))
+        else:
+            chosen.update(dict.fromkeys(part for part in one.split(",") if part))
+    if not chosen:
+        raise click.UsageError("no id is named")
+    return list(chosen)

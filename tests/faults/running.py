@@ -81,7 +81,10 @@ def run_all(
 def run_side_by_side(
     groups: Sequence[tuple[Sequence[Row], Place]], seed: int, repeat: int, jobs: int, say: Say
 ) -> list[Result]:
-    """Run groups of rows at the same time, each in a place of its own."""
+    """Run groups of rows at the same time, each in a place of its own.
+
+    Who ends this early waits for the runs that have begun: a cluster that is left in pieces does not start again.
+    """
     stop = threading.Event()
     executor = ThreadPoolExecutor(len(groups))
     running = [executor.submit(run_all, rows, place, seed, repeat, jobs, say, stop) for rows, place in groups]
@@ -89,7 +92,7 @@ def run_side_by_side(
         return [result for group in running for result in group.result()]
     finally:
         stop.set()
-        executor.shutdown(wait=False)
+        executor.shutdown()
 
 
 def _judge(stage: Stage, result: Result) -> None:

@@ -41,6 +41,7 @@ LAYERS = {
     ],
     "leveret.producers": [
         "later",
+        "run_now",
         "calls",
         "following",
         "submissions",
