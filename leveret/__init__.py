@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task
+    from leveret.producers.dead.dead_letters import DeadLetters
     from leveret.producers.default import publish, submit, submit_async, submit_many
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
@@ -84,6 +85,7 @@ __all__ = [
     "BrokerUnreachable",
     "Cancelled",
     "ConfirmTimeout",
+    "DeadLetters",
     "Deployment",
     "LeveretError",
     "Limit",
@@ -166,6 +168,7 @@ _HOMES = {
     "consumers.tasks.progress": ("progress", "track"),
     "consumers.tasks.defining": ("task",),
     "consumers.tasks.task": ("Task",),
+    "producers.dead.dead_letters": ("DeadLetters",),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from leveret.producers.dead import written
-from leveret.producers.dead.letters import DeadMessage, publish
+from leveret.producers.dead.letters import DeadMessage, holding, publish
 from leveret.producers.dead.reading import Read, read
 from leveret.producers.dead.wanted import Wanted
 from leveret.producers.dead.written import Line
@@ -88,6 +88,30 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 def open_new(path: Path) -> BinaryIO:
     """Create a file that only its user may read: bodies are for nobody else. Raises `OSError`, also if it is there."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def creating(path: Path) -> BinaryIO:
+    """Create a file that is to hold what is discarded. Raises `SettingsError` where it cannot be, or is there."""
+    try:
+        return open_new(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be made: {error.strerror or error}; name another") from error
+
+
+def keep_in(out: BinaryIO, path: Path, queue: str) -> Callable[[Sequence[DeadMessage]], None]:
+    """Return what writes messages to this file, and returns when they are on the disk."""
+
+    def keep(some: Sequence[DeadMessage]) -> None:
+        try:
+            out.write(b"".join(written.write(queue, dead) for dead in some))
+            sync(out)  # in one piece, so that who is killed leaves whole lines
+        except OSError as error:
+            raise SettingsError(
+                f"{path} cannot be written: {error.strerror or error}; what is discarded is in it, and the others lie "
+                f"in {holding(queue)} still"
+            ) from error
+
+    return keep
 
 
 def sync(out: BinaryIO) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leveret import Route
+from leveret import DeadLetters, Route
 from leveret.producers.dead import history
 from leveret.topology.message import FAILURE_HEADERS, own_headers
 from leveret.topology.names import dlq_name
@@ -136,7 +136,7 @@ def test_what_cannot_be_done_says_why(vhost: Vhost, dead: Run, tmp_path: Path) -
         (1, "'a' is the beginning of 2 ids: a1, a2", ["show", "a", "jobs"]),
         (0, "no such message lies in jobs.dlq", ["discard", "jobs", "--kind", "NoError", "--yes"]),
         (2, "nobody can be asked here; say --yes", ["discard", "jobs"]),
-        (1, "name another with --to", ["discard", "jobs", "--yes", "--to", str(taken)]),
+        (1, "cannot be made: File exists; name another", ["discard", "jobs", "--yes", "--to", str(taken)]),
         (1, f"line 4 of {cut} is no dead message: it is no JSON, perhaps cut", ["import", str(cut)]),
         (1, "cannot be read: No such file", ["import", str(tmp_path / "nowhere")]),
         (1, "cannot be written: No such file", ["export", str(tmp_path / "no" / "where"), "jobs"]),
@@ -234,17 +234,21 @@ def test_without_the_management_api(vhost: Vhost, dead: Run) -> None:
     assert (ended.returncode, ended.stderr.rstrip().endswith("Or name a queue")) == (1, True)
 
 
-def test_what_others_hold_is_told(vhost: Vhost, dead: Run) -> None:
-    """What somebody else holds is not shown and is told, with status 3."""
-    bury(vhost, one={}, two={})
-    with vhost.connect() as connection:
-        connection.channel().basic_get(DLQ)
-        path = f"queues/{vhost.name}/{DLQ}"
-        await_value(lambda: vhost.api("GET", path).get("messages_unacknowledged") == 1, "the broker's own count")
-        ended = dead("list", "jobs", "--json")
+def test_from_a_program(vhost: Vhost, tmp_path: Path) -> None:
+    """Each thing the command does, by one object."""
+    kinds = (("a", "KeyError"), ("b", "OSError"), ("c", "OSError"))
+    died: dict[str, Any] = {name: failure(kind, 7, 1) for name, kind in kinds}
+    bury(vhost, **died)
+    letters = DeadLetters(jobs.name, vhost.settings)
 
-    assert (ended.returncode, json.loads(ended.stdout)["id"]) == (3, "two")
-    assert ended.stderr.startswith("leveret dead list: 1 more were held by others")
+    assert [group.count for group in letters.groups(kinds=["OS*"]).groups] == [2]
+    assert letters.export(tmp_path / "all.jsonl").count == 3
+    assert letters.discard(tmp_path / "gone.jsonl", ids=["a"]).count == 1
+    assert [dead.id for dead in letters.redrive(kinds=["OSError"], most=1).messages] == ["b"]
+    assert vhost.ids_in(jobs.name) == ["b"]
+    assert (done := letters.put_back(tmp_path / "all.jsonl")).count == 2
+    assert done.already_there == 1
+    assert vhost.ids_in(DLQ) == ["a", "b", "c"]
 
 
 def test_odd_messages(vhost: Vhost, dead: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

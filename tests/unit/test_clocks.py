@@ -22,7 +22,10 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/recorder/keys.py",  # until when one is held, whichever recorder runs by then
     "consumers/recorder/store.py",  # how old what is kept is
     "leveret/command/shown_status.py",
-    "producers/dead/letters.py",  # when it was redriven
+    "leveret/command/dead/discard.py",  # in a file's name
+    "leveret/command/dead/options.py",  # how long ago one died
+    "producers/dead/history.py",  # when it was redriven
+    "producers/dead/wanted.py",  # which have died longer ago
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
     "leveret/command/submit.py",  # whether --at is over

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import click
 from leveret.command.dead.options import Progress, filters, is_meant, note_held, one_queue, wanted_of
 from leveret.command.ending import EXIT_PARTLY, tell
 from leveret.command.verb import Verb, filled, note, quiet_option
-from leveret.producers.dead import written
 from leveret.producers.dead.discard import discard
-from leveret.producers.dead.files import open_new, sync
+from leveret.producers.dead.files import creating, keep_in
 from leveret.producers.dead.letters import DeadMessage, holding
 from leveret.producers.dead.reading import read
 from leveret.topology import settings
-from leveret.topology.errors import SettingsError
 from leveret.topology.link import default_broker
 
 
@@ -59,25 +56,12 @@ def verb(queue: str, file: str | None, yes: bool, quiet: bool, **said: Any) -> i
         note("nothing was discarded", quiet)
         return 0
     progress = Progress(f"of {count} discarded", quiet)
-    try:
-        out = open_new(path)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be made: {error.strerror or error}; name another with --to") from error
-    with out:
-
-        def keep(some: Sequence[DeadMessage]) -> None:
-            try:
-                out.write(b"".join(written.write(queue, dead) for dead in some))
-                sync(out)  # in one piece, so that who is killed leaves whole lines
-            except OSError as error:
-                raise SettingsError(
-                    f"{path} cannot be written: {error.strerror or error}; of {holding(queue)} {progress.count} are "
-                    "discarded and in the file, and the others lie there still"
-                ) from error
-
+    with creating(path) as out:
         tell(str(path))
         try:
-            done = asyncio.run(discard(configured, queue, wanted, keep, lambda _dead: progress.add(), count))
+            done = asyncio.run(
+                discard(configured, queue, wanted, keep_in(out, path, queue), lambda _dead: progress.add(), count)
+            )
         finally:
             progress.clear()
     note(f"{done.count} message(s) discarded; leveret dead import {path} puts them back", quiet)
