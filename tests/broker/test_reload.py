@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,17 +17,20 @@ from leveret.topology.settings import CHECKOUT
 from tests.broker.support import Vhost, Worker, await_value, children_of, is_alive
 
 CODE = """
-import time
+import os, time
 from leveret import WorkQueue, current_attempt, task
 edited = WorkQueue("edited")
 VERSION = "1"
 @task("edited.note", queue=edited)
-def note(path: str) -> None:
+def note(path: str, until: str = "") -> None:
+    while until and not os.path.exists(until):
+        time.sleep(0.01)
     time.sleep(0.02)
     with open(path, "a") as file:
         file.write(f"{current_attempt().id} {current_attempt().number} {VERSION}\\n")
 """
 TASKS_EACH = 30
+_SAVED_AT = 1_000_000_000
 
 
 class Project:
@@ -37,23 +41,36 @@ class Project:
         self._notes = folder / "notes"
         self.submitted: list[str] = []
         self.save("1")
-        environment = {**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
+        compiles = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment = {**compiles, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT)}
         command = [sys.executable, "-m", "leveret", "run", "--reload", "-a", "edited_tasks", "--processes", "2"]
         self.worker = Worker(
             subprocess.Popen(
-                [*command, "--log-format", "json"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+                [*command, "--log-format", "json", "--log-level", "debug"],
+                cwd=folder,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
             )
         )
         self.worker.await_event("consuming")
 
     def save(self, version: str, old: str = '"1"', new: str = "") -> None:
-        """Save the code with this version, or with something else in place of it."""
-        (self._folder / "edited_tasks.py").write_text(CODE.replace(old, new or f'"{version}"'), encoding="utf-8")
+        """Save the code with this version, or with something else in place of it.
 
-    def submit(self, count: int) -> None:
+        It is always of the same second and the same size, as what is saved twice at once is; by these Python knows what
+        it has compiled.
+        """
+        saved = self._folder / "saved"
+        saved.write_text(CODE.replace(old, new or f'"{version}"'), encoding="utf-8")
+        os.utime(saved, (_SAVED_AT, _SAVED_AT))
+        saved.rename(self._folder / "edited_tasks.py")
+
+    def submit(self, count: int, **kwargs: str) -> None:
         for _ in range(count):
             self.submitted.append(f"task-{len(self.submitted)}")
-            self._vhost.publish_task(Route.direct("edited"), "edited.note", self.submitted[-1], path=str(self._notes))
+            arguments = {"path": str(self._notes), **kwargs}
+            self._vhost.publish_task(Route.direct("edited"), "edited.note", self.submitted[-1], **arguments)
 
     def notes(self) -> list[list[str]]:
         return (
@@ -77,7 +94,8 @@ def project(vhost: Vhost, tmp_path: Path) -> Iterator[Project]:
 
 def test_no_delivery_is_lost(project: Project) -> None:
     """Tasks come while the code is saved again and again: each runs once, at its first attempt."""
-    for version in "123":
+    for version in "23":
+        project.submit(TASKS_EACH)
         project.save(version)
         project.submit(TASKS_EACH)
         project.await_version(version)
@@ -87,6 +105,20 @@ def test_no_delivery_is_lost(project: Project) -> None:
     assert sorted(one[0] for one in project.notes()) == sorted(project.submitted)
     assert {one[1] for one in project.notes()} == {"1"}
     assert status == 0
+
+
+def test_what_runs_is_finished(project: Project, tmp_path: Path) -> None:
+    """A task that runs while the code is saved ends in the former code; what waits behind it is for the new one."""
+    go = tmp_path / "go"
+    project.submit(2, until=str(go))
+    await_value(lambda: len(project.worker.find("started")) == 2, "two tasks that run")
+    project.save("2")
+    project.worker.await_event("SIGTERM: finishing 2 running task(s)")
+    project.submit(1)
+    go.touch()
+    project.await_version("2")
+
+    assert sorted(project.notes()) == [["task-0", "1", "1"], ["task-1", "1", "1"], ["task-2", "1", "2"]]
 
 
 @pytest.mark.once
@@ -124,6 +156,8 @@ def test_no_worker_outlives_it(project: Project) -> None:
     """Where what watches is killed, the worker dies with it, and the broker gives back what it held."""
     (worker,) = children_of(project.worker.process.pid)
     project.worker.signal(signal.SIGKILL)
-    project.worker.wait()
-
-    await_value(lambda: not is_alive(worker), "the end of the worker")
+    try:
+        await_value(lambda: not is_alive(worker), "the end of the worker")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
