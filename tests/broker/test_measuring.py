@@ -148,7 +148,7 @@ def test_a_port_that_is_taken(vhost: Vhost, workers: Workers) -> None:
 
         assert worker.wait() == 2
 
-    assert f"cannot listen at 127.0.0.1:{port}: Address already in use; name another port" in worker.text
+    assert f"cannot listen at 127.0.0.1:{port}: Address already in use; name another address or port" in worker.text
     assert worker.find("consuming") == []
 
 

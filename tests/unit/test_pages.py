@@ -153,5 +153,5 @@ def test_what_is_no_address(text: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 def test_an_address_that_is_not_ours(host: str) -> None:
-    with pytest.raises(CannotListen, match=f"^cannot listen at {host}:80: .+; name another port"):
+    with pytest.raises(CannotListen, match=f"^cannot listen at {host}:80: .+; name another address"):
         Door(Address(host, 80))
