@@ -70,7 +70,7 @@ class Told:
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "since": self._since,
-            "leveret": _version(),
+            "leveret": version(),
             "is_stopping": self.is_stopping,
             "processes": {
                 "least": least,
@@ -160,7 +160,8 @@ def _oldest(waiting: Iterable[Delivery], running: Iterable[tuple[Delivery, Begun
 
 
 @functools.cache
-def _version() -> str:
+def version() -> str:
+    """Return the version of leveret that is installed."""
     from importlib import metadata  # most workers are never asked
 
     return metadata.version("leveret")

@@ -7,12 +7,14 @@ connection and left out: nothing is said of it, rather than 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from leveret.topology.errors import AccessRefused, LeveretError, TopologyError
 from leveret.topology.link.asking import Answer, Asking
+from leveret.topology.link.explaining import AMQPError
 from leveret.topology.names import dlq_name, retry_queue
 from leveret.topology.queues import WorkQueue
 
@@ -74,7 +76,8 @@ class Depths:
             return {}
         finally:
             if channel is not None and channel.is_open:
-                channel.close()
+                with contextlib.suppress(AMQPError):  # the connection ends at this moment
+                    channel.close()
         return {depth: count for depth, count in messages.items() if depth not in missing}
 
 

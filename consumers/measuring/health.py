@@ -86,5 +86,5 @@ class Health:
         """What is stuck; empty when nothing is."""
         seconds = time.monotonic() - self._beaten
         if seconds > LOOP_SECONDS:
-            return f"the worker's main loop has not turned for {seconds:.0f} s"
+            return f"the main loop has not turned for {seconds:.0f} s"
         return self._found

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 
 from prometheus_client.metrics_core import Metric
 
-from leveret.consumers.answering.told import Told
+from leveret.consumers.answering.told import Told, version
 from leveret.consumers.measuring.counting import BOUNDS, Counting
 from leveret.consumers.measuring.depths import Depth
 from leveret.consumers.measuring.exposition import buckets, counter, gauge, histogram
@@ -99,5 +98,5 @@ class Numbers:
         consuming = gauge("consuming", "Whether this worker is connected and takes from all its queues.")
         consuming.add_metric([], self._is_consuming())
         info = gauge("worker_info", "Always 1; the version of leveret.", "version")
-        info.add_metric([metadata.version("leveret")], 1)
+        info.add_metric([version()], 1)
         return [children, confirms, unconfirmed, consuming, info]

@@ -54,7 +54,7 @@ class Door:
             code = error.errno if isinstance(error, OSError) else None
             said = os.strerror(code) if code and code > 0 else str(error)  # a name that is not found has none
             raise CannotListen(
-                f"cannot listen at {address}: {said}; name another port, or end what listens there"
+                f"cannot listen at {address}: {said}; name another address or port, or end what listens there"
             ) from error
         self.port: int = self.socket.getsockname()[1]
 

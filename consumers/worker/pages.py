@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 
 from leveret.consumers.measuring.depths import Depths, OpenChannel
@@ -17,7 +16,7 @@ from leveret.topology.settings import Settings
 def open_doors(configured: Settings) -> Doors:
     """Take the ports that the settings name. Raises `CannotListen`, or `SettingsError` for what is not installed."""
     if configured.metrics:
-        importlib.import_module("leveret.consumers.measuring.exposition")  # an extra: before anything has begun
+        import leveret.consumers.measuring.exposition  # noqa: F401 - needs an extra, which is said before all begins
     return Doors({"metrics": configured.metrics, "health": configured.health})
 
 

@@ -232,6 +232,7 @@ def run_line(shell: Shell, line: str) -> None:
     first = words_of(line)[0]
     if verb:
         check_options(verb, arguments)
+        line = re.sub(r"(--(?:metrics|health)) \S+", r"\1 127.0.0.1:0", line)  # that of the page may be taken here
         if verb == "run" and not {"--until-empty", "--help"} & {*arguments}:
             with shell.working(line.split(" #")[0]):
                 pass

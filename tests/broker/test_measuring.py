@@ -50,6 +50,24 @@ def test_numbers_are_exact(vhost: Vhost, workers: Workers, tmp_path: Path) -> No
     assert promtool("check", "metrics", stdin=page.text) == ""
 
 
+def test_a_queue_that_cannot_be_seen_is_left_out(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Nothing is said of it, the others are counted, and the worker works on as if nothing was."""
+    vhost.declare(jobs)
+    with vhost.connect() as connection:
+        connection.channel().queue_delete("jobs.dlq")
+    worker = workers.start("--metrics", "127.0.0.1:0", "--no-declare")
+    port = port_of(worker, "metrics")
+    await_value(lambda: ask(port, "/metrics").samples("leveret_queue_messages"), "the count of the broker")
+
+    assert ask(port, "/metrics").samples("leveret_queue_messages").keys() == {("jobs", "ready"), ("jobs", "retrying")}
+
+    vhost.publish_task(Route.direct("jobs"), "jobs.write", path=str(tmp_path / "written"))
+    worker.await_event("done")
+
+    assert len(worker.find("consuming")) == 1
+    assert worker.find("lost the broker") == []
+
+
 def test_ready_while_it_consumes(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """Not while the broker does not answer at the start, nor over a cut, nor when it is told to stop; alive always."""
     vhost.declare(jobs)
@@ -130,7 +148,7 @@ def test_a_port_that_is_taken(vhost: Vhost, workers: Workers) -> None:
 
         assert worker.wait() == 2
 
-    assert f"cannot listen at 127.0.0.1:{port}: Address already in use; name another port" in worker.text
+    assert f"cannot listen at 127.0.0.1:{port}: Address already in use; name another address or port" in worker.text
     assert worker.find("consuming") == []
 
 

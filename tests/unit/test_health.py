@@ -104,5 +104,5 @@ def test_a_loop_that_does_not_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     go.set()
     thread.join()
 
-    assert said.startswith("the worker's main loop has not turned for ")
+    assert said.startswith("the main loop has not turned for ")
     assert not thread.is_alive()

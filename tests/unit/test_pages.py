@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from leveret.consumers.measuring import server
 from leveret.consumers.measuring.doors import Doors
 from leveret.consumers.measuring.server import Door, Page, page_of
+from leveret.consumers.worker.pages import open_doors
 from leveret.topology.errors import SettingsError
+from leveret.topology.settings import CHECKOUT, Settings
 from leveret.topology.settings.addresses import Address, CannotListen, read_address
 
 
@@ -101,6 +105,26 @@ def test_a_port_is_taken_on_every_interface() -> None:
         door.socket.close()
 
 
+def test_who_serves_nothing_loads_nothing() -> None:
+    """A worker without --metrics and --health, and a recorder, have loaded none of it."""
+    code = """
+import sys
+import leveret.command.run, leveret.command.recorder
+print([name for name in sys.modules if name.startswith(("prometheus_client", "leveret.consumers.measuring"))])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+
+    assert ended.stdout == "[]\n"
+
+
+def test_metrics_are_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library is missing it is said how to get it."""
+    monkeypatch.delitem(sys.modules, "leveret.consumers.measuring.exposition", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(SettingsError, match=r"^metrics need .+ pip install 'leveret\[metrics\]'$"):
+        open_doors(Settings(metrics="127.0.0.1:0"))
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
@@ -129,5 +153,5 @@ def test_what_is_no_address(text: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 def test_an_address_that_is_not_ours(host: str) -> None:
-    with pytest.raises(CannotListen, match=f"^cannot listen at {host}:80: .+; name another port"):
+    with pytest.raises(CannotListen, match=f"^cannot listen at {host}:80: .+; name another address"):
         Door(Address(host, 80))
