@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.progress import progress, track
     from leveret.consumers.tasks.task import Task
     from leveret.producers.default import publish, submit, submit_async, submit_many
+    from leveret.producers.doctor.diagnosis import doctor, doctor_async
+    from leveret.producers.doctor.finding import Finding
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
     from leveret.producers.following.logs import LogLine, logs_of, logs_of_async
@@ -83,6 +85,7 @@ __all__ = [
     "BrokerUnreachable",
     "Cancelled",
     "ConfirmTimeout",
+    "Finding",
     "LeveretError",
     "Limit",
     "LogLine",
@@ -127,6 +130,8 @@ __all__ = [
     "current_attempt",
     "current_attempts",
     "declare",
+    "doctor",
+    "doctor_async",
     "gather",
     "gather_async",
     "logs_of",
@@ -165,6 +170,8 @@ _HOMES = {
     "consumers.tasks.defining": ("task",),
     "consumers.tasks.task": ("Task",),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
+    "producers.doctor.diagnosis": ("doctor", "doctor_async"),
+    "producers.doctor.finding": ("Finding",),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
     "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),

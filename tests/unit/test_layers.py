@@ -54,6 +54,7 @@ LAYERS = {
         "dead",
         "watching",
         "scheduling",
+        "doctor",
         "examples",
     ],
     "leveret.consumers": [
