@@ -41,7 +41,7 @@ def ways(facts: Facts, name: str) -> Iterator[Finding]:
         ]
         missing = [one for one in wanted if one not in bindings]
         if missing:
-            what = f"{len(missing)} binding(s) are missing, as {_spell(missing[0])}"
+            what = f"bindings are missing: {some([_spell(one) for one in sorted(missing)])}"
             yield fail(about(name), what, "what is published so does not arrive; bind it:", DECLARE)
             return
     for one in family(facts, name).values():

@@ -198,7 +198,7 @@ FINDINGS: list[tuple[dict[str, Any], str, str, str, str]] = [
         {"management": without("tasks.direct")},
         "fail",
         QUEUE,
-        "1 binding(s) are missing, as doctored to tasks.direct by key doctored",
+        "bindings are missing: doctored to tasks.direct by key doctored",
         "leveret declare -a MODULE",
     ),
     (
