@@ -67,7 +67,9 @@ async def gather(configured: Settings, known: Sequence[WorkQueue], only: Sequenc
     try:
         if connection is not None:
             asked = await _ask_workers(configured, _asked_count(management))
-        looked_at = sorted({*only} or _names(known, asked.workers or (), management))
+        looked_at = sorted(
+            {_whole(name, management) for name in only} or _names(known, asked.workers or (), management)
+        )
         if connection is not None:
             counted = [*(one for name in looked_at for one in _counted_of(name)), *_AROUND]
             counts, cannot_count = await _count(connection, counted)
@@ -164,6 +166,12 @@ def _names(known: Sequence[WorkQueue], workers: Iterable[WorkerInfo], management
     found = {queue.name for queue in known} | {at.name for info in workers for at in info.queues}
     there = management.queues or {}
     return found | {name for name in there if names.dlq_name(name) in there}
+
+
+def _whole(name: str, management: ManagementFacts) -> str:
+    """Return the work queue of which this is a level, if it is one on the broker, also where no task module says so."""
+    whole = names.without_level(name)
+    return whole if names.dlq_name(whole) in (management.queues or {}) else name
 
 
 def _counted_of(name: str) -> Iterable[str]:

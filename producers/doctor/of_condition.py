@@ -28,14 +28,7 @@ def as_it_is(facts: Facts, queue: QueueFacts, work_queue: str) -> Iterator[Findi
         yield fail(
             about(work_queue), what, "delete it when it is empty, and declare it anew:", "leveret declare -a MODULE"
         )
-    away = sorted(set(queue.members) - set(queue.online))
-    if queue.members and 2 * len(queue.online) <= len(queue.members):
-        yield fail(
-            about(work_queue), f"{queue.name} has no majority: {some(away)} cannot be reached", "start these nodes"
-        )
-    elif away:
-        yield warn(about(work_queue), f"{queue.name} cannot reach its members on {some(away)}", "start these nodes")
-    elif queue.state in _SICK_STATES:
+    if queue.state in _SICK_STATES and not queue.members:
         yield fail(about(work_queue), f"{queue.name} is {queue.state}", "look into the broker's log")
     if queue.messages_dlx:
         is_tier = names.is_retry_queue(queue.name, work_queue)
@@ -53,6 +46,22 @@ def _declared(facts: Facts, work_queue: str) -> Iterator[QueueFacts]:
     for table in tables:
         for one in table.queues:
             yield QueueFacts(one.name, str(one.arguments["x-queue-type"]), one.arguments)
+
+
+def members(work_queue: str, queues: Iterable[QueueFacts]) -> Iterator[Finding]:
+    """Say which queues cannot reach some of their members: one finding for all that miss the same."""
+    alike: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for queue in queues:
+        away = tuple(sorted(set(queue.members) - set(queue.online)))
+        if away:
+            has_majority = 2 * len(away) < len(queue.members)
+            alike.setdefault((has_majority, away), []).append(queue.name)
+    for (has_majority, away), names_ in alike.items():
+        unreached = f"{some(away)} cannot be reached"
+        if has_majority:
+            yield warn(about(work_queue), f"a member is away of {some(names_)}: {unreached}", "start these nodes")
+        else:
+            yield fail(about(work_queue), f"no majority is left of {some(names_)}: {unreached}", "start these nodes")
 
 
 def policies(facts: Facts, work_queue: str, queues: Iterable[QueueFacts]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from leveret.producers.doctor.facts import Facts
 from leveret.producers.doctor.finding import Finding, about, fail, ok, quoted, unknown, warn
-from leveret.producers.doctor.of_condition import as_it_is, is_step, policies
+from leveret.producers.doctor.of_condition import as_it_is, is_step, members, policies
 from leveret.producers.doctor.of_objects import family, left_over, there, ways
 from leveret.topology import names
 from leveret.topology.objects import RECORD, control_streams
@@ -33,6 +33,7 @@ def _of_queue(facts: Facts, name: str) -> Iterator[Finding]:
     yield from ways(facts, name)
     for one in family(facts, name).values():
         yield from as_it_is(facts, one, name)
+    yield from members(name, family(facts, name).values())
     yield from policies(facts, name, family(facts, name).values())
     yield from left_over(facts, name)
     yield from _work(facts, name)
@@ -45,6 +46,7 @@ def around(facts: Facts) -> Iterator[Finding]:
     ours = [one for name, one in there.items() if name in (*fixed, names.LATER_LOST) or is_step(name)]
     for one in ours:
         yield from as_it_is(facts, one, one.name)
+    yield from members("tasks.*", ours)
     yield from policies(facts, "tasks.*", ours)
     if (lost := facts.waiting(names.LATER_LOST)) and lost.ready:
         what = f"{lost.ready} delayed task(s) came due, and no queue was there to take them"
@@ -57,9 +59,8 @@ def around(facts: Facts) -> Iterator[Finding]:
 
 def _work(facts: Facts, name: str) -> Iterator[Finding]:
     """Say whether somebody takes it, whether it grows, whether it is paused, and what is dead."""
-    known, told = facts.known_queue(name), facts.at_workers(name)
-    has_levels = (known is not None and known.priorities) or any(at.priorities for _, at in told)
-    waits_in = list(names.level_queues(name).values()) if has_levels else [name]
+    told = facts.at_workers(name)
+    waits_in = list(names.level_queues(name).values()) if _has_levels(facts, name) else [name]
     seen = [waiting for one in waits_in if (waiting := facts.waiting(one))]
     if len(seen) < len(waits_in):
         if facts.cannot_connect or facts.cannot_count:
@@ -81,6 +82,15 @@ def _work(facts: Facts, name: str) -> Iterator[Finding]:
     if not found:
         takers = f"{len(told)} worker(s)" if told else f"{consumers} consumer(s)"
         yield ok(about(name), f"{ready} wait, {takers}")
+
+
+def _has_levels(facts: Facts, name: str) -> bool:
+    """Whether it has priorities: by its task module, by a worker, or else by the queues that are there."""
+    if known := facts.known_queue(name):
+        return known.priorities
+    if told := facts.at_workers(name):
+        return any(at.priorities for _, at in told)
+    return all(facts.waiting(one) for one in names.level_queues(name).values())
 
 
 def _taken(facts: Facts, name: str, ready: int, consumers: int) -> Iterator[Finding]:

@@ -245,14 +245,14 @@ FINDINGS: list[tuple[dict[str, Any], str, str, str, str]] = [
         {"management": seen(QueueFacts("doctored", "quorum", members=("a", "b", "c"), online=("a",)))},
         "fail",
         QUEUE,
-        "doctored has no majority: b, c cannot be reached",
+        "no majority is left of doctored: b, c cannot be reached",
         "",
     ),
     (
         {"management": seen(QueueFacts("doctored", "quorum", members=("a", "b", "c"), online=("a", "b")))},
         "warn",
         QUEUE,
-        "doctored cannot reach its members on c",
+        "a member is away of doctored: c cannot be reached",
         "",
     ),
     ({"management": seen(QueueFacts("doctored", "quorum", state="down"))}, "fail", QUEUE, "doctored is down", ""),
@@ -428,6 +428,14 @@ def test_no_role_is_confirmed_by_rights_that_lack_one_of_its_queues() -> None:
     assert said == ["user 'ops' may do the work of: producer", "user 'ops' may do the work of: producer, worker"]
 
 
+def test_what_waits_in_a_level_waits_though_no_module_tells_of_levels() -> None:
+    """The queues that are there say so."""
+    levels = counts({"doctored": 0, "doctored.high": 2, "doctored.low": 1, "doctored.dlq": 0})
+    (one,) = [one for one in judge(facts(known=[], workers=[], counts=levels)) if one.about == QUEUE]
+
+    assert (one.level, one.what) == ("fail", "3 wait and no worker takes them")
+
+
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     """There is nothing else to say of it."""
     (one,) = bad(judge(facts(names=["doctord"], counted=frozenset({"doctord", "doctord.dlq"}))))
@@ -441,7 +449,7 @@ def test_a_quorum_queue_of_an_even_number_needs_more_than_a_half() -> None:
     halves = QueueFacts("doctored", "quorum", members=("a", "b", "c", "d"), online=("a", "b"))
     (one,) = bad(judge(facts(management=seen(halves))))
 
-    assert "no majority" in one.what
+    assert "no majority is left of doctored" in one.what
 
 
 ANSWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
