@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from leveret.producers.watching.counts import Counts
 from leveret.topology.access.rights import Rights
+from leveret.topology.names import failed_exchange
 from leveret.topology.objects import Binding
 from leveret.topology.queues import WorkQueue
 from leveret.topology.workers import QueueAtWorker, WorkerInfo
@@ -73,6 +74,15 @@ class ManagementFacts:
     """What it did not answer, each with why."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """What this user may not see, each with the tag it would need."""
+
+    @property
+    def work_queues(self) -> set[str]:
+        """The names of the work queues that are on the broker: what others name alike fails into another exchange."""
+        return {
+            name
+            for name, queue in (self.queues or {}).items()
+            if queue.arguments.get("x-dead-letter-exchange") == failed_exchange(name)
+        }
 
 
 class TimeLimit(NamedTuple):

@@ -164,14 +164,13 @@ def _read(answers: Iterable[object]) -> tuple[list[WorkerInfo], int]:
 def _names(known: Sequence[WorkQueue], workers: Iterable[WorkerInfo], management: ManagementFacts) -> set[str]:
     """Return the work queues of the task modules, those that workers take, and those that are on the broker."""
     found = {queue.name for queue in known} | {at.name for info in workers for at in info.queues}
-    there = management.queues or {}
-    return found | {name for name in there if names.dlq_name(name) in there}
+    return found | management.work_queues
 
 
 def _whole(name: str, management: ManagementFacts) -> str:
     """Return the work queue of which this is a level, if it is one on the broker, also where no task module says so."""
     whole = names.without_level(name)
-    return whole if names.dlq_name(whole) in (management.queues or {}) else name
+    return whole if whole in management.work_queues else name
 
 
 def _counted_of(name: str) -> Iterable[str]:

@@ -21,8 +21,7 @@ def there(facts: Facts, name: str) -> Iterator[Finding]:
     if not missing:
         return
     if not known and not told and name in missing:
-        others = [other for other in facts.management.queues or facts.counted if other != name]
-        near = difflib.get_close_matches(name, others, n=1)
+        near = difflib.get_close_matches(name, facts.management.work_queues, n=1)
         hint = f"did you mean {near[0]!r}? Else name" if near else "name"
         yield fail(about(name), "there is no such queue", f"{hint} the module that defines it: -a MODULE")
         return

@@ -436,6 +436,13 @@ def test_what_waits_in_a_level_waits_though_no_module_tells_of_levels() -> None:
     assert (one.level, one.what) == ("fail", "3 wait and no worker takes them")
 
 
+def test_who_names_queues_alike_has_no_work_queue() -> None:
+    """Ours fail into an exchange that is named after them."""
+    foreign = {name: QueueFacts(name, "quorum") for name in ("celery", "celery.dlq")}
+
+    assert management(queues=described() | foreign).work_queues == {"doctored"}
+
+
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     """There is nothing else to say of it."""
     (one,) = bad(judge(facts(names=["doctord"], counted=frozenset({"doctord", "doctord.dlq"}))))
@@ -524,6 +531,7 @@ def test_what_brokers_answer_is_read(version: str) -> None:
         ),
         "q": QueueFacts("q", "quorum", {"x-queue-type": "quorum"}),
     }
+    assert read.work_queues == set()
     assert read.exchanges == {"q.failed": "q.failed.first.after.5s"}
     assert read.bindings == frozenset({Binding("q.high", "q.in", "", (("priority", "high"), ("x-match", "all")))})
 
