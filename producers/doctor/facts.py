@@ -146,6 +146,12 @@ class Facts:
             return name not in self.counts and name not in self.counts.refused
         return self.management.queues is not None and name not in self.management.queues
 
+    @property
+    def tells_all(self) -> bool:
+        """Whether it is known which queues all workers take: each has answered, and none has more than it tells of."""
+        cut = any(info.queue_count > len(info.queues) for info in self.workers or ())
+        return self.workers is not None and not self.unreadable and not cut
+
     def at_workers(self, queue: str) -> list[tuple[WorkerInfo, QueueAtWorker]]:
         """Return the workers that take a queue, each with what it tells of it."""
         return [(info, at) for info in self.workers or () for at in info.queues if at.name == queue]

@@ -100,7 +100,7 @@ def _taken(facts: Facts, name: str, ready: int, consumers: int) -> Iterator[Find
     if not consumers:
         say = fail if ready else warn
         yield say(about(name), f"{ready} wait and no worker takes them" if ready else "no worker takes it", command=run)
-    elif facts.workers is not None:
+    elif facts.tells_all:
         what = f"{ready} wait; {consumers} consumer(s) take it, and none of them answers as a worker does"
         advice = "one that hangs, or no leveret worker; see who:"
         command = f"rabbitmqctl list_consumers -p {quoted(facts.vhost)}"

@@ -443,6 +443,19 @@ def test_who_names_queues_alike_has_no_work_queue() -> None:
     assert management(queues=described() | foreign).work_queues == {"doctored"}
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"workers": infos(told(queues=[queue_told(name="other")], queue_count=200, running=[]))},
+        {"unreadable": 1, "workers": []},
+    ],
+)
+def test_who_consumes_may_be_a_worker_that_did_not_tell_all(changed: dict[str, Any]) -> None:
+    """A worker tells of so many queues at most, and one of another version may not be understood."""
+
+    assert [one for one in bad(judge(facts(**changed))) if one.about == QUEUE] == []
+
+
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     """There is nothing else to say of it."""
     (one,) = bad(judge(facts(names=["doctord"], counted=frozenset({"doctord", "doctord.dlq"}))))
