@@ -146,6 +146,10 @@ class Facts:
             return name not in self.counts and name not in self.counts.refused
         return self.management.queues is not None and name not in self.management.queues
 
+    def is_refused(self, name: str) -> bool:
+        """Whether this user may not see a queue over AMQP."""
+        return self.counts is not None and name in self.counts.refused
+
     @property
     def tells_all(self) -> bool:
         """Whether it is known which queues all workers take: each has answered, and none has more than it tells of."""

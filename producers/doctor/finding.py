@@ -10,6 +10,8 @@ from typing import Literal, get_args
 from leveret.topology.printable import printable
 
 Level = Literal["ok", "warn", "fail", "unknown"]
+WHO_MAY, WHO_MAY_COMMAND = "the topology's owner may; to make such a user:", "leveret users -a MODULE --role topology"
+"""What to do where a user may not see a queue: the right to read it would be the right to empty it, too."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from leveret.producers.doctor.facts import Facts
-from leveret.producers.doctor.finding import Finding, about, fail, ok, quoted, unknown, warn
+from leveret.producers.doctor.finding import WHO_MAY, WHO_MAY_COMMAND, Finding, about, fail, ok, quoted, unknown, warn
 from leveret.producers.doctor.of_condition import as_it_is, is_step, members, policies
 from leveret.producers.doctor.of_objects import family, left_over, there, ways
 from leveret.topology import names
@@ -65,7 +65,7 @@ def _work(facts: Facts, name: str) -> Iterator[Finding]:
     if len(seen) < len(waits_in):
         if facts.cannot_connect or facts.cannot_count:
             return
-        yield unknown(about(name), f"user {facts.user!r} may not see what waits", f"give it the read right on {name}")
+        yield unknown(about(name), f"user {facts.user!r} may not see what waits", WHO_MAY, WHO_MAY_COMMAND)
         return
     ready, consumers = sum(one.ready for one in seen), max(one.consumers for one in seen)
     found = [*_taken(facts, name, ready, consumers), *_growing(facts, name, waits_in, ready)]
@@ -74,9 +74,12 @@ def _work(facts: Facts, name: str) -> Iterator[Finding]:
         why = f": {paused.reason}" if paused.reason else ""
         what = f"{ready} wait, and it is paused by {paused.by}{why}"
         found.append(warn(about(name), what, command=f"leveret resume {quoted(name)}"))
-    dead = facts.waiting(names.dlq_name(name))
+    dlq = names.dlq_name(name)
+    dead = facts.waiting(dlq)
+    if dead is None and facts.is_refused(dlq):
+        found.append(unknown(about(name), f"user {facts.user!r} may not see what is dead", WHO_MAY, WHO_MAY_COMMAND))
     if dead and dead.ready:
-        what = f"{dead.ready} dead in {names.dlq_name(name)}"
+        what = f"{dead.ready} dead in {dlq}"
         found.append(warn(about(name), what, "see why, then redrive:", f"leveret redrive {quoted(name)} --dry-run"))
     yield from found
     if not found:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from leveret.producers.doctor.facts import Facts, TimeLimit
-from leveret.producers.doctor.finding import Finding, fail, ok, quoted, unknown, warn
+from leveret.producers.doctor.finding import WHO_MAY, WHO_MAY_COMMAND, Finding, fail, ok, quoted, unknown, warn
 from leveret.producers.watching.look import what_runs
 from leveret.topology.names import RECORD_QUEUE, SCHEDULES_QUEUE
 
@@ -88,8 +88,8 @@ def recorders(facts: Facts) -> Iterator[Finding]:
 def _served(facts: Facts, about: str, queue: str, absent: str, command: str) -> Iterator[Finding]:
     seen = facts.waiting(queue)
     if seen is None:
-        if facts.counts is not None and queue in facts.counts.refused:
-            yield unknown(about, f"user {facts.user!r} may not see {queue}", f"give it the read right on {queue}")
+        if facts.is_refused(queue):
+            yield unknown(about, f"user {facts.user!r} may not see {queue}", WHO_MAY, WHO_MAY_COMMAND)
     elif not seen.consumers:
         yield fail(about, f"{absent} ({seen.ready} message(s) in {queue})", command=command)
     else:

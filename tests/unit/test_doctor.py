@@ -456,6 +456,16 @@ def test_who_consumes_may_be_a_worker_that_did_not_tell_all(changed: dict[str, A
     assert [one for one in bad(judge(facts(**changed))) if one.about == QUEUE] == []
 
 
+def test_a_dlq_that_may_not_be_seen_is_not_called_empty() -> None:
+    """A worker's user may take tasks, and not look at dead ones."""
+    some = counts({"doctored": 0}, {"doctored": 1})
+    some.refused = {"doctored.dlq", "tasks.record"}
+    of_worker = facts(counts=some, management=ManagementFacts("w", refused={OBJECTS: "monitoring"}))
+    found = [one for one in judge(of_worker) if one.about in (QUEUE, "recorder")]
+
+    assert [(one.level, one.command) for one in found] == [("unknown", "leveret users -a MODULE --role topology")] * 2
+
+
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     """There is nothing else to say of it."""
     (one,) = bad(judge(facts(names=["doctord"], counted=frozenset({"doctord", "doctord.dlq"}))))
