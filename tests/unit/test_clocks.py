@@ -23,6 +23,8 @@ TELLING_PEOPLE_THE_TIME = {
     "consumers/recorder/store.py",  # how old what is kept is
     "leveret/command/shown_status.py",
     "producers/dead/letters.py",  # when it was redriven
+    "producers/doctor/asking_management.py",  # whether the broker's agrees
+    "producers/doctor/gathering.py",  # when a certificate is over
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
     "leveret/command/submit.py",  # whether --at is over
