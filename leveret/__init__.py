@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from leveret.consumers.tasks.task import Task
     from leveret.producers.dead.dead_letters import DeadLetters
     from leveret.producers.default import publish, submit, submit_async, submit_many
+    from leveret.producers.doctor.diagnosis import doctor, doctor_async
+    from leveret.producers.doctor.finding import Finding
     from leveret.producers.following.cancelling import cancel, cancel_async, pause, resume
     from leveret.producers.following.handle import Submitted, as_completed, gather, gather_async
     from leveret.producers.following.logs import LogLine, logs_of, logs_of_async
@@ -87,6 +89,7 @@ __all__ = [
     "ConfirmTimeout",
     "DeadLetters",
     "Deployment",
+    "Finding",
     "LeveretError",
     "Limit",
     "LogLine",
@@ -131,6 +134,8 @@ __all__ = [
     "current_attempt",
     "current_attempts",
     "declare",
+    "doctor",
+    "doctor_async",
     "gather",
     "gather_async",
     "logs_of",
@@ -170,6 +175,8 @@ _HOMES = {
     "consumers.tasks.task": ("Task",),
     "producers.dead.dead_letters": ("DeadLetters",),
     "producers.default": ("publish", "submit", "submit_async", "submit_many"),
+    "producers.doctor.diagnosis": ("doctor", "doctor_async"),
+    "producers.doctor.finding": ("Finding",),
     "producers.following.handle": ("Submitted", "as_completed", "gather", "gather_async"),
     "producers.following.cancelling": ("cancel", "cancel_async", "pause", "resume"),
     "producers.following.logs": ("LogLine", "logs_of", "logs_of_async"),

@@ -27,6 +27,7 @@ VERBS = {
     "logs": "Show what a followed task has logged and printed.",
     "events": "Show what happens to tasks as it passes.",
     "info": "Show workers, queues and what runs.",
+    "doctor": "Say what is wrong, and what to do about it.",
     "pause": "Have workers take nothing more from a queue.",
     "resume": "Have workers take from a paused queue again.",
     "schedule": "Fire what is to run at certain times.",

@@ -14,6 +14,7 @@ class Counts(dict[str, int]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.consumers: dict[str, int] = {}
         self.refused: set[str] = set()
 
     def of(self, names: Iterable[str]) -> int | None:
@@ -30,7 +31,7 @@ async def ready_messages(connection: Any, names: Iterable[str]) -> Counts:
         if channel is None:
             channel = await open_channel(connection)
         try:
-            counts[name] = await _count(channel, name)
+            counts[name], counts.consumers[name] = await _count(channel, name)
         except TopologyError:  # the broker closes the channel of who asks for a queue that is not there
             channel = None
         except AccessRefused:
@@ -41,7 +42,7 @@ async def ready_messages(connection: Any, names: Iterable[str]) -> Counts:
     return counts
 
 
-async def _count(channel: Any, name: str) -> int:
+async def _count(channel: Any, name: str) -> tuple[int, int]:
     asking = Asking(channel, f"queue {name!r}")
     answer = await asking.ask(lambda answer: channel.queue_declare(name, passive=True, callback=answer))
-    return int(answer.method.message_count)
+    return int(answer.method.message_count), int(answer.method.consumer_count)

@@ -26,6 +26,8 @@ TELLING_PEOPLE_THE_TIME = {
     "leveret/command/dead/options.py",  # how long ago one died
     "producers/dead/history.py",  # when it was redriven
     "producers/dead/wanted.py",  # which have died longer ago
+    "producers/doctor/asking_management.py",  # whether the broker's agrees
+    "producers/doctor/gathering.py",  # when a certificate is over
     "producers/following/cancelling.py",  # when it was cancelled
     "producers/following/commanding.py",
     "leveret/command/submit.py",  # whether --at is over

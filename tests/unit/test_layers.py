@@ -55,6 +55,7 @@ LAYERS = {
         "dead",
         "watching",
         "scheduling",
+        "doctor",
         "examples",
     ],
     "leveret.consumers": [

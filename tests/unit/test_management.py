@@ -6,6 +6,7 @@ import base64
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from leveret.producers.doctor.asking_management import clock_off
 from leveret.producers.not_routed import advice
 from leveret.topology.access.management import Management, bare_url
 from leveret.topology.errors import AccessRefused, BrokerError, BrokerUnreachable
@@ -83,6 +85,15 @@ def test_who_asks(credentials: str, expected: str, server: Answering) -> None:
 
     assert Management(settings).call("GET", "queues", "/", "a b?#") == {"a": 1}
     assert server.asked == [("GET", "/rabbit/api/queues/%2F/a%20b%3F%23", login(expected))]
+
+
+def test_the_time_that_an_answer_tells_is_kept(server: Answering) -> None:
+    """A server of this machine goes by the same clock."""
+    api = Management(Settings("amqp://u:p@host/", f"http://{server.place}/"))
+    began = time.time()
+    api.call("GET", "whoami")
+
+    assert clock_off(api.date, began, time.time()) == 0.0
 
 
 def test_a_redirect_is_not_followed(server: Answering, other: Answering) -> None:

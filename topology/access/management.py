@@ -30,6 +30,8 @@ class Management:
         self._url = bare_url(settings.management_url)
         self._tls_files = settings.tls_files if place.scheme == "https" else None
         self._timeout_seconds = timeout_seconds
+        self.date = ""
+        """The broker's time, as its last answer said it: HTTP's `Date`."""
 
     def call(self, method: str, *path: str, document: object = None) -> Any:
         """Call the API at /api/ and these parts of a path; returns what it answers, None when there is no such thing.
@@ -70,6 +72,7 @@ class Management:
                 {"Content-Type": "application/json", "Authorization": f"Basic {login}"},
             )
             answer = connection.getresponse()
+            self.date = answer.getheader("Date") or ""
             return answer.status, answer.read(), answer.reason
         finally:
             connection.close()

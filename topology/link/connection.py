@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -101,6 +102,12 @@ def server_version(connection: FastConnection) -> tuple[int, ...]:
     """Return the version the broker says it has, as numbers; none when it says nothing of the kind."""
     said = (connection.server_properties or {}).get("version", "")
     return tuple(int(part) for part in re.findall(r"\d+", said if isinstance(said, str) else ""))
+
+
+def certificate_ends(connection: FastConnection) -> float | None:
+    """Return when the broker's certificate is over, in seconds of the epoch; None without TLS."""
+    certificate = connection.peer_certificate()
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else None
 
 
 async def close(connection: FastConnection) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +122,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc]  # pika has no ty
         if not self._written:
             asyncio.get_running_loop().call_soon(self.send_written)
         self._written.append(data)
+
+    def peer_certificate(self) -> dict[str, Any]:
+        """Return the broker's certificate, as Python's `ssl` does; empty without TLS."""
+        return (self._socket.getpeercert() or {}) if isinstance(self._socket, ssl.SSLSocket) else {}
 
     def _proto_connection_made(self, transport: Any) -> None:
         self._socket = transport._sock

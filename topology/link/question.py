@@ -78,10 +78,14 @@ class Questions:
         self._correlation_id = self._reply_key = ""
         self._heard: asyncio.Queue[Answer | LeveretError | None] = asyncio.Queue()
         """Answers; a failure; None when the question came back, for no queue is bound."""
+        self.is_blocked = False
+        """Whether the broker has said that it takes nothing on this connection, as in an alarm: no question arrives."""
 
     async def open(self) -> None:
         """Connect. Raises `BrokerUnreachable`, `AccessRefused` or `SettingsError`."""
         self._connection = connection = await connect(self._settings, self._role, self._on_lost)
+        connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         self._channel = channel = await open_channel(connection)
         connection.judge_bodies(channel, lambda size: size <= LARGEST_ANSWER_BYTES)
         channel.add_on_close_callback(self._on_channel_closed)
@@ -182,6 +186,9 @@ class Questions:
             )
         else:
             self._heard.put_nowait(explain_channel(reason, "a question", self._url))
+
+    def _set_blocked(self, is_blocked: bool) -> None:
+        self.is_blocked = is_blocked
 
     def _on_lost(self, connection: FastConnection, reason: BaseException) -> None:
         self._heard.put_nowait(explain(reason, connection.url))
