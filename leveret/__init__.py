@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
+    from leveret.topology.plan.applying import apply
+    from leveret.topology.plan.planning import plan
     from leveret.topology.queues import WorkQueue
     from leveret.topology.settings.values import Settings
     from leveret.topology.status import State, Status
@@ -121,6 +123,7 @@ __all__ = [
     "TopologyMismatch",
     "Unwritable",
     "WorkQueue",
+    "apply",
     "as_completed",
     "cancel",
     "cancel_async",
@@ -133,6 +136,7 @@ __all__ = [
     "logs_of_async",
     "on_child_start",
     "pause",
+    "plan",
     "progress",
     "publish",
     "recorded",
@@ -174,6 +178,8 @@ _HOMES = {
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
     "topology.limits": ("Limit", "Rate"),
+    "topology.plan.applying": ("apply",),
+    "topology.plan.planning": ("plan",),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),

@@ -37,6 +37,7 @@ LAYERS = {
         "tokens",
         "access",
         "apply",
+        "plan",
         "local",
     ],
     "leveret.producers": [
@@ -114,6 +115,7 @@ CLIENT_LIBRARIES = {
         "topology/link/parameters.py",
         "topology/link/question.py",
         "topology/link/telling.py",
+        "topology/plan/moving.py",
         "topology/tokens.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
