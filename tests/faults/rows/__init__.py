@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tests.faults.row import Row
 from tests.faults.rows import (
+    applying,
     attacks,
     batches,
     cancelling,
@@ -58,6 +59,7 @@ ROWS: Sequence[Row] = sorted(
             later,
             batches,
             unique,
+            applying,
         )
         for row in part.ROWS
     ),
