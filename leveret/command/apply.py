@@ -140,7 +140,7 @@ class _Line:
         self.begun = "" if stage in ("made anew", "removed") else queue
         if self._is_shown:
             held = figures.get("held")
-            waiting = f", waiting for {held} held by workers" if held else ""
+            waiting = f", waiting for up to {held} held by workers" if held else ""
             moved = f", {figures['moved']} moved" if "moved" in figures else ""
             sys.stderr.write(f"\r\x1b[K{printable(f'{queue}: {stage}{moved}{waiting}')[:79]}")
             sys.stderr.flush()

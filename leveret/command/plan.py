@@ -68,7 +68,11 @@ def show(differences: Sequence[Difference], as_json: bool) -> None:
         for one in rows:
             tell(f"  {one.object:<8} {one.name}")
             if one.why != "missing":
-                tell(*textwrap.wrap(one.why, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT))
+                tell(
+                    *textwrap.wrap(
+                        one.why, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+                    )
+                )
 
 
 def summary(differences: Sequence[Difference]) -> str:

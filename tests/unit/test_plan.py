@@ -201,3 +201,24 @@ def test_a_message_comes_back_as_the_attempt_it_was(exchange: str, key: str, bac
     assert out_of_holding("mail", "mail")("mail.held.all", key, moved) == back_by
     assert out_of_holding("mail", "mail")(exchange, key, straight) == back_by
     assert moved == {"mine": 1}
+
+
+def test_an_attempt_that_was_delayed_comes_back_as_one() -> None:
+    """Though what has delayed it leads to the queue by another exchange than that of attempts."""
+    moved: dict[str, Any] = {"later-to": "tasks.again"}
+    straight = dict(moved)
+
+    into_holding("mail")("tasks.delay.out", "mail@2", moved)
+
+    assert out_of_holding("mail", "mail")("mail.held.all", "mail@2", moved) == Route("tasks.again", "mail@2")
+    assert out_of_holding("mail", "mail")("tasks.delay.out", "mail@2", straight) == Route("tasks.again", "mail@2")
+
+
+def test_an_apply_that_has_begun_is_told() -> None:
+    """And not that its bindings are missing, for another exchange has them."""
+    seen = seen_of(objects_of(mail()))
+    mark = {"mail.held": {"type": "fanout"}}
+
+    found = brief(differences(mail(), seen._replace(exchanges={**seen.exchanges, **mark}, bindings=seen.bindings[1:])))
+
+    assert found == {(Kind.IN_PLACE, "exchange", "mail.held")}

@@ -43,8 +43,9 @@ def compare(work_queues: Sequence[WorkQueue], shared: Iterable[Table], seen: See
         found += _table(table, "", seen)
     for queue in work_queues:
         table = objects_of(queue)
-        found += _table(table, queue.name, seen)
-        found += _begun(queue, seen)
+        begun = list(_begun(queue, seen))
+        found += [one for one in _table(table, queue.name, seen) if not (begun and one.object == "binding")]
+        found += begun
         found += _left_over(queue, table, seen)
     return found
 
@@ -154,9 +155,9 @@ def _policies(queue: Queue, work_queue: str, found: Mapping[str, Any]) -> Iterat
 
 
 def _begun(queue: WorkQueue, seen: Seen) -> Iterator[Difference]:
-    if names.changing_exchange(queue.name) in seen.exchanges:
-        why = "an apply has begun and not ended; leveret apply ends it"
-        yield Difference(Kind.RECREATE, "queue", queue.name, why, queue.name)
+    mark = names.changing_exchange(queue.name)
+    if mark in seen.exchanges:
+        yield Difference(Kind.IN_PLACE, "exchange", mark, "an apply has begun and not ended", queue.name)
 
 
 def _left_over(queue: WorkQueue, table: Table, seen: Seen) -> Iterator[Difference]:

@@ -33,6 +33,7 @@ QUIET_SECONDS = 15.0
 cannot be deleted only where it is empty, and its counts are up to 10 s old (seen on 3.10.8 and 4.3.6)."""
 _SETTLE_SECONDS = 3.0
 """So long nothing goes into a queue that was just declared: one whose node is killed then may come back empty."""
+_UNCOUNTED_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 _TRIES = 3
 _CANCELS_AT_ONCE, _GAP_SECONDS = (4,), 1.0
@@ -50,7 +51,8 @@ class Moved(NamedTuple):
     out: int
     back: int
     maybe_twice: int
-    """Of those, how many somebody had been given before: those that an interrupted apply moved are in both queues."""
+    """How many had been given to somebody before, where an apply was interrupted: what that moved may be among them,
+    and then is there twice."""
 
 
 class Recreation:
@@ -79,6 +81,7 @@ class Recreation:
 
     async def run(self) -> Moved:
         """Do what is left to do; see above. Raises what is in the way, after which it can be run again."""
+        was_interrupted = await self._broker.ready(self._holding) is not None
         for _ in range(_TRIES):
             former = await self._described()
             if former is None or argument_differences(self._queue.arguments, former.get("arguments") or {}):
@@ -102,7 +105,7 @@ class Recreation:
             )
         await self._lead_back()
         await self._put_back()
-        return Moved(self._queue.name, self._out, self._back, self._redelivered)
+        return Moved(self._queue.name, self._out, self._back, self._redelivered if was_interrupted else 0)
 
     async def _settle(self) -> None:
         await asyncio.sleep(min(_SETTLE_SECONDS, self._quiet_seconds))
@@ -157,10 +160,18 @@ class Recreation:
         try:
             loop = asyncio.get_running_loop()
             quiet_since: float | None = None
+            counted_at = loop.time()
             while True:
                 await self._use_switch()  # somebody who does not know of this may have declared meanwhile
                 moved = await self._mover.move(self._queue.name, into_holding(self._queue.name), self._moved_out)
                 held = _count(await self._described())
+                if held is not None:
+                    counted_at = loop.time()
+                elif loop.time() - counted_at > _UNCOUNTED_SECONDS:
+                    raise TopologyError(
+                        f"the management API does not count the messages of queue {self._queue.name!r}, so nobody can "
+                        "tell whether some are held; have it count (management.disable_stats), then apply again"
+                    )
                 if moved or held != 0:
                     quiet_since = None
                 elif quiet_since is None:

@@ -23,13 +23,19 @@ def look(settings: Settings) -> Seen:
     Raises `AccessRefused` where this user may not see it, and what else `Management.call` does.
     """
     api, vhost = Management(settings), vhost_of(settings.first_amqp_url)
-    exchanges, queues, bindings = (api.call("GET", part, vhost) or [] for part in ("exchanges", "queues", "bindings"))
+    refusal: AccessRefused | None = None
+    try:
+        exchanges, queues, bindings = (
+            api.call("GET", part, vhost) or [] for part in ("exchanges", "queues", "bindings")
+        )
+    except AccessRefused as error:
+        exchanges, refusal = [], error
     found = {one["name"]: one for one in exchanges}
     if _ALWAYS_THERE not in found:  # who has only the tag `management` is shown an empty list
         raise AccessRefused(
             f"the management API shows user {api.user!r} nothing of virtual host {vhost!r}; give it the tag that lets "
-            f"it see all: rabbitmqctl set_user_tags {api.user} monitoring"
-        )
+            f"it see all (rabbitmqctl set_user_tags {api.user} monitoring), or name one who has it in MANAGEMENT_URL"
+        ) from refusal
     return Seen(found, {one["name"]: one for one in queues}, [one for one in bindings if one["source"]])
 
 
