@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
+    from leveret.topology.plan.applying import apply
+    from leveret.topology.plan.planning import plan
     from leveret.topology.queues import WorkQueue
     from leveret.topology.settings.values import Settings
     from leveret.topology.status import State, Status
@@ -128,6 +130,7 @@ __all__ = [
     "TopologyMismatch",
     "Unwritable",
     "WorkQueue",
+    "apply",
     "as_completed",
     "cancel",
     "cancel_async",
@@ -142,6 +145,7 @@ __all__ = [
     "logs_of_async",
     "on_child_start",
     "pause",
+    "plan",
     "progress",
     "publish",
     "recorded",
@@ -187,6 +191,8 @@ _HOMES = {
     "topology.apply.declare": ("declare",),
     "topology.deploy.deployment": ("Deployment",),
     "topology.limits": ("Limit", "Rate"),
+    "topology.plan.applying": ("apply",),
+    "topology.plan.planning": ("plan",),
     "topology.message.envelope": ("TaskMessage",),
     "topology.names": ("Route",),
     "topology.queues": ("WorkQueue",),

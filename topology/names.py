@@ -38,6 +38,10 @@ CONTROL_EXCHANGE = "tasks.control"
 ASK_RECORD_KEY = "ask.record"
 ASK_WORKERS_KEY = "ask.workers"
 """By which a recorder, and by which all workers are asked something."""
+APPLY_LOCK_QUEUE = "tasks.apply"
+"""The exclusive queue of the one who changes queues that exist."""
+HELD_EXCHANGE = "held-exchange"
+"""The header of a message in a holding queue that says by which exchange it came to its own."""
 RECORD_QUEUE = "tasks.record"
 """From which recorders take events."""
 QUESTIONS_QUEUE = "tasks.questions"
@@ -183,6 +187,34 @@ def entrance_exchange(queue: str) -> str:
 def normal_exchange(queue: str) -> str:
     """Return the name of the exchange that takes what belongs to no other level of a work queue."""
     return f"{queue}.in.normal"
+
+
+def changing_exchange(queue: str) -> str:
+    """Return the name of the exchange that is there while queues of a work queue are made anew; nothing is bound to it.
+
+    Where it is, nobody else declares what the work queue consists of.
+    """
+    return f"{queue}.held"
+
+
+def holding_queue(name: str) -> str:
+    """Return the name of the queue that takes what goes to this one while it is made anew."""
+    return f"{name}.held"
+
+
+def holding_exchange(name: str) -> str:
+    """Return the name of the exchange by which a message goes to the holding queue of this queue."""
+    return f"{name}.held.all"
+
+
+def switch_exchange(name: str) -> str:
+    """Return the name of the exchange that leads to this queue while that is bound to it, else to the holding one."""
+    return f"{name}.held.in"
+
+
+def held_pattern(queue: str) -> str:
+    """Return a regular expression of what is there while queues of a work queue are made anew."""
+    return rf"{re.escape(queue)}(\.(dlq|{HIGH}|{LOW}|retry\..+))?\.held(\.(in|all))?"
 
 
 def levels_pattern(queue: str) -> str:

@@ -65,7 +65,8 @@ class Table(NamedTuple):
 
     `former_bindings` are those of earlier versions and of another kind of queue that must not be there any more,
     `last_bindings` those that must not be there before. `levels` are all that a queue without priorities has not,
-    and might have had. Where the `last_exchanges` are there, all the rest is.
+    and might have had. Where the `last_exchanges` are there, all the rest is. Where the exchange `changing` is,
+    somebody makes its queues anew, and nobody else declares them.
     """
 
     exchanges: tuple[Exchange, ...]
@@ -75,6 +76,7 @@ class Table(NamedTuple):
     last_bindings: tuple[Binding, ...] = ()
     levels: tuple[Binding, ...] = ()
     last_exchanges: tuple[Exchange, ...] = ()
+    changing: str = ""
 
 
 PRODUCERS_EXCHANGES = (
@@ -211,6 +213,7 @@ def objects_of(queue: WorkQueue) -> Table:
         former_bindings=(Binding(dlq, names.DIRECT_EXCHANGE, dlq), *entrance.former_bindings),
         last_bindings=entrance.last_bindings,
         levels=entrance.levels,
+        changing=names.changing_exchange(queue.name),
     )
 
 

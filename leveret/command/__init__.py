@@ -35,6 +35,8 @@ VERBS = {
     "dead": "Work the dead letters: see, mend, redrive, discard.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
+    "plan": "Show what differs between code and broker.",
+    "apply": "Bring the broker to the code, without an outage.",
     "users": "Make the broker's users, each with the least rights.",
     "deploy": "Write units, a Compose file or manifests for workers.",
     "node": "Start, stop or show a RabbitMQ of this machine.",

@@ -21,8 +21,7 @@ from leveret.topology.link import default_broker
     "declare",
     cls=Verb,
     help="Declare exchanges, work queues, retry tiers and dead-letter queues. Doing it again is safe.\n\n"
-    "A topic that a queue has no longer, or fanout=True, stays bound until you unbind it on the queue's page in the "
-    "management UI.",
+    "A topic that a queue has no longer, or fanout=True, stays bound until leveret apply --prune.",
     examples="""
 leveret declare --dry-run -a my_app
 leveret declare -a my_app

@@ -370,7 +370,7 @@ def test_a_queue_in_the_way(vhost: Vhost, submit: Submit) -> None:
     line = only_line(submit("words.count", "--kwargs", BOOK))
 
     assert "queue 'words.dlq' exists with another x-queue-type" in line
-    assert "rabbitmqctl delete_queue words.dlq" in line
+    assert "see what differs with leveret plan" in line
     assert lies_nowhere(vhost)
 
 

@@ -16,8 +16,8 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = {"DeadLetters", "Publisher", "Submitted", "as_completed", "declare", "doctor", "doctor_async", "gather"}
-HEAVY |= {"gather_async"}
+HEAVY = {"DeadLetters", "Publisher", "Submitted", "apply", "as_completed", "declare", "doctor", "doctor_async", "gather"}
+HEAVY |= {"gather_async", "plan"}
 HEAVY |= {
     "LogLine",
     "logs_of",

@@ -38,6 +38,7 @@ LAYERS = {
         "access",
         "apply",
         "deploy",
+        "plan",
         "local",
     ],
     "leveret.producers": [
@@ -117,6 +118,7 @@ CLIENT_LIBRARIES = {
         "topology/link/parameters.py",
         "topology/link/question.py",
         "topology/link/telling.py",
+        "topology/plan/moving.py",
         "topology/tokens.py",
     },
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},

@@ -59,7 +59,8 @@ def declare(configured: Settings | None = None, work_queues: Iterable[queues.Wor
 
     By default that is all of this program.
 
-    Returns what somebody has to see to: where a queue has lost its priorities, what still waits in its levels.
+    Returns what somebody has to see to: where a queue has lost its priorities, what still waits in its levels; and
+    which queues `leveret apply` makes anew, for those are left to it.
     Without settings those of the environment hold. Raises `TopologyMismatch` when an object exists with other
     arguments, `AccessRefused` without the right to configure, `BrokerUnreachable` when nothing answers,
     `TopologyError` for anything else that goes wrong.
@@ -109,6 +110,11 @@ def _declare(settings_used: Settings, tables: Sequence[Table]) -> list[str]:
 def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     replaced = ""
     notes: list[str] = []
+    if table.changing and _is_being_changed(connection, table.changing):
+        return [
+            f"queues of {table.changing.removesuffix('.held')!r} are being made anew, so nothing of it was declared; "
+            "if no leveret apply is at work, run it again, and it ends what it began"
+        ]
     for exchange in map(_kombu_exchange, table.exchanges):
         try:
             _apply(connection, vhost, lambda channel, e=exchange: e.declare(channel=channel))
@@ -130,6 +136,15 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     for last in map(_kombu_exchange, table.last_exchanges):
         _apply(connection, vhost, lambda channel, e=last: e.declare(channel=channel))
     return notes
+
+
+def _is_being_changed(connection: Any, exchange: str) -> bool:
+    try:
+        with connection.channel() as channel:
+            channel.exchange_declare(exchange, "fanout", passive=True)
+    except (amqp_errors.NotFound, amqp_errors.AccessRefused):  # whoever may not see it has rights of before
+        return False
+    return True
 
 
 def _bind(connection: Any, vhost: str, bindings: Sequence[Binding]) -> None:
@@ -243,9 +258,9 @@ def _mismatch(error: amqp_errors.PreconditionFailed) -> TopologyMismatch:
     kind, name = match["kind"], match["name"]
     return TopologyMismatch(
         f"{kind} {name!r} exists with another {match['argument']}: it is {match['current']}, wanted is "
-        f"{match['wanted']}. Arguments cannot change in place: let its consumers drain it, delete it "
-        f"(rabbitmqctl delete_queue {name}, or the management UI) and declare again, or use another name"
+        f"{match['wanted']}. Arguments cannot change in place: see what differs with leveret plan, and have the "
+        "queue made anew, with what is in it, by leveret apply (both with -a MODULE), or use another name"
         if kind == "queue"
         else f"{kind} {name!r} exists with another {match['argument']}: it is {match['current']}, wanted is "
-        f"{match['wanted']}. Delete the exchange in the management UI and declare again"
+        f"{match['wanted']}. See with leveret plan -a MODULE what to do"
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tests.faults.row import Row
 from tests.faults.rows import (
+    applying,
     attacks,
     batches,
     cancelling,
@@ -60,6 +61,7 @@ ROWS: Sequence[Row] = sorted(
             batches,
             unique,
             dead,
+            applying,
         )
         for row in part.ROWS
     ),
