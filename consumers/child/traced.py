@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,10 @@ def end_batch(span: Span, outcomes: Sequence[Outcome]) -> None:
 
 def refused(order: Order, outcome: Outcome) -> Outcome:
     """Return the outcome of a message that no task can be called with, after it was told as a span, if they are."""
-    if traces.is_on() and (span := begin(order, outcome.task or order.queue)):
-        end(span, outcome)
+    if traces.is_on():
+        span = contextvars.copy_context().run(begin, order, outcome.task or order.queue)
+        if span:
+            end(span, outcome)
     return outcome
 
 
