@@ -18,7 +18,7 @@ from tests.broker.jobs import jobs
 from tests.broker.support import Vhost, Worker, Workers, await_value, run
 
 TASKS = """
-import asyncio, json, pathlib
+import asyncio, json, time
 import leveret
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 class Exporter(SpanExporter):
     def export(self, spans):
+        time.sleep(0.3)  # as a collector that is far away
         with open({path!r}, "a") as file:
             for span in spans:
                 file.write(json.dumps(json.loads(span.to_json(indent=None)) | {{"pid": os.getpid()}}) + "\\n")
