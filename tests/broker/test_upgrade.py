@@ -51,6 +51,8 @@ def write(path: str, fails: int = 0, until: str = "") -> None:
 '''
 both = WorkQueue("both", retry_delays=(0.3, 0.6))
 ALWAYS = 99
+HANDED_BACK = 3
+"""The exit status of a worker that has not finished what it held."""
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +92,12 @@ class Former(Started):
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
-    def work(self, *options: str) -> Worker:
+    def work(self, **environment: str) -> Worker:
         """Start a worker of it, and wait until it consumes or has ended."""
         words = ["-m", "consumers.run", "--queue", both.name, "--tasks", "both_tasks", "--log-format", "json"]
         process = subprocess.Popen(
-            [sys.executable, *words, "--processes", "1", *options],
-            env=self.environment,
+            [sys.executable, *words, "--processes", "1"],
+            env={**self.environment, **environment},
             cwd=self._version,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,11 +116,10 @@ class Versions:
         (folder / "both_tasks.py").write_text(MODULE)
         self._folder = folder
 
-    def work(self, *options: str) -> Worker:
+    def work(self) -> Worker:
         """Start a worker of this version."""
         path = f"{self._folder}:{CHECKOUT}"
-        words = ("--processes", "1", *options)
-        return self._workers.start(*words, queue=both.name, tasks=["both_tasks"], PYTHONPATH=path)
+        return self._workers.start("--processes", "1", queue=both.name, tasks=["both_tasks"], PYTHONPATH=path)
 
     def kwargs(self, **more: object) -> dict[str, object]:
         return {"path": str(self.path), **more}
@@ -247,3 +248,35 @@ def test_there_and_back_with_tasks_in_flight(versions: Versions, submit: Publish
     assert versions.written == dict.fromkeys([*ids, held], 1)
     assert versions.vhost.ids_in(dlq_name(both.name)) == [dead]
     assert versions.vhost.counts(both) == {}
+
+
+def test_what_a_former_worker_cannot_bury_any_more_is_buried_by_this_version(
+    versions: Versions, submit: Publisher
+) -> None:
+    """The way to the DLQ is another, so it keeps what is dead, and hands it back when it is stopped."""
+    old = versions.former.work(SHUTDOWN_TIMEOUT_SECONDS="1")
+    versions.vhost.declare(both)
+    dead = submit.publish(message(versions, fails=ALWAYS))
+    old.await_event(f"keeping {dead}")
+
+    assert old.stop() == HANDED_BACK
+    new = versions.work()
+    versions.await_dead(1)
+
+    assert new.stop() == 0
+    assert versions.vhost.ids_in(dlq_name(both.name)) == [dead]
+
+
+def test_retries_that_a_former_worker_has_led_astray_end_when_this_version_declares(
+    versions: Versions, submit: Publisher
+) -> None:
+    """One that starts late leads them through its own tiers, by a way that this version believes no attempt of."""
+    new = versions.work()
+    declare_former(versions)
+    dead = submit.publish(message(versions, fails=ALWAYS))
+    await_value(lambda: len(new.find("retry", id=dead, attempt=1)) > both.attempts, "it to begin again and again")
+    versions.vhost.declare(both)
+    versions.await_dead(1)
+
+    assert new.stop() == 0
+    assert versions.vhost.ids_in(dlq_name(both.name)) == [dead]
