@@ -75,7 +75,7 @@ def submits(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """The spans of this process; a provider can be set only once in it, so it is not set."""
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     return exporter
 
 

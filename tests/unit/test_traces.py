@@ -62,7 +62,7 @@ class Spans:
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     """What a program that has set up a provider sees; only one can be set in a process, so it is not set."""
     provider = TracerProvider()
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     return Spans(provider)
 
 
