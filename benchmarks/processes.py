@@ -104,11 +104,11 @@ class Process:
 
     def pss_mib(self) -> float:
         """Return the proportional set size of all of its processes, in MiB."""
-        return sum(map(_pss_kib, self._members())) / 1024
+        return sum(map(pss_mib_of, self._members()))
 
     def cpu_seconds(self) -> float:
         """Return the processor time all of its processes have used."""
-        return sum(map(_cpu_ticks, self._members())) / os.sysconf("SC_CLK_TCK")
+        return sum(map(cpu_seconds_of, self._members()))
 
     def _members(self) -> list[int]:
         if not _PROC.exists():
@@ -147,13 +147,15 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def _cpu_ticks(pid: int) -> int:
-    return _field(pid, 11) + _field(pid, 12)
+def cpu_seconds_of(pid: int) -> float:
+    """Return the processor time a process has used, 0 for one that is gone."""
+    return (_field(pid, 11) + _field(pid, 12)) / os.sysconf("SC_CLK_TCK")
 
 
-def _pss_kib(pid: int) -> int:
+def pss_mib_of(pid: int) -> float:
+    """Return the proportional set size of a process, in MiB, 0 for one that is gone."""
     try:
         rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+        return 0.0
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0) / 1024

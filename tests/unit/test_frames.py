@@ -12,11 +12,14 @@ from leveret.topology.link import frames
 _short = st.text(max_size=60).filter(lambda text: len(text.encode()) <= 255)
 _header_values = st.one_of(st.integers(-(2**31), 2**31 - 1), st.booleans(), st.text(max_size=20))
 _copies = st.lists(_short, min_size=1, max_size=1).map(lambda keys: {"CC": keys})
+_texts = st.dictionaries(
+    _short.filter(lambda name: name not in ("", "CC")), st.text(max_size=8), min_size=1, max_size=3
+)
 _properties = st.builds(
     spec.BasicProperties,
     content_type=st.none() | _short,
     content_encoding=st.none() | _short,
-    headers=st.none() | st.dictionaries(_short.filter(bool), _header_values, max_size=3) | _copies,
+    headers=st.none() | st.dictionaries(_short.filter(bool), _header_values, max_size=3) | _copies | _texts,
     delivery_mode=st.none() | st.integers(1, 2),
     priority=st.none() | st.integers(0, 255),
     reply_to=st.none() | _short,
@@ -28,7 +31,7 @@ _common = st.builds(
     spec.BasicProperties,
     content_type=_short,
     content_encoding=_short,
-    headers=st.none() | _copies,
+    headers=st.none() | _copies | _texts.filter(lambda texts: len(repr(texts).encode()) < 150),
     delivery_mode=st.integers(1, 2),
     reply_to=st.none() | _short,
     message_id=_short,
@@ -164,6 +167,12 @@ def test_a_publish_is_written_as_pika_writes_it(
         {"headers": {"CC": ["x" * 256]}},
         {"headers": {"CC": ["a"], "more": 1}},
         {"headers": {"BCC": ["a"]}},
+        {"headers": {"priority": 1}},
+        {"headers": {"priority": "high", "count": True}},
+        {"headers": {"x": "y" * 300}},
+        {"headers": {"x" * 256: "y"}},
+        {"headers": {"x": "\ud800"}},
+        {"headers": {str(number): "x" for number in range(5)}},
         {"priority": 0},
         {"correlation_id": ""},
         {"reply_to": "x" * 256},

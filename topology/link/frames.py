@@ -33,7 +33,10 @@ _SECONDS = struct.Struct(">Q")
 _LENGTH = struct.Struct(">I")
 _COPIES = b"\2CCA"
 """The beginning of headers that name who gets a copy."""
-_LARGEST_COPIES_BYTES = len(_COPIES) + _LENGTH.size + 1 + _LENGTH.size + LONGEST_NAME_BYTES
+_TEXT = b"S"
+_MOST_TEXTS = 4
+_LARGEST_TABLE_BYTES = len(_COPIES) + _LENGTH.size + 1 + _LENGTH.size + LONGEST_NAME_BYTES
+"""Of headers that are read and written here: as much as one key of a copy can take."""
 _ACK_SIZE = _OVERHEAD + 4 + _TAG_AND_BITS.size
 
 _CONTENT_TYPE = spec.BasicProperties.FLAG_CONTENT_TYPE
@@ -138,10 +141,13 @@ def _read_properties(buffer: bytes, header: int, flags: int, header_end: int) ->
         found["content_encoding"], at = buffer[at + 1 : end].decode(), end
     if flags & _HEADERS:
         end = at + _LENGTH.size + _LENGTH.unpack_from(buffer, at)[0]
-        copy_to = _copy_in(buffer[at + _LENGTH.size : min(end, at + _LENGTH.size + _LARGEST_COPIES_BYTES + 1)])
-        if copy_to is None:
+        table = buffer[at + _LENGTH.size : min(end, at + _LENGTH.size + _LARGEST_TABLE_BYTES + 1)]
+        if texts := _texts_in(table):
+            found["headers"], at = texts.copy(), end
+        elif (copy_to := _copy_in(table)) is not None:
+            found["headers"], at = {"CC": [copy_to]}, end
+        else:
             return properties.decode(buffer[header + _CONTENT_FRAME.size - 2 : header_end - 1])
-        found["headers"], at = {"CC": [copy_to]}, end
     if flags & _DELIVERY_MODE:
         found["delivery_mode"], at = buffer[at], at + 1
     if flags & _REPLY_TO:
@@ -174,12 +180,10 @@ def write_publish(
     message_id = properties.message_id.encode()
     timestamp = properties.timestamp
     reply_to = properties.reply_to
-    copy_to = None
-    if (headers := properties.headers) is not None and (copy_to := _copy_of(headers)) is None:
+    table = None
+    if (headers := properties.headers) is not None and (table := _table_of(headers)) is None:
         return None
-    lead = _common_lead(
-        properties.content_type, properties.content_encoding, properties.delivery_mode, reply_to, copy_to
-    )
+    lead = _common_lead(properties.content_type, properties.content_encoding, properties.delivery_mode, reply_to, table)
     if (
         len(message_id) > LONGEST_NAME_BYTES
         or lead is None
@@ -189,7 +193,7 @@ def write_publish(
         return None
     size = _CONTENT_FRAME.size - spec.FRAME_HEADER_SIZE + len(lead) + 1 + len(message_id) + _SECONDS.size
     flags = _COMMON if reply_to is None else _COMMON_OR_FOLLOWED
-    if copy_to is not None:
+    if table is not None:
         flags |= _HEADERS
     header = _CONTENT_FRAME.pack(_HEADER, channel, size, _BASIC, 0, len(body), flags)
     pieces = [_publish_method(channel, exchange, key), header, lead, bytes([len(message_id)]), message_id]
@@ -221,28 +225,75 @@ def _has_common_only(properties: spec.BasicProperties) -> bool:
     )
 
 
-def _copy_of(headers: dict[str, Any]) -> str | None:
-    """Return the key by which one copy goes, where headers say nothing else."""
-    keys = headers.get("CC") if len(headers) == 1 else None
-    return keys[0] if type(keys) is list and len(keys) == 1 and type(keys[0]) is str else None
+def _table_of(headers: dict[str, Any]) -> bytes | None:
+    """Return few and short headers encoded: the key of one copy, or texts; None for all others."""
+    keys = headers.get("CC")
+    if keys is None:
+        return _texts(tuple(headers.items())) if 0 < len(headers) <= _MOST_TEXTS else None
+    if len(headers) == 1 and type(keys) is list and len(keys) == 1 and type(keys[0]) is str:
+        return _copies(keys[0])
+    return None
+
+
+def _texts(headers: tuple[tuple[str, object], ...]) -> bytes | None:
+    if not all(type(name) is str and type(value) is str for name, value in headers):
+        return None  # before it is looked up: values of other types may be equal, or have no hash
+    return _encoded_texts(headers)
 
 
 @functools.lru_cache(maxsize=256)
-def _copy_in(headers: bytes) -> str | None:
-    """Read that key off encoded headers."""
-    size = len(_copies(""))
-    if len(headers) < size or len(headers) > _LARGEST_COPIES_BYTES:
+def _encoded_texts(headers: tuple[tuple[str, str], ...]) -> bytes | None:
+    table = b""
+    for name, value in headers:
+        try:
+            text = value.encode()
+            table += _short(name) + _TEXT + _LENGTH.pack(len(text)) + text
+        except ValueError:  # half a character, or a name that is too long: pika says which
+            return None
+    return table if len(table) <= _LARGEST_TABLE_BYTES else None
+
+
+@functools.lru_cache(maxsize=256)
+def _texts_in(table: bytes) -> dict[str, str] | None:
+    """Read headers that are texts off a whole table; None for all others, also for none at all."""
+    if len(table) > _LARGEST_TABLE_BYTES:
+        return None
+    found: dict[str, str] = {}
+    at = 0
+    try:
+        while at < len(table):
+            name_end = at + 1 + table[at]
+            start = name_end + 1 + _LENGTH.size
+            end = start + _LENGTH.unpack_from(table, name_end + 1)[0]
+            if table[name_end : name_end + 1] != _TEXT or end > len(table):
+                return None
+            found[table[at + 1 : name_end].decode()] = table[start:end].decode()
+            at = end
+    except (IndexError, struct.error, UnicodeDecodeError):
+        return None
+    return found or None
+
+
+@functools.lru_cache(maxsize=256)
+def _copy_in(table: bytes) -> str | None:
+    """Read the key of one copy off a whole table; None for all others."""
+    size = len(_COPIES) + _LENGTH.size + 1 + _LENGTH.size
+    if len(table) < size or len(table) > _LARGEST_TABLE_BYTES:
         return None
     try:
-        key = headers[size:].decode()
+        key = table[size:].decode()
     except UnicodeDecodeError:
         return None
-    return key if _copies(key) == headers else None
+    return key if _copies(key) == table else None
 
 
-def _copies(key: str) -> bytes:
+@functools.lru_cache(maxsize=256)
+def _copies(key: str) -> bytes | None:
     encoded = key.encode()
-    return b"".join((_COPIES, _LENGTH.pack(1 + _LENGTH.size + len(encoded)), b"S", _LENGTH.pack(len(encoded)), encoded))
+    if len(encoded) > LONGEST_NAME_BYTES:
+        return None
+    size = _LENGTH.pack(1 + _LENGTH.size + len(encoded))
+    return b"".join((_COPIES, size, _TEXT, _LENGTH.pack(len(encoded)), encoded))
 
 
 @functools.lru_cache(maxsize=256)
@@ -251,16 +302,13 @@ def _common_lead(
     content_encoding: str | bytes | None,
     delivery_mode: int | None,
     reply_to: str | bytes | None,
-    copy_to: str | None,
+    headers: bytes | None,
 ) -> bytes | None:
     if not (isinstance(content_type, str) and isinstance(content_encoding, str)) or delivery_mode is None:
         return None
     if reply_to is not None and (not isinstance(reply_to, str) or len(reply_to.encode()) > LONGEST_NAME_BYTES):
         return None
-    headers = b"" if copy_to is None else _copies(copy_to)
-    if len(headers) > _LARGEST_COPIES_BYTES:
-        return None
-    table = _LENGTH.pack(len(headers)) + headers if headers else b""
+    table = b"" if headers is None else _LENGTH.pack(len(headers)) + headers
     follows = b"" if reply_to is None else _short(reply_to)
     return _short(content_type) + _short(content_encoding) + table + bytes([delivery_mode]) + follows
 

@@ -7,7 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from leveret.topology.errors import MessageError
-from leveret.topology.names import DELAY_PREFIX, LONGEST_NAME_BYTES, attempt_of, is_level_queue, is_retry_queue
+from leveret.topology.names import (
+    DELAY_PREFIX,
+    LONGEST_NAME_BYTES,
+    PRIORITY_HEADER,
+    attempt_of,
+    is_level_queue,
+    is_retry_queue,
+)
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
@@ -25,6 +32,8 @@ _BROKER_HEADERS = (
 )
 _COUNTS_OF_DELIVERIES = ("x-delivery-count", "x-acquired-count")
 _BROKER_ROUTING = ("CC", "BCC")
+_ANYBODYS = frozenset((PRIORITY_HEADER,))
+"""Headers that every message of some queues has, and that say nothing of its history."""
 _DEATH_FIELDS: dict[str, type] = {
     "count": int,
     "reason": str,
@@ -88,6 +97,8 @@ def has_forged(
         return "x-death" in headers and not _is_history(headers["x-death"], queue)
     if was_delayed:
         return not _is_history(headers.get("x-death"), queue) or _names_attempts(headers, queue)
+    if headers.keys() <= _ANYBODYS:
+        return False
     return any(
         str(name).startswith(_BROKER_HEADERS) and not (redelivered and name in _COUNTS_OF_DELIVERIES)
         for name in headers
