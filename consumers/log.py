@@ -23,6 +23,7 @@ from leveret.consumers.log_file import LogFile
 from leveret.consumers.output import Output, copy_stderr, leads_to, listener_here
 from leveret.consumers.tasks.attempt import attempt_here
 from leveret.topology.printable import printable, printable_lines
+from leveret.topology.traces import trace_here
 
 _LEVEL_NAMES = {level: name.lower() for name, level in logging.getLevelNamesMapping().items()}
 _is_plain = re.compile(r"[\w@.:/,+~-]+").fullmatch
@@ -68,6 +69,8 @@ class _Formatter(logging.Formatter):
         level, message = record.levelname.lower(), _message(record)
         here = attempt_here()
         whose = {"task": here.task, "id": here.id} if here else {}
+        if trace_id := trace_here():
+            whose["trace_id"] = trace_id
         if _journal.as_json:
             fields = {"logger": record.name, **whose, **({"traceback": trace} if trace else {})}
             return _as_json(record.created, level, message, fields)

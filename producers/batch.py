@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pika
 
+from leveret.producers import traced
 from leveret.producers.following.entry import Entry
 from leveret.producers.following.replies import Replies
 from leveret.producers.submissions import Submissions, delayed_event
-from leveret.topology import events
+from leveret.topology import events, traces
 from leveret.topology.errors import LeveretError, MessageError
 from leveret.topology.events import Kind
 from leveret.topology.ladder import delayed
@@ -65,7 +66,11 @@ class Batch:
         seconds = time.time()
         self._messages = messages
         self._way = way
-        self._outgoing = [as_outgoing(message, way, seconds, replies) for message in messages]
+        self._traced = None
+        if traces.is_on():
+            self._traced = traced.begin(messages, [way_of(message, route) for message in messages])
+        carried = self._traced[1] if self._traced else None
+        self._outgoing = [as_outgoing(message, way, seconds, replies, carried) for message in messages]
         self._entries: dict[int, Entry] = {}
         if replies:
             self._entries = {
@@ -78,6 +83,7 @@ class Batch:
         self._timeout_seconds = timeout_seconds
         self.outcomes: list[LeveretError | None] = [_too_large(message, limit_bytes) for message in messages]
         self._missing = len(messages)
+        self._ended_at: int | None = None
         self._ended = threading.Lock()  # held until then; the quickest way from thread to thread
         self._ended.acquire()
         self._on_ended = on_ended or self._ended.release
@@ -85,7 +91,14 @@ class Batch:
     def wait(self) -> list[LeveretError | None]:
         """Wait until all ended; returns how, in the order of the messages. Call it once."""
         self._ended.acquire()
+        self.end_trace()
         return self.outcomes
+
+    def end_trace(self) -> None:
+        """End the span of this publish, if it has one: not in the thread that publishes, for an exporter may block."""
+        if self._traced:
+            traced.end(self._traced[0], self.outcomes, self._ended_at)
+            self._traced = None
 
     def send(self, outbox: Outbox, submissions: Submissions | None = None) -> None:
         """Pass on what is not refused already; what is confirmed and followed is told by `submissions`."""
@@ -110,6 +123,8 @@ class Batch:
                     for message, outcome in zip(self._messages, self.outcomes, strict=True)
                     if message.follow and not outcome
                 )
+            if self._traced:
+                self._ended_at = time.time_ns()
             self._on_ended()
 
 
@@ -126,10 +141,21 @@ def way_of(message: TaskMessage, route: Route | None) -> Route:
     return Route(*route) if route else message.route or Route.topic(message.task)
 
 
-def as_outgoing(message: TaskMessage, route: Route | None, now: float, replies: Replies | None) -> Outgoing:
-    """Return a message as it is published, at a time in seconds of the epoch; `replies` is where results are told."""
+def as_outgoing(
+    message: TaskMessage,
+    route: Route | None,
+    now: float,
+    replies: Replies | None,
+    carried: Mapping[str, str] | None = None,
+) -> Outgoing:
+    """Return a message as it is published, at a time in seconds of the epoch.
+
+    `replies` is where results are told, and `carried` are the headers of the trace that it belongs to.
+    """
     reply_to = None
     way, headers = route or message.route or Route.topic(message.task), message.headers
+    if carried:
+        headers = {**(headers or {}), **carried}
     if message.due is not None and (left := message.due - now) > 0:
         way, headers = delayed(way, headers, left)
     if message.follow:

@@ -93,7 +93,10 @@ class Publisher:
         if getattr(message, "due", None) is not None:
             await daemon_thread.start(self._missing.prepare, [way_of(message, route)])
         batch = self._hand_over([message], route, timeout, on_ended)
-        await awaited
+        try:
+            await awaited
+        finally:
+            batch.end_trace()
         (outcome,) = batch.outcomes
         if outcome:
             ((_, outcome),) = await daemon_thread.start(self._end, [message], route, timeout, batch.outcomes)

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from leveret.consumers import output
-from leveret.consumers.child import telling
+from leveret.consumers.child import telling, traced
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.copies import copies, end_copy
 from leveret.consumers.child.later import seconds_until
@@ -36,7 +36,7 @@ from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import Cancelled, Reject, SoftTimeLimitExceeded
 from leveret.consumers.tasks.reading import Misfit
 from leveret.consumers.tasks.task import AnyTask
-from leveret.topology import registry
+from leveret.topology import registry, traces
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
 
@@ -78,6 +78,7 @@ def serve(
     with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
         while orders := read_orders(stream):
             run_batch(parent, tokens, executor, surroundings, orders)
+    traced.flush()
 
 
 def _run_batch(
@@ -117,15 +118,17 @@ def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
     try:
         call = decode(order.body, order.content_type, order.content_encoding, limit_bytes)
     except MessageError as error:
-        return outcome_of(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99))
+        return traced.refused(order, outcome_of(Ending.UNREADABLE, "", started, failure_of(error, skip_frames=99)))
     task = registry.get(call.task)
     if task is None:
         reason = f"no task {call.task!r} is known to this worker; it knows: {', '.join(registry.names())}"
-        return outcome_of(Ending.UNKNOWN_TASK, cut(call.task), started, Failure("UnknownTask", cut(reason)))
+        failure = Failure("UnknownTask", cut(reason))
+        return traced.refused(order, outcome_of(Ending.UNKNOWN_TASK, cut(call.task), started, failure))
     try:
         args, kwargs = task.arguments.fit(call.args, call.kwargs)
     except Misfit as misfit:
-        return outcome_of(Ending.WRONG_ARGUMENTS, task.name, started, Failure("WrongArguments", cut(str(misfit))))
+        failure = Failure("WrongArguments", cut(str(misfit)))
+        return traced.refused(order, outcome_of(Ending.WRONG_ARGUMENTS, task.name, started, failure))
     return task, args, kwargs
 
 
@@ -176,12 +179,16 @@ class Executor:
         attempt.begin(self.attempt)
         self._begin(order.number, started, started + task.time_limit, task.name)
         context = contextvars.copy_context()  # what it sets there ends with it
-        if not (order.is_followed or task.follow):
-            return context.run(self._run, task, args, kwargs, started, False)
-        logged = Logged(functools.partial(self._send_lines, order.number, task.name))
-        context.run(output.listen, logged)
-        outcome = context.run(self._run, task, args, kwargs, started, True)
-        logged.close()  # before the outcome is sent: then no thread of it sends any more
+        span = context.run(traced.begin, order, task.name) if traces.is_on() else None
+        if order.is_followed or task.follow:
+            logged = Logged(functools.partial(self._send_lines, order.number, task.name))
+            context.run(output.listen, logged)
+            outcome = context.run(self._run, task, args, kwargs, started, True)
+            logged.close()  # before the outcome is sent: then no thread of it sends any more
+        else:
+            outcome = context.run(self._run, task, args, kwargs, started, False)
+        if span:
+            traced.end(span, outcome)
         return outcome
 
     def begin(self, number: int, task: AnyTask, its: attempt.Attempt) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from leveret.consumers.child import traced
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.execute import Executor, cancelled_in, failed, read_call, serve, take_tokens
 from leveret.consumers.child.outcome import Ending, Outcome
@@ -20,6 +21,7 @@ from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import BatchFailed
 from leveret.consumers.tasks.task import AnyTask
+from leveret.topology import traces
 
 _OWN_FRAMES = 3  # _run, call and _call_function stand above the task in a traceback
 _REPORT_CHARACTERS = 256 * 1024
@@ -78,7 +80,11 @@ def run_together(executor: Executor, orders: Sequence[Order]) -> list[Outcome]:
     if task:
         # the last, so that none of them is taken for one that ended before it
         executor.begin(orders[-1].number, task, attempt.together([_attempt_of(order, task) for order in batch]))
-        endings = contextvars.copy_context().run(_run, executor, task, batch, calls, started)
+        context = contextvars.copy_context()
+        span = context.run(traced.begin_batch, batch, task.name) if traces.is_on() else None
+        endings = context.run(_run, executor, task, batch, calls, started)
+        if span:
+            traced.end_batch(span, endings)
         outcomes |= zip((order.number for order in batch), endings, strict=True)
     return [outcomes[order.number] for order in orders]
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from leveret.consumers.child.outcome import LONGEST_CUT_BYTES, Ending, Failure, Outcome, cut, fitting
 from leveret.topology.names import LONGEST_DELAY_SECONDS
+from leveret.topology.traces import Carried
 
 _LENGTH = struct.Struct("!I")
 _LARGEST_REPORT_BYTES = 4 * 1024 * 1024
@@ -41,9 +42,11 @@ class Order(NamedTuple):
     body: bytes
     is_followed: bool = False
     """Whether somebody wants to know its result."""
+    carried: Carried | None = None
+    """The trace that its message carries."""
 
 
-OrderFields = tuple[int, str, int, str, str | None, str | None, bytes, bool]
+OrderFields = tuple[int, str, int, str, str | None, str | None, bytes, bool, Carried | None]
 
 
 class Report(NamedTuple):

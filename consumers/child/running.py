@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leveret.consumers import output
 from leveret.consumers.child.execute import outcome_of
@@ -14,6 +14,9 @@ from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, overran
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.task import AnyTask
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 class Running:
@@ -29,6 +32,7 @@ class Running:
         "place",
         "printed",
         "soft_at",
+        "span",
         "started",
         "subtasks",
         "task",
@@ -48,6 +52,8 @@ class Running:
         self.printed: output.OpenLines = {}
         self.logged: Logged | None = None
         """What hears what it writes, where it is followed."""
+        self.span: Span | None = None
+        """Its span, where this process makes any."""
 
 
 current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("running", default=None)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from leveret.consumers import output
 from leveret.consumers.child import running as attempts
-from leveret.consumers.child import telling
+from leveret.consumers.child import telling, traced
 from leveret.consumers.child.board import CANCELLED, Board
 from leveret.consumers.child.copies import copies
 from leveret.consumers.child.execute import read_call, take_tokens
@@ -33,6 +33,7 @@ from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.child.watch import Watch
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.kind import Kind
+from leveret.topology import traces
 
 _READ_BYTES = 262_144
 _MOST_UNREPORTED_CHARACTERS = 65_536  # of results; a report has to stay readable, and the parent goes on meanwhile
@@ -64,6 +65,7 @@ def serve_side_by_side(
     while not program.has_ended:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised in what a task has started; who awaits it
             loop.run_forever()  # has it as well, and asyncio lets it through to here, too
+    traced.flush()
 
 
 class _Program:
@@ -146,6 +148,8 @@ class _Program:
         self._board.write(self._index, order.number, started, running.deadline, task.name, place)
         context = contextvars.copy_context()
         context.run(attempts.enter, running, attempt.Attempt(order.id, order.attempt, order.queue, task.name))
+        if traces.is_on():
+            running.span = context.run(traced.begin, order, task.name)
         if running.is_followed:
             running.logged = Logged(functools.partial(self._send_lines, running))
             context.run(output.listen, running.logged)
@@ -161,6 +165,8 @@ class _Program:
             return
         if running.logged:
             running.logged.close()
+        if running.span:
+            traced.end(running.span, outcome)
         self._tell(running.number, outcome)
         output.end_lines(running.printed)
         if not self._running:

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -29,6 +30,7 @@ from leveret.topology.printable import printable_lines
 _RECORD = struct.Struct("!Biq")
 _PR_SET_CHILD_SUBREAPER = 36
 _LEAVING_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 2.0  # of children that hold nothing: spans to export
 
 Serve = Callable[[socket.socket, int, int], None]
 
@@ -104,7 +106,10 @@ class Forkserver:
         return events
 
     def stop(self) -> None:
-        """End the forkserver and with it every child, and wait for it, also where it was stopped (SIGSTOP)."""
+        """End the forkserver and with it every child, and wait for it, also where it was stopped (SIGSTOP).
+
+        Children whose pipes are closed have 2 seconds to end by themselves.
+        """
         if self._socket.fileno() < 0:
             return  # it is gone, and its pid may be another's
         with contextlib.suppress(ProcessLookupError):
@@ -126,6 +131,7 @@ class _Server:
         self._serve = serve
         self._children: dict[int, int] = {}  # pid → slot index
         self._untold = b""
+        self._is_left = False  # the parent has closed its end
 
     def run(self) -> NoReturn:
         status = 1
@@ -150,8 +156,8 @@ class _Server:
         gc.freeze()  # children share these pages as long as the collector leaves them alone
         poller = untouched.poll()  # select() knows no descriptors beyond 1023, and task modules may hold many
         poller.register(reading, select.POLLIN)
-        while self._parent.fileno() >= 0:
-            parent = self._parent.fileno()
+        parent = self._parent.fileno()
+        while not self._is_left:
             poller.register(parent, select.POLLIN | (select.POLLOUT if self._untold else 0))
             ready = dict(poller.poll())
             if reading in ready:
@@ -160,6 +166,14 @@ class _Server:
             self._tell()
             if ready.get(parent, 0) & ~select.POLLOUT:
                 self._obey()
+        poller.unregister(parent)
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while self._children and (left := deadline - time.monotonic()) > 0:
+            if poller.poll(left * 1000):
+                os.read(reading, 4096)
+            self._reap()
+        for pid in self._children:
+            _kill(pid)
 
     def _obey(self) -> None:
         try:
@@ -167,9 +181,7 @@ class _Server:
         except ConnectionResetError:  # the parent left without reading our last news
             data, descriptors = b"", []
         if len(data) < _RECORD.size:
-            for pid in self._children:
-                _kill(pid)
-            self._parent.close()
+            self._is_left = True
             return
         verb, index, _ = _RECORD.unpack(data)
         if verb == _Verb.FORK:

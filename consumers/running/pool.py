@@ -247,6 +247,9 @@ class Pool:
         for timer in (*filter(None, (self._timer, self._draw_soon)), *self._feeding.values()):
             timer.cancel()
         for crew in self._crews.values():
+            for child in crew.children:
+                if child.held:
+                    self._forkserver.kill(child.index)
             crew.disconnect()
         self._forkserver.stop()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode, has_forged
 from leveret.topology.names import AGAIN_EXCHANGE, DELAY_OUT_EXCHANGE, LATER_TO, attempt_of, following
+from leveret.topology.traces import TRACEPARENT, carried_by
 
 if TYPE_CHECKING:
     from leveret.consumers.child.protocol import OrderFields
@@ -76,6 +77,7 @@ class Delivery:
 
     def order(self, number: int) -> OrderFields:
         """Return what a child gets of it."""
+        headers = self.properties.headers
         return (
             number,
             self.queue.name,
@@ -85,6 +87,7 @@ class Delivery:
             self.properties.content_encoding,
             self.body,
             self.reply_to != "",
+            carried_by(headers, self.attempt) if headers and TRACEPARENT in headers else None,
         )
 
     def task_name(self) -> str:

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, TypeVar
 
+from leveret.consumers.child import traced
 from leveret.consumers.child.copies import end_copy
 from leveret.consumers.child.execute import Args, Call, Kwargs, failed, read_call, refuse_generator, within
 from leveret.consumers.child.in_batches import endings_of, successes_of, what_is_wrong
@@ -30,6 +31,7 @@ from leveret.consumers.child.returned import succeeded
 from leveret.consumers.tasks import attempt
 from leveret.consumers.tasks.errors import BatchFailed, Cancelled, SoftTimeLimitExceeded
 from leveret.consumers.tasks.task import AnyTask
+from leveret.topology import traces
 
 _OF_A_TASK = (Exception, SystemExit, asyncio.CancelledError, Cancelled, TimeLimitExceeded)
 """What fails an attempt. In a child everything does; here Ctrl-C, or the end of a test, is meant for the test."""
@@ -63,8 +65,17 @@ class Attempts:
         started = time.monotonic()
         calls = [read_call(order, self._limit_bytes, started) for order in orders]
         readable = [(order, call) for order, call in zip(orders, calls, strict=True) if not isinstance(call, Outcome)]
-        endings = iter(contextvars.Context().run(self._batch, readable, started) if readable else ())
+        endings = iter(self._in_context(readable, started) if readable else ())
         return [(call, None) if isinstance(call, Outcome) else next(endings) for call in calls]
+
+    def _in_context(self, readable: Sequence[tuple[Order, Call]], started: float) -> list[Ended]:
+        context = contextvars.Context()
+        orders, task = [order for order, _ in readable], readable[0][1][0]
+        span = context.run(traced.begin_batch, orders, task.name) if traces.is_on() else None
+        ended = context.run(self._batch, readable, started)
+        if span:
+            traced.end_batch(span, [outcome for outcome, _ in ended])
+        return ended
 
     def _batch(self, readable: Sequence[tuple[Order, Call]], started: float) -> list[Ended]:
         task = readable[0][1][0]
@@ -89,8 +100,12 @@ class Attempts:
         call = read_call(order, self._limit_bytes, started)
         if isinstance(call, Outcome):
             return call, None
-        # Of what the test has in its context nothing travels with a message.
-        return contextvars.Context().run(self._attempt, order, *call, started)
+        context = contextvars.Context()  # of what the test has in its own nothing travels with a message
+        span = context.run(traced.begin, order, call[0].name) if traces.is_on() else None
+        ended = context.run(self._attempt, order, *call, started)
+        if span:
+            traced.end(span, ended[0])
+        return ended
 
     def _attempt(self, order: Order, task: AnyTask, args: Args, kwargs: Kwargs, started: float) -> Ended:
         attempt.begin(attempt.Attempt(order.id, order.attempt, order.queue, task.name))

@@ -51,7 +51,9 @@ def reports_of_child(*names: str, is_followed: bool = False) -> list[Report]:
     pid, ours, tokens = fork_child()
     os.write(tokens, b"." * len(names))
     bodies = enumerate((b'{"task": "%s"}' % name.encode() for name in names), start=1)
-    ours.sendall(pack_orders([(number, "mail", 1, "id", None, None, body, is_followed) for number, body in bodies]))
+    ours.sendall(
+        pack_orders([(number, "mail", 1, "id", None, None, body, is_followed, None) for number, body in bodies])
+    )
     ours.shutdown(socket.SHUT_WR)
     received = bytearray()
     while data := ours.recv(65536):

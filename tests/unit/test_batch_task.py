@@ -69,7 +69,9 @@ def run(*messages: TaskMessage, is_followed: bool = False) -> list[Outcome]:
     theirs.close()
     os.close(reading)
     os.write(writing, b"." * len(messages))
-    orders = [(n, "rows", n, one.id, None, None, one.body, is_followed) for n, one in enumerate(messages, start=1)]
+    orders = [
+        (n, "rows", n, one.id, None, None, one.body, is_followed, None) for n, one in enumerate(messages, start=1)
+    ]
     ours.sendall(pack_orders(orders))  # type: ignore[arg-type]
     ours.shutdown(socket.SHUT_WR)
     received = bytearray()

@@ -157,7 +157,8 @@ def child(board: Board, kind: Kind, *names: str) -> Iterator[None]:
         os.write(writing, b"." * len(names))
         bodies = (b'{"task": "%s"}' % name.encode() for name in names)
         orders: list[OrderFields] = [
-            (number, "mail", 1, f"id-{number}", None, None, body, False) for number, body in enumerate(bodies, start=1)
+            (number, "mail", 1, f"id-{number}", None, None, body, False, None)
+            for number, body in enumerate(bodies, start=1)
         ]
         ours.sendall(pack_orders(orders) if kind is Kind.PLAIN else pack_shared_orders(list(enumerate(orders))))
         yield

@@ -41,6 +41,8 @@ ORDERS = st.builds(
     st.none() | TEXTS,
     st.none() | TEXTS,
     st.binary(max_size=300),
+    st.booleans(),
+    st.none() | st.tuples(st.dictionaries(TEXTS, TEXTS, max_size=3), st.booleans()),
 )
 OUTCOMES = st.builds(
     Outcome,

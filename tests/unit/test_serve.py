@@ -48,7 +48,7 @@ def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> No
     """A child whose last report nobody reads any more ends quietly, whether it is writing or reading then."""
     pid, ours, tokens = fork_child()
     os.write(tokens, b".")
-    ours.sendall(pack_orders([(1, "mail", 1, "id", None, None, b"{}", False)]))
+    ours.sendall(pack_orders([(1, "mail", 1, "id", None, None, b"{}", False, None)]))
     assert select.select([ours], [], [], 30)[0]
     ours.close()  # with its report unread, which makes it a reset connection for the child
     os.close(tokens)
