@@ -33,6 +33,7 @@ VERBS = {
     "recorder": "Keep what becomes of followed tasks.",
     "redrive": "Send the dead messages of a queue round again.",
     "declare": "Declare exchanges and queues on the broker.",
+    "export": "Write what tasks and queues are, for others.",
     "users": "Make the broker's users, each with the least rights.",
     "node": "Start, stop or show a RabbitMQ of this machine.",
     "fetch": "Fetch four real books and nltk's stop words.",

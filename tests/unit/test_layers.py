@@ -37,6 +37,7 @@ LAYERS = {
         "tokens",
         "access",
         "apply",
+        "export",
         "local",
     ],
     "leveret.producers": [
@@ -58,6 +59,7 @@ LAYERS = {
     ],
     "leveret.consumers": [
         "tasks",
+        "describing",
         "output",
         "log_file",
         "log",
@@ -119,6 +121,7 @@ CLIENT_LIBRARIES = {
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py", "topology/apply/later.py"},
     "msgspec": {
+        "consumers/describing/types.py",
         "consumers/recorder/rows.py",
         "consumers/tasks/arguments.py",
         "consumers/tasks/reading.py",
