@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import jsonschema
 import pytest
 
 from leveret import asyncapi_of, schemas_of
+from leveret.consumers.describing.schemas import Described
 from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import queues, registry
 from leveret.topology.errors import MessageError, UnreadableMessage
@@ -89,8 +91,14 @@ def takes(task: AnyTask, body: dict[str, Any]) -> bool:
     return True
 
 
+@functools.cache
+def described() -> Described:
+    """What is said of the tasks as they are defined for each test."""
+    return schemas_of()
+
+
 def validator_of(name: str) -> Any:
-    document, problems = schemas_of()
+    document, problems = described()
     assert problems == ()
     jsonschema.Draft202012Validator.check_schema(document[name])
     return jsonschema.Draft202012Validator(document[name])

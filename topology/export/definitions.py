@@ -29,7 +29,8 @@ def definitions_of(
 
 def _add(made: dict[str, list[dict[str, Any]]], table: Table, vhost: str) -> None:
     lasting = {"vhost": vhost, "durable": True, "auto_delete": False}
-    for exchange in (*table.exchanges, *table.last_exchanges):
+    known = {exchange["name"] for exchange in made["exchanges"]}  # the ladder and others share some
+    for exchange in (one for one in (*table.exchanges, *table.last_exchanges) if one.name not in known):
         made["exchanges"].append(
             {
                 "name": exchange.name,

@@ -69,7 +69,7 @@ def _columns(queue: WorkQueue) -> list[_Column]:
         for name, level in zip(queue.waits_in, names.LEVELS if queue.priorities else ("",), strict=True)
     ]
     tasks = ["tasks", *_few([shown(task.name) for task in registry.of_queue(queue)], "tasks")]
-    failed = [["after a failure", f"rejected into {shown(names.failed_exchange(queue.name))}"]]
+    failed = [[shown(names.failed_exchange(queue.name)), "when an attempt has failed"]]
     for tier, delay in enumerate(queue.retry_delays, 1):
         back = f"back as {names.AGAIN_EXCHANGE} {shown(names.attempt_key(queue.name, tier + 1))}"
         failed.append([shown(names.retry_queue(queue.name, tier, delay)), back])
