@@ -16,7 +16,7 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = {"Publisher", "Submitted", "as_completed", "declare", "gather", "gather_async"}
+HEAVY = {"Publisher", "asyncapi_of", "schemas_of", "Submitted", "as_completed", "declare", "gather", "gather_async"}
 HEAVY |= {
     "LogLine",
     "logs_of",
