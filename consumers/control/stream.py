@@ -15,7 +15,7 @@ from typing import Any
 import pika
 
 from leveret.consumers.log import event
-from leveret.topology.errors import LeveretError, TopologyError, UnreadableMessage
+from leveret.topology.errors import AccessRefused, LeveretError, TopologyError, UnreadableMessage
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.objects import Binding, Queue
@@ -49,8 +49,8 @@ class StreamReader:
     async def follow(self, connection: Any, caught_up: asyncio.Event) -> None:
         """Read as long as the connection is open; `caught_up` is set once all was read that was there, or cannot be.
 
-        A node that starts lets us in before its streams are there. So one that was read, or could be declared, is
-        looked for again soon, and is not given up for that.
+        A node that starts lets us in before its streams are there, and says so in several ways. So one that was read,
+        or could be declared, is looked for again soon, and is given up only where this user may not read it.
         """
         pause_seconds = _SOON_SECONDS if self._is_expected else _PAUSE_SECONDS
         while connection.is_open:
@@ -60,7 +60,7 @@ class StreamReader:
                 if not connection.is_open:
                     caught_up.set()
                     return
-                if not (self._is_expected and isinstance(error, TopologyError)):
+                if isinstance(error, AccessRefused) or not self._is_expected:
                     caught_up.set()
                     pause_seconds = max(pause_seconds, _PAUSE_SECONDS)
                 self._tell(error if isinstance(error, LeveretError) else explain(error, connection.url))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leveret.consumers.control.stream import StreamReader
-from leveret.topology.errors import AccessRefused, LeveretError, TopologyError
+from leveret.topology.errors import AccessRefused, BrokerUnreachable, LeveretError, TopologyError
 from leveret.topology.objects import control_streams
 
 _STREAMS = control_streams()
@@ -43,6 +43,7 @@ class Reader(StreamReader):
     ("may_declare", "error", "known"),
     [
         (True, TopologyError("its home node starts"), False),
+        (True, BrokerUnreachable("406 it has no running replica"), False),
         (True, AccessRefused("no right"), True),
     ],
 )
