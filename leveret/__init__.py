@@ -9,6 +9,8 @@ from __future__ import annotations
 TYPE_CHECKING = False  # without typing, for this is loaded before Ctrl-C is looked after
 
 if TYPE_CHECKING:
+    from leveret.consumers.describing.asyncapi import asyncapi_of
+    from leveret.consumers.describing.schemas import schemas_of
     from leveret.consumers.tasks.attempt import Attempt, current_attempt, current_attempts
     from leveret.consumers.tasks.batch import Batch
     from leveret.consumers.tasks.child_start import on_child_start
@@ -70,6 +72,8 @@ if TYPE_CHECKING:
         TopologyMismatch,
         Unwritable,
     )
+    from leveret.topology.export.definitions import definitions_of
+    from leveret.topology.export.picture import svg_of
     from leveret.topology.limits import Limit, Rate
     from leveret.topology.message.envelope import TaskMessage
     from leveret.topology.names import Route
@@ -132,11 +136,13 @@ __all__ = [
     "WorkQueue",
     "apply",
     "as_completed",
+    "asyncapi_of",
     "cancel",
     "cancel_async",
     "current_attempt",
     "current_attempts",
     "declare",
+    "definitions_of",
     "doctor",
     "doctor_async",
     "gather",
@@ -153,16 +159,20 @@ __all__ = [
     "result_of_async",
     "resume",
     "run_now",
+    "schemas_of",
     "statuses",
     "statuses_async",
     "submit",
     "submit_async",
     "submit_many",
+    "svg_of",
     "task",
     "track",
 ]
 
 _HOMES = {
+    "consumers.describing.asyncapi": ("asyncapi_of",),
+    "consumers.describing.schemas": ("schemas_of",),
     "consumers.tasks.attempt": ("Attempt", "current_attempt", "current_attempts"),
     "consumers.tasks.batch": ("Batch",),
     "consumers.tasks.child_start": ("on_child_start",),
@@ -190,6 +200,8 @@ _HOMES = {
     "producers.scheduling.definition": ("Schedule",),
     "topology.apply.declare": ("declare",),
     "topology.deploy.deployment": ("Deployment",),
+    "topology.export.definitions": ("definitions_of",),
+    "topology.export.picture": ("svg_of",),
     "topology.limits": ("Limit", "Rate"),
     "topology.plan.applying": ("apply",),
     "topology.plan.planning": ("plan",),

@@ -85,6 +85,15 @@ class Arguments:
         self.prepare()
         return self._read is not _as_it_is
 
+    @property
+    def hints(self) -> dict[str, Any]:
+        """What parameters are read by, those as a whole that take a rest; none for one that takes anything.
+
+        Raises as `prepare` does.
+        """
+        self.prepare()
+        return self._hints
+
     def wants_text(self, parameter: str) -> bool:
         """Whether the annotation of a parameter is `str`. Raises as `prepare` does."""
         self.prepare()

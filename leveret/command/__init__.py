@@ -37,6 +37,7 @@ VERBS = {
     "declare": "Declare exchanges and queues on the broker.",
     "plan": "Show what differs between code and broker.",
     "apply": "Bring the broker to the code, without an outage.",
+    "export": "Write what tasks and queues are, for others.",
     "users": "Make the broker's users, each with the least rights.",
     "deploy": "Write units, a Compose file or manifests for workers.",
     "node": "Start, stop or show a RabbitMQ of this machine.",

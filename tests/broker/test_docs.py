@@ -274,7 +274,7 @@ def test_every_name_is_explained() -> None:
     """What a program can import stands on a page for who writes or runs tasks."""
     pages_for_users = (
         *("tasks", "submitting", "following", "recorder", "cancelling", "operating", "logs", "testing", "schedules"),
-        *("batches", "limits", "later", "unique", "deploying", "dead-letters"),
+        *("batches", "limits", "later", "unique", "deploying", "export", "dead-letters"),
     )
     named = " ".join(text_of(f"docs/{page}.md") for page in pages_for_users)
 
@@ -315,6 +315,15 @@ def test_picture_is_drawn(tmp_path: Path) -> None:
     subprocess.run([sys.executable, CHECKOUT / "docs/draw.py", CHECKOUT / "docs/architecture.txt", picture], check=True)
 
     assert picture.read_text(encoding="utf-8") == text_of("docs/architecture.svg")
+
+
+def test_exported_files_are_of_the_readme(tmp_path: Path) -> None:
+    """What is shown as exported is what the command makes of the README's module."""
+    subprocess.run([sys.executable, CHECKOUT / "docs/export_examples.py", tmp_path], check=True)
+    made = {one.name: one.read_text(encoding="utf-8") for one in tmp_path.iterdir()}
+
+    assert made == {name: text_of(f"docs/exported/{name}") for name in made}
+    assert len(made) == 4
 
 
 def test_glossary_names_the_code() -> None:

@@ -18,6 +18,7 @@ from leveret.topology.settings import CHECKOUT
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
 HEAVY = {"DeadLetters", "Publisher", "Submitted", "apply", "as_completed", "declare", "doctor", "doctor_async", "gather"}
 HEAVY |= {"gather_async", "plan"}
+HEAVY |= {"asyncapi_of", "schemas_of"}
 HEAVY |= {
     "LogLine",
     "logs_of",

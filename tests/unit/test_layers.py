@@ -40,6 +40,7 @@ LAYERS = {
         "apply",
         "deploy",
         "plan",
+        "export",
         "local",
     ],
     "leveret.producers": [
@@ -63,6 +64,7 @@ LAYERS = {
     ],
     "leveret.consumers": [
         "tasks",
+        "describing",
         "output",
         "log_file",
         "log",
@@ -126,6 +128,7 @@ CLIENT_LIBRARIES = {
     "kombu": {"topology/apply/connecting.py", "topology/apply/declare.py"},
     "amqp": {"topology/apply/declare.py", "topology/apply/later.py"},
     "msgspec": {
+        "consumers/describing/types.py",
         "consumers/recorder/rows.py",
         "consumers/tasks/arguments.py",
         "consumers/tasks/reading.py",

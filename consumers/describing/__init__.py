@@ -1,0 +1,1 @@
+"""What tasks take, described for other languages."""

@@ -1,0 +1,1 @@
+"""What the topology looks like to others: definitions to import, and a picture."""
