@@ -62,14 +62,15 @@ VALUES: list[Any] = [
     *({"name": "ab"}, {"name": "a"}, {"name": "ab", "home": {"city": "c"}}, {"name": "ab", "home": {"city": 1}}),
     *({"name": "ab", "more": 1}, [{"name": "ab"}], [{"name": "a"}]),
 ]
+_KWARGS: tuple[object, ...] = (
+    *({}, [], None, {"first": 1}, {"first": "a"}, {"third": True}, {"first": 1, "third": True}, {"second": "a"}),
+    *({"second": "a", "third": False}, {"first": 1, "second": "b", "third": True, "fourth": 5}, {"third": 1}),
+    *({"first": 1, "third": True, "fifth": 1}, {"sku": "a"}, {"count": 1}, {"first": "a", "else": True}),
+)
 CALLS: list[tuple[object, object]] = [
     (args, kwargs)
     for args in ([], None, [1], [1, 2], [1, "a"], [1, "a", 2], ["a"], ["a", 1, 2], ["a", "b"], [{"sku": "a"}])
-    for kwargs in (
-        *({}, [], None, {"first": 1}, {"first": "a"}, {"third": True}, {"first": 1, "third": True}, {"second": "a"}),
-        *({"second": "a", "third": False}, {"first": 1, "second": "b", "third": True, "fourth": 5}, {"third": 1}),
-        *({"first": 1, "third": True, "fifth": 1}, {"sku": "a"}, {"count": 1}, {"first": "a", "else": True}),
-    )
+    for kwargs in _KWARGS
 ]
 
 
