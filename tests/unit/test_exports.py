@@ -16,31 +16,30 @@ from leveret.topology import errors
 from leveret.topology.settings import CHECKOUT
 
 PACKAGES = ["leveret", "leveret.topology.settings", "leveret.topology.message", "leveret.consumers.samples"]
-HEAVY = set(
-    [
-        "DeadLetters",
-        "LogLine",
-        "Publisher",
-        "Submitted",
-        "apply",
-        "as_completed",
-        "asyncapi_of",
-        "declare",
-        "doctor",
-        "doctor_async",
-        "gather",
-        "gather_async",
-        "logs_of",
-        "logs_of_async",
-        "plan",
-        "recorded",
-        "result_of",
-        "result_of_async",
-        "schemas_of",
-        "statuses",
-        "statuses_async",
-    ]
-)
+HEAVY = {
+    "DeadLetters",
+    "LogLine",
+    "Publisher",
+    "Submitted",
+    "apply",
+    "as_completed",
+    "asyncapi_of",
+    "declare",
+    "doctor",
+    "doctor_async",
+    "gather",
+    "gather_async",
+    "logs_of",
+    "logs_of_async",
+    "plan",
+    "recorded",
+    "result_of",
+    "result_of_async",
+    "run_now",
+    "schemas_of",
+    "statuses",
+    "statuses_async",
+}
 """What takes a client of RabbitMQ, or an event loop, to load."""
 CLIENTS_AND_THE_LIKE = {"pika", "kombu", "amqp", "nltk", "msgspec", "asyncio", "click", "cronsim", "tqdm"} | {
     "sqlalchemy",
