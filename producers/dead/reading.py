@@ -31,7 +31,9 @@ _OLDEST_SECONDS, _AGAIN_SECONDS = 6.0, 0.5
 """A queue reports every five seconds what is held of it."""
 _MOST_BYTES_AHEAD = 64 * 1024 * 1024
 """What the broker may push at once; it reads that into its memory."""
-_LARGEST_WINDOW, _SMALLEST_WINDOW, _WINDOW_OF_UNKNOWN_SIZE = 65_535, 50, 2_000
+ALL = 65_535
+"""As many as a consumer may hold at most."""
+_SMALLEST_WINDOW, _WINDOW_OF_UNKNOWN_SIZE = 50, 2_000
 _RETURNS_UNCOUNTED = (4,)
 _FEW_RETURNS = 1_000
 
@@ -57,8 +59,10 @@ class Read:
     held_by_others: int
 
 
-async def read(configured: Settings, queue: str, look: Look) -> Read:
+async def read(configured: Settings, queue: str, look: Look, at_once: int = ALL) -> Read:
     """Show each dead message of a work queue to `look`, in their order, and leave them all where they are.
+
+    Who wants to see the first few only says how many the broker is to send at once.
 
     Raises `TopologyError` when the queue has no DLQ, or while a policy would have the broker drop messages for being
     looked at; `BrokerError` when the broker fails.
@@ -74,7 +78,7 @@ async def read(configured: Settings, queue: str, look: Look) -> Read:
                 "its delivery-limit away first (rabbitmqctl clear_policy), then look"
             )
         reading = _Reading(opened, await open_channel(opened), name, look)
-        ready = await reading.run(_window(told.average_bytes))
+        ready = await reading.run(min(at_once, _window(told.average_bytes)))
         if gives_back_uncounted:
             await reading.give_back()
         return Read(reading.count, max(told.held, 0 if reading.is_stopped else ready - reading.count))
@@ -101,7 +105,7 @@ async def tell_surely(configured: Settings, name: str) -> Told:
 def _window(average_bytes: int) -> int:
     if not average_bytes:
         return _WINDOW_OF_UNKNOWN_SIZE
-    return max(_SMALLEST_WINDOW, min(_LARGEST_WINDOW, _MOST_BYTES_AHEAD // average_bytes))
+    return max(_SMALLEST_WINDOW, min(ALL, _MOST_BYTES_AHEAD // average_bytes))
 
 
 def _tell(configured: Settings, name: str) -> Told:

@@ -13,7 +13,7 @@ from leveret.command.table import Column, table
 from leveret.command.verb import Verb, json_option, note, quiet_option
 from leveret.producers.dead import history
 from leveret.producers.dead.letters import DeadMessage, holding
-from leveret.producers.dead.reading import read
+from leveret.producers.dead.reading import ALL, read
 from leveret.producers.dead.reason import Reason, reason_of
 from leveret.topology import settings
 from leveret.topology.link import default_broker
@@ -68,7 +68,8 @@ def verb(queue: str | None, limit: int, page: int, as_json: bool, quiet: bool, *
                     rows.append((str(dead.id) or "(no id)", ago(reason.at), reason.task, reason.kind, reason.message))
             return True
 
-        held += asyncio.run(read(configured, one, look)).held_by_others
+        at_once = skip + limit + 1 if wanted.is_everything else ALL
+        held += asyncio.run(read(configured, one, look, min(at_once, ALL))).held_by_others
         if rows:
             tell(*table(_COLUMNS, rows, width()))
         elif queue and not as_json:
