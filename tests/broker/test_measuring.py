@@ -28,7 +28,7 @@ def test_numbers_are_exact(vhost: Vhost, workers: Workers, tmp_path: Path) -> No
         vhost.publish_task(Route.direct("jobs"), task, **more)
     worker = workers.start("--metrics", "127.0.0.1:0", "--processes", "2")
     port = port_of(worker, "metrics")
-    await_value(lambda: len(worker.find("bury")) == 3, "all to have ended")
+    await_value(lambda: (len(worker.find("done")), len(worker.find("bury"))) == (10, 3), "all to have ended")
     await_value(lambda: ask(port, "/metrics").samples("leveret_queue_messages"), "the count of the broker")
     page = ask(port, "/metrics")
     attempts = {labels[1:]: count for labels, count in page.samples("leveret_attempts_total").items() if count}
@@ -114,6 +114,7 @@ def test_busy_is_not_stuck(vhost: Vhost, workers: Workers, tmp_path: Path) -> No
     port, metrics = port_of(worker, "health"), port_of(worker, "metrics")
     child = child_that_runs(started)
     vhost.publish_task(Route.direct("jobs"), "jobs.write", path=str(tmp_path / "written"))
+    await_value(lambda: ask(port, "/healthz").status == 200, "a look after the child has begun")  # it may start slowly
     seen = []
 
     def has_run_long() -> bool:
