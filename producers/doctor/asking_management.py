@@ -29,8 +29,8 @@ from leveret.topology.objects import Binding
 from leveret.topology.printable import printable
 from leveret.topology.settings import Settings
 
-_TIMEOUT_SECONDS = 2.0
-_IN_ALL_SECONDS = 2.5
+_TIMEOUT_SECONDS = 4.0
+_IN_ALL_SECONDS = 5.0
 """For an API that sends a little again and again, which no timeout of a socket ends."""
 _SEES_ALL = {MONITORING, ADMINISTRATOR}
 

@@ -28,7 +28,7 @@ from leveret.topology.workers import WorkerInfo, read
 
 _CONNECT_SECONDS = 5.0
 _COUNT_SECONDS = 5.0
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
 _SILENCE_SECONDS = 0.3
 _CLOSE_SECONDS = 0.5
 """In an alarm the broker reads nothing more, not even that somebody leaves."""
