@@ -40,6 +40,9 @@ ASK_WORKERS_KEY = "ask.workers"
 """By which a recorder, and by which all workers are asked something."""
 APPLY_LOCK_QUEUE = "tasks.apply"
 """The exclusive queue of the one who changes queues that exist."""
+HELD_PREFIX = "tasks.held."
+"""What begins with it is there while a queue is made anew. No queue of ours has a slash in its name, so a name with one
+is that of an exchange."""
 HELD_EXCHANGE = "held-exchange"
 """The header of a message in a holding queue that says by which exchange it came to its own."""
 RECORD_QUEUE = "tasks.record"
@@ -194,27 +197,22 @@ def changing_exchange(queue: str) -> str:
 
     Where it is, nobody else declares what the work queue consists of.
     """
-    return f"{queue}.held"
+    return f"{HELD_PREFIX}{queue}"
 
 
 def holding_queue(name: str) -> str:
     """Return the name of the queue that takes what goes to this one while it is made anew."""
-    return f"{name}.held"
+    return f"{HELD_PREFIX}{name}"
 
 
 def holding_exchange(name: str) -> str:
     """Return the name of the exchange by which a message goes to the holding queue of this queue."""
-    return f"{name}.held.all"
+    return f"{HELD_PREFIX}{name}/all"
 
 
 def switch_exchange(name: str) -> str:
     """Return the name of the exchange that leads to this queue while that is bound to it, else to the holding one."""
-    return f"{name}.held.in"
-
-
-def held_pattern(queue: str) -> str:
-    """Return a regular expression of what is there while queues of a work queue are made anew."""
-    return rf"{re.escape(queue)}(\.(dlq|{HIGH}|{LOW}|retry\..+))?\.held(\.(in|all))?"
+    return f"{HELD_PREFIX}{name}/in"
 
 
 def levels_pattern(queue: str) -> str:

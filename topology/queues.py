@@ -58,7 +58,7 @@ class WorkQueue:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or _is_reserved(self.name):
             raise TaskModuleError(
                 f"{self.name!r} cannot name a work queue: use up to 120 letters, digits and . _ : - "
-                "(not amq.…, tasks.…, ….dlq, ….failed, ….held, ….retry or ….retry.…, which have a meaning of their own)"
+                "(not amq.…, tasks.…, ….dlq, ….failed, ….retry or ….retry.…, which have a meaning of their own)"
             )
         if not all(isinstance(value, (tuple, list)) for value in (self.topics, self.retry_delays)):
             raise TaskModuleError(
@@ -148,11 +148,7 @@ def _words_match(pattern: list[str], words: list[str]) -> bool:
 
 def _is_reserved(name: str) -> bool:
     """Whether the name is one of ours, or that of something derived from it would be: `mail.retry.dlq` for `mail`."""
-    return (
-        name.startswith(("amq.", "tasks."))
-        or name.endswith((".dlq", ".failed", ".held", ".retry"))
-        or ".retry." in name
-    )
+    return name.startswith(("amq.", "tasks.")) or name.endswith((".dlq", ".failed", ".retry")) or ".retry." in name
 
 
 def _names_of_levels(queue: str) -> tuple[str, ...]:

@@ -172,7 +172,7 @@ def test_who_declares_leaves_alone_what_is_made_anew(declared: Vhost) -> None:
     """A worker that starts amid an apply binds nothing; an apply that was killed is ended by the next."""
     with declared.connect() as connection:
         channel = connection.channel()
-        channel.exchange_declare("jobs.held", "fanout", durable=True)
+        channel.exchange_declare("tasks.held.jobs", "fanout", durable=True)
         channel.queue_unbind("jobs", "tasks.direct", "jobs")
 
     (note,) = declare(declared.settings, [jobs])

@@ -185,11 +185,11 @@ def test_levels_that_are_left_over() -> None:
 @pytest.mark.parametrize(
     ("exchange", "key", "back_by"),
     [
-        ("tasks.direct", "mail", Route("mail.held.all", "mail")),
-        ("tasks.topic", "mail.send", Route("mail.held.all", "mail.send")),
+        ("tasks.direct", "mail", Route("tasks.held.mail/all", "mail")),
+        ("tasks.topic", "mail.send", Route("tasks.held.mail/all", "mail.send")),
         ("tasks.again", "mail@3", Route("tasks.again", "mail@3")),
-        ("tasks.direct", "mail@3", Route("mail.held.all", "mail@3")),
-        ("tasks.topic", "mail@3", Route("mail.held.all", "mail@3")),
+        ("tasks.direct", "mail@3", Route("tasks.held.mail/all", "mail@3")),
+        ("tasks.topic", "mail@3", Route("tasks.held.mail/all", "mail@3")),
     ],
 )
 def test_a_message_comes_back_as_the_attempt_it_was(exchange: str, key: str, back_by: Route) -> None:
@@ -197,8 +197,8 @@ def test_a_message_comes_back_as_the_attempt_it_was(exchange: str, key: str, bac
     moved: dict[str, Any] = {"mine": 1}
     straight: dict[str, Any] = {}
 
-    assert into_holding("mail")(exchange, key, moved) == Route("mail.held.all", key)
-    assert out_of_holding("mail", "mail")("mail.held.all", key, moved) == back_by
+    assert into_holding("mail")(exchange, key, moved) == Route("tasks.held.mail/all", key)
+    assert out_of_holding("mail", "mail")("tasks.held.mail/all", key, moved) == back_by
     assert out_of_holding("mail", "mail")(exchange, key, straight) == back_by
     assert moved == {"mine": 1}
 
@@ -210,15 +210,15 @@ def test_an_attempt_that_was_delayed_comes_back_as_one() -> None:
 
     into_holding("mail")("tasks.delay.out", "mail@2", moved)
 
-    assert out_of_holding("mail", "mail")("mail.held.all", "mail@2", moved) == Route("tasks.again", "mail@2")
+    assert out_of_holding("mail", "mail")("tasks.held.mail/all", "mail@2", moved) == Route("tasks.again", "mail@2")
     assert out_of_holding("mail", "mail")("tasks.delay.out", "mail@2", straight) == Route("tasks.again", "mail@2")
 
 
 def test_an_apply_that_has_begun_is_told() -> None:
     """And not that its bindings are missing, for another exchange has them."""
     seen = seen_of(objects_of(mail()))
-    mark = {"mail.held": {"type": "fanout"}}
+    mark = {"tasks.held.mail": {"type": "fanout"}}
 
     found = brief(differences(mail(), seen._replace(exchanges={**seen.exchanges, **mark}, bindings=seen.bindings[1:])))
 
-    assert found == {(Kind.IN_PLACE, "exchange", "mail.held")}
+    assert found == {(Kind.IN_PLACE, "exchange", "tasks.held.mail")}

@@ -70,10 +70,9 @@ def rights_of(role: str, queues: Sequence[WorkQueue]) -> Rights:
         takes = [names.waiting_pattern(queue.name) for queue in queues]
         takes += [names.levels_pattern(queue.name) for queue in queues if queue.priorities]
         return Rights(_any_of(own), _any_of([*exchanges, *own]), _any_of([*takes, *own, *streams, events, control]))
-    around = (
-        r"tasks\.(reply|worker|delay|later)\..+|tasks\.(apply|record|questions|cancelled|paused|schedules(\.shown)?)"
-    )
-    families = [part(queue.name) for queue in queues for part in (names.family_pattern, names.held_pattern)]
+    around = r"tasks\.(reply|worker|delay|later|held)\..+|"
+    around += r"tasks\.(apply|record|questions|cancelled|paused|schedules(\.shown)?)"
+    families = [names.family_pattern(queue.name) for queue in queues]
     for queue in queues:
         if queue.priorities:
             families += [names.levels_pattern(queue.name), names.entrance_pattern(queue.name)]

@@ -111,8 +111,9 @@ def _declare_table(connection: Any, table: Table, vhost: str) -> list[str]:
     replaced = ""
     notes: list[str] = []
     if table.changing and _is_being_changed(connection, table.changing):
+        work_queue = table.changing.removeprefix(names.HELD_PREFIX)
         return [
-            f"queues of {table.changing.removesuffix('.held')!r} are being made anew, so nothing of it was declared; "
+            f"queues of {work_queue!r} are being made anew, so nothing of it was declared; "
             "if no leveret apply is at work, run it again, and it ends what it began"
         ]
     for exchange in map(_kombu_exchange, table.exchanges):

@@ -1,16 +1,16 @@
 """Making a queue anew under its name, with other arguments, while producers publish and workers run.
 
-    before   tasks.direct ──────────────────────────────▶ mail
-    1        tasks.direct ──▶ mail.held.in (topic) ──#──▶ mail          all goes by the switch, and comes once
-    2        tasks.direct ──▶ mail.held.in ──▶ mail.held.all ──▶ mail.held     the switch has lost its binding to mail
-    3        what is ready in mail is moved to mail.held; what workers hold ends, or comes back and is moved
+    before   tasks.direct ────────────────────────▶ mail
+    1        tasks.direct ──▶ switch (topic) ──#──▶ mail                  all goes by the switch, and comes once
+    2        tasks.direct ──▶ switch ──▶ its alternate exchange ──▶ tasks.held.mail    it is not bound to mail any more
+    3        what is ready in mail is moved to tasks.held.mail; what workers hold ends, or comes back and is moved
     4        mail is deleted and declared anew
-    5        tasks.direct ──▶ mail.held.in (topic) ──#──▶ mail          the switch has it again
-    6        tasks.direct ──────────────────────────────▶ mail          and mail.held is moved back, and deleted
+    5        tasks.direct ──▶ switch (topic) ──#──▶ mail                  the switch is bound to it again
+    6        tasks.direct ────────────────────────▶ mail                  tasks.held.mail is moved back, and deleted
 
-`mail.held.all` is the alternate exchange of the switch, so each message takes one of both ways and never none. A queue
-takes a message once by however many ways it comes, so before a way is taken away the next one is there. What is on the
-broker says how far this is; each step may be done twice.
+The switch is `tasks.held.mail/in`, its alternate exchange `tasks.held.mail/all`, so each message takes one of both ways
+and never none. A queue takes a message once by however many ways it comes, so before a way is taken away the next one
+is there. What is on the broker says how far this is; each step may be done twice.
 """
 
 from __future__ import annotations
