@@ -310,7 +310,7 @@ def test_a_log_line_says_to_which_trace_it_belongs(spans: Spans, capsys: pytest.
     without, within = capsys.readouterr().err.splitlines()
 
     assert "trace_id" not in without
-    assert within.endswith(f"  trace_id={trace.format_trace_id(span.get_span_context().trace_id)}")
+    assert within.endswith(f" trace_id={trace.format_trace_id(span.get_span_context().trace_id)}")
 
 
 def test_who_sets_up_nothing_has_no_spans_and_no_headers(here: Inline, mail: Callable[..., Task[..., Any]]) -> None:
