@@ -29,6 +29,7 @@ _UUID = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 _DECIMAL = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _INTEGER_KEY = "^-?(0|[1-9][0-9]*)$"
+_NUMBER_KEY = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _BOUNDS = {
     "ge": "minimum",
     "gt": "exclusiveMinimum",
@@ -83,7 +84,7 @@ class Types:
                     return {"type": "integer"}
                 return {"enum": [member.value for member in kind.cls]}
             case inspect.UnionType():
-                return {"anyOf": [self._of(one) for one in kind.types]}
+                return {"anyOf": [_told_apart(one, kind.types, self._of(one)) for one in kind.types]}
             case inspect.TupleType():
                 made: Schema = {"type": "array", "minItems": len(kind.item_types), "maxItems": len(kind.item_types)}
                 return {**made, "prefixItems": [self._of(one) for one in kind.item_types]} if kind.item_types else made
@@ -101,11 +102,11 @@ class Types:
     def _of_dictionary(self, kind: Any) -> Schema:
         key = kind.key_type
         names: Schema = {}
-        if isinstance(key, inspect.IntType):
-            names = {"pattern": _INTEGER_KEY}
+        if isinstance(key, (inspect.IntType, inspect.FloatType)):
+            names = {"pattern": _INTEGER_KEY if isinstance(key, inspect.IntType) else _NUMBER_KEY}
         elif isinstance(key, (inspect.LiteralType, inspect.EnumType)):
             names = {"enum": [str(value) for value in self._of(key).get("enum", ())]}
-        elif not isinstance(key, inspect.FloatType):
+        else:
             names = {name: value for name, value in self._of(key).items() if name != "type"}
         made = {"type": "object", "additionalProperties": self._of(kind.value_type)}
         bounds = _given({"minProperties": kind.min_length, "maxProperties": kind.max_length})
@@ -122,7 +123,7 @@ class Types:
             made: Schema = {"title": name, "type": "array", "prefixItems": items, "minItems": least}
             return {**made, "maxItems": len(items)} if forbids or isinstance(kind, inspect.NamedTupleType) else made
         if tag is not None:
-            fields, required = {kind.tag_field: {"const": tag}, **fields}, [kind.tag_field, *required]
+            fields = {kind.tag_field: {"const": tag}, **fields}
         made = {"title": name, "type": "object", "properties": fields, "required": required}
         return {**made, "additionalProperties": False} if forbids else made
 
@@ -161,6 +162,12 @@ class Types:
                 del self._names[kind]
                 raise
         return {"$ref": f"{self._prefix}{self._names[kind]}"}
+
+
+def _told_apart(kind: Any, union: Sequence[Any], schema: Schema) -> Schema:
+    """Return the schema of one of several types: a struct needs its tag, which it does only beside others."""
+    structs = [one for one in union if isinstance(one, inspect.StructType) and not one.array_like]
+    return {"allOf": [schema], "required": [kind.tag_field]} if kind in structs and len(structs) > 1 else schema
 
 
 def _of_text(kind: Any) -> Schema:

@@ -127,6 +127,7 @@ TYPES: dict[str, Any] = {
     "row": tuple[int, ...],
     "by_name": dict[str, int],
     "by_number": dict[int, str],
+    "by_float": dict[float, int],
     "by_day": dict[date, int],
     "by_colour": dict[Colour, int],
     "lines": list[Line],
@@ -134,6 +135,7 @@ TYPES: dict[str, Any] = {
     "size": Size,
     "point": Point,
     "tagged": Mail | Fax,
+    "alone": Mail,
     "customer": Customer,
     "customers": list[Customer],
 }

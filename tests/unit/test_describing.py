@@ -62,15 +62,11 @@ VALUES: list[Any] = [
     *({"name": "ab"}, {"name": "a"}, {"name": "ab", "home": {"city": "c"}}, {"name": "ab", "home": {"city": 1}}),
     *({"name": "ab", "more": 1}, [{"name": "ab"}], [{"name": "a"}]),
 ]
-_KWARGS: tuple[object, ...] = (
+PLACED: list[Any] = [[], None, [1], [1, 2], [1, "a"], [1, "a", 2], ["a"], ["a", 1, 2], ["a", "b"], [{"sku": "a"}]]
+NAMED: list[Any] = [
     *({}, [], None, {"first": 1}, {"first": "a"}, {"third": True}, {"first": 1, "third": True}, {"second": "a"}),
     *({"second": "a", "third": False}, {"first": 1, "second": "b", "third": True, "fourth": 5}, {"third": 1}),
     *({"first": 1, "third": True, "fifth": 1}, {"sku": "a"}, {"count": 1}, {"first": "a", "else": True}),
-)
-CALLS: list[tuple[object, object]] = [
-    (args, kwargs)
-    for args in ([], None, [1], [1, 2], [1, "a"], [1, "a", 2], ["a"], ["a", 1, 2], ["a", "b"], [{"sku": "a"}])
-    for kwargs in _KWARGS
 ]
 
 
@@ -123,7 +119,9 @@ def test_a_call_fits_the_schema_if_the_worker_takes_it(kind: str, tasks: dict[st
     """Whatever comes by position and whatever by name."""
     name = f"described.{kind}"
     validator = validator_of(name)
-    bodies: list[dict[str, Any]] = [{"task": name, "args": args, "kwargs": kwargs} for args, kwargs in CALLS]
+    bodies: list[dict[str, Any]] = [
+        {"task": name, "args": args, "kwargs": kwargs} for args in PLACED for kwargs in NAMED
+    ]
     bodies += [{"task": name}, {"task": name, "args": [1]}, {"task": name, "kwargs": {"first": 1, "third": True}}]
     found = {json.dumps(body): takes(tasks[name], body) for body in bodies}
 
