@@ -25,9 +25,7 @@ def as_it_is(facts: Facts, queue: QueueFacts, work_queue: str) -> Iterator[Findi
     wanted = declared[queue.name].arguments["x-queue-type"] if queue.name in declared else queue.type
     if queue.type != wanted:
         what = f"{queue.name} is a {queue.type} queue and should be a {wanted} one: it can lose messages"
-        yield fail(
-            about(work_queue), what, "delete it when it is empty, and declare it anew:", "leveret declare -a MODULE"
-        )
+        yield fail(about(work_queue), what, "see what differs, then have it made anew:", "leveret plan -a MODULE")
     if queue.state in _SICK_STATES and not queue.members:
         yield fail(about(work_queue), f"{queue.name} is {queue.state}", "look into the broker's log")
     if queue.messages_dlx:

@@ -80,7 +80,7 @@ def _work(facts: Facts, name: str) -> Iterator[Finding]:
         found.append(unknown(about(name), f"user {facts.user!r} may not see what is dead", WHO_MAY, WHO_MAY_COMMAND))
     if dead and dead.ready:
         what = f"{dead.ready} dead in {dlq}"
-        found.append(warn(about(name), what, "see why, then redrive:", f"leveret redrive {quoted(name)} --dry-run"))
+        found.append(warn(about(name), what, "see why:", f"leveret dead top {quoted(name)}"))
     yield from found
     if not found:
         takers = f"{len(told)} worker(s)" if told else f"{consumers} consumer(s)"

@@ -192,7 +192,7 @@ FINDINGS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "fail",
         QUEUE,
         "doctored.dlq is a classic queue and should be a quorum one",
-        "leveret declare -a MODULE",
+        "leveret plan -a MODULE",
     ),
     (
         {"management": without("tasks.direct")},
@@ -304,7 +304,7 @@ FINDINGS: list[tuple[dict[str, Any], str, str, str, str]] = [
         "warn",
         QUEUE,
         "30 dead in doctored.dlq",
-        "leveret redrive doctored --dry-run",
+        "leveret dead top doctored",
     ),
     (
         {"counts": counts({"tasks.later.lost": 2, "doctored": 0, "doctored.dlq": 0}, {"doctored": 1})},
