@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
-from importlib import resources
 from inspect import Parameter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from leveret.consumers.describing.types import NoSchemaError, Schema, Types
@@ -15,9 +15,11 @@ from leveret.consumers.tasks.task import AnyTask
 from leveret.topology import queues as work_queues
 from leveret.topology import registry
 from leveret.topology.errors import TaskModuleError
+from leveret.topology.message import envelope
 from leveret.topology.queues import WorkQueue
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_MESSAGE = Path(envelope.__file__).with_name("task-message.schema.json")
 _NONE: Schema = {"type": ["array", "object", "null"], "maxItems": 0, "maxProperties": 0}
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -58,7 +60,7 @@ def message_schema(task: AnyTask, types: Types, problems: list[str]) -> Schema:
 
     Raises `TaskModuleError` for annotations that can never work.
     """
-    base = json.loads(resources.files("leveret.topology.message").joinpath("task-message.schema.json").read_text())
+    base = json.loads(_MESSAGE.read_text(encoding="utf-8"))
     arguments = _of_batch(task, types, problems) if isinstance(task, BatchTask) else _of(task, types, problems)
     own = arguments.pop("properties")
     celery = {name: {"type": "null"} for name, value in base["properties"].items() if "$ref" in value}
