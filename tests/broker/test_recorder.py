@@ -391,7 +391,7 @@ def test_a_worker_brings_its_recorder_along(vhost: Vhost, workers: Workers) -> N
     await_state(vhost, sent.id, State.SUCCEEDED)
     assert os.getpgid(recorder) != os.getpgid(worker.process.pid)
     assert worker.stop() == 0
-    assert worker.find("stopped", recorded=2)
+    assert max(event.get("recorded", 0) for event in worker.find("stopped")) >= 2  # a task that takes long tells more
 
     worker = workers.start("--record")
     recorder = worker.await_event("recording")["pid"]
