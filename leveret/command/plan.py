@@ -51,7 +51,11 @@ def verb(tasks: Sequence[str], as_json: bool, quiet: bool) -> int:
     elif not made.differences:
         note("nothing differs", quiet)
     else:
-        note(f"{summary(made.differences)}; leveret apply changes it", quiet)
+        is_only_left_over = all(one.kind is Kind.LEFT_OVER for one in made.differences)
+        next_step = (
+            "leveret apply --prune takes away what holds nothing" if is_only_left_over else "leveret apply changes it"
+        )
+        note(f"{summary(made.differences)}; {next_step}", quiet)
     return DIFFERS if made.differences else EXIT_ERROR if made.unseen else 0
 
 

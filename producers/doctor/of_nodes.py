@@ -26,8 +26,9 @@ def nodes(facts: Facts) -> Iterator[Finding]:
     if not bad and not facts.is_blocked:
         memory = max((one.memory_bytes / (one.memory_limit_bytes or 1) for one in found), default=0.0)
         free = min((one.disk_free_bytes for one in found), default=0)
-        what = f"{len(found)} node(s) without alarm; memory {memory:.0%} of its limit, disk {_mebibytes(free)} free"
-        yield ok("nodes", what)
+        # a node that has just started has not counted yet
+        counted = f"; memory {memory:.0%} of its limit, disk {_mebibytes(free)} free" if free else ""
+        yield ok("nodes", f"{len(found)} node(s) without alarm{counted}")
 
 
 def _of_node(node: NodeFacts) -> Iterator[Finding]:
