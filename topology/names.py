@@ -193,9 +193,9 @@ def normal_exchange(queue: str) -> str:
 
 
 def changing_exchange(queue: str) -> str:
-    """Return the name of the exchange that is there while queues of a work queue are made anew; nothing is bound to it.
+    """Return the name of the exchange that is there while queues of a work queue are made anew.
 
-    Where it is, nobody else declares what the work queue consists of.
+    Where it is, nobody else declares what the work queue consists of. It is bound to itself, so that it is in use.
     """
     return f"{HELD_PREFIX}{queue}"
 

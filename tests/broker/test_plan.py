@@ -173,6 +173,7 @@ def test_who_declares_leaves_alone_what_is_made_anew(declared: Vhost) -> None:
     with declared.connect() as connection:
         channel = connection.channel()
         channel.exchange_declare("tasks.held.jobs", "fanout", durable=True)
+        channel.exchange_bind("tasks.held.jobs", "tasks.held.jobs")
         channel.queue_unbind("jobs", "tasks.direct", "jobs")
 
     (note,) = declare(declared.settings, [jobs])

@@ -14,7 +14,7 @@ from leveret.topology.ladder import WHOLE
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.default_broker import resolve
 from leveret.topology.link.explaining import AMQPError, explain
-from leveret.topology.objects import Exchange, objects_of, shared_exchanges
+from leveret.topology.objects import Binding, Exchange, objects_of, shared_exchanges
 from leveret.topology.plan.broker import Broker
 from leveret.topology.plan.comparing import compare, stale_bindings
 from leveret.topology.plan.difference import Difference, Kind, Seen
@@ -149,7 +149,7 @@ class _Applying:
         if not queues_named and not begun:
             await self._end(work_queue)
             return []
-        await self._broker.declare_exchange(Exchange(table.changing, "fanout"))
+        await self._mark(table.changing)
         await self._declare_what_is_led_to(work_queue)
         mover = Mover(self._broker.connection, self._settings.publish_timeout_seconds)
         moved = []
@@ -171,6 +171,16 @@ class _Applying:
                 )
         await self._end(work_queue)
         return moved
+
+    async def _mark(self, exchange: str) -> None:
+        """Have nobody else declare this work queue; see `names.changing_exchange`."""
+        while True:
+            await self._broker.declare_exchange(Exchange(exchange, "fanout"))
+            try:
+                await self._broker.bind([Binding(exchange, exchange, "", is_exchange=True)])
+            except TopologyError:  # somebody who asked whether it is in use has just deleted it, for it was not yet
+                continue
+            return
 
     async def _end(self, work_queue: WorkQueue) -> None:
         await self._broker.ask("exchange_delete", exchange=names.changing_exchange(work_queue.name))
