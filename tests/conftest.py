@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
+from leveret.topology import limits, queues, registry
 from tests import shared
 from tests.side_by_side import Scheduling
 
@@ -23,6 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the folder; a worker of pytest-xdist is told which one its session has."""
     given = getattr(config, "workerinput", {}).get("shared")
     config.stash[shared.FOLDER] = Path(given or tempfile.mkdtemp(prefix="leveret-tests-"))
+
+
+@pytest.fixture(autouse=True)
+def what_is_defined() -> Iterator[None]:
+    """Tasks and queues that a test defines or forgets are no matter of the others in its process."""
+    known: tuple[dict[str, Any], ...] = (registry._tasks, queues._known, limits._known)
+    before = [dict(one) for one in known]
+    yield
+    for one, was in zip(known, before, strict=True):
+        one.clear()
+        one.update(was)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -274,7 +274,7 @@ def test_every_name_is_explained() -> None:
     """What a program can import stands on a page for who writes or runs tasks."""
     pages_for_users = (
         *("tasks", "submitting", "following", "recorder", "cancelling", "operating", "logs", "testing", "schedules"),
-        *("batches", "limits", "later", "unique", "deploying", "export", "dead-letters"),
+        *("batches", "limits", "later", "unique", "deploying", "export", "dead-letters", "doctor", "changing-queues"),
     )
     named = " ".join(text_of(f"docs/{page}.md") for page in pages_for_users)
 

@@ -70,9 +70,9 @@ def test_each_level_gets_its_share_while_all_have_work(
     lines = told(order)
     shares = Counter(lines[:200])
     assert Counter(lines) == dict.fromkeys(LEVELS, 150)
-    assert 100 <= shares["high"] <= 135
-    assert 45 <= shares["normal"] <= 75
-    assert 12 <= shares["low"] <= 35
+    assert 90 <= shares["high"] <= 140  # what is taken before something of each level has come is out of turn
+    assert 40 <= shares["normal"] <= 80
+    assert 10 <= shares["low"] <= 40
 
 
 def start_busy(vhost: Vhost, start: Callable[..., Worker], order: Path, go: Path, prefetch: int) -> Worker:

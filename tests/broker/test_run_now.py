@@ -33,8 +33,8 @@ def submit_later(by: Publisher, seconds: float) -> str:
 
 def test_a_delayed_task_comes_now_and_the_others_stay(vhost: Vhost, delaying: Publisher) -> None:
     """Those before and behind it in the same queue keep their places and their times."""
-    ids = [submit_later(delaying, 3600) for _ in range(5)]
-    longer = submit_later(delaying, 2 * 86_400)
+    ids = [submit_later(delaying, 3650) for _ in range(5)]
+    longer = submit_later(delaying, 2 * 86_400 + 50)
 
     assert run_now(ids[2], longer, "nobody", configured=vhost.settings) == [ids[2], longer]
 
@@ -55,7 +55,7 @@ def test_what_was_read_in_vain_is_still_due_in_its_time(vhost: Vhost, delaying: 
 
 def test_it_is_found_behind_thousands(vhost: Vhost, delaying: Publisher) -> None:
     """The queue is read to its end."""
-    many = [make_message(write, kwargs={"path": "/dev/null"}, due=time.time() + 7200) for _ in range(3000)]
+    many = [make_message(write, kwargs={"path": "/dev/null"}, due=time.time() + 7250) for _ in range(3000)]
     assert all(error is None for _, error in delaying.publish_many(many))
 
     assert run_now(many[-1].id, configured=vhost.settings) == [many[-1].id]
@@ -85,7 +85,7 @@ def test_where_nothing_was_ever_delayed_nothing_is_found(vhost: Vhost) -> None:
 
 def test_who_may_not_read_the_ladder_is_told_so(vhost: Vhost, delaying: Publisher) -> None:
     """The topology's owner may."""
-    wanted = submit_later(delaying, 3600)
+    wanted = submit_later(delaying, 3650)
     with vhost.limited_user(**rights_of(PRODUCER, [jobs])._asdict()) as url:
         with pytest.raises(AccessRefused, match=r"tasks\.delay"):
             run_now(wanted, configured=vhost.settings_for(url))
@@ -95,7 +95,7 @@ def test_who_may_not_read_the_ladder_is_told_so(vhost: Vhost, delaying: Publishe
 
 def test_the_command_names_what_it_found_and_what_not(vhost: Vhost, delaying: Publisher) -> None:
     """Its exit status tells both apart."""
-    first, second = submit_later(delaying, 3600), submit_later(delaying, 7200)
+    first, second = submit_later(delaying, 3650), submit_later(delaying, 7250)
     found = run("leveret", "run-now", first, "--json", AMQP_URL=vhost.amqp_url)
     partly = run("leveret", "run-now", f"{first},{second}", AMQP_URL=vhost.amqp_url)
     none = run("leveret", "run-now", "-", AMQP_URL=vhost.amqp_url, stdin=f"{first}\n\x1b[2J\n")

@@ -35,10 +35,10 @@ try:
 except ImportError:
     from leveret import WorkQueue, current_attempt, task
 
-both = WorkQueue("both", retry_delays=(0.3, 0.6))
+both = WorkQueue("upgraded", retry_delays=(0.3, 0.6))
 
 
-@task("both.write", queue=both)
+@task("upgraded.write", queue=both)
 def write(path: str, fails: int = 0, until: str = "") -> None:
     """Append a line to a file, after so many attempts that fail."""
     attempt = current_attempt()
@@ -49,7 +49,7 @@ def write(path: str, fails: int = 0, until: str = "") -> None:
     with open(path, "a") as file:
         file.write(f"{attempt.id}\\n")
 '''
-both = WorkQueue("both", retry_delays=(0.3, 0.6))
+both = WorkQueue("upgraded", retry_delays=(0.3, 0.6))
 ALWAYS = 99
 HANDED_BACK = 3
 """The exit status of a worker that has not finished what it held."""
@@ -128,7 +128,9 @@ class Versions:
         """Submit tasks by the former version; returns the ids."""
         file = self._folder / "calls.jsonl"
         file.write_text(f"{json.dumps(self.kwargs(**more))}\n" * count)
-        return self.former.run("producers.submit", "both.write", "--tasks", "both_tasks", "--file", str(file)).split()
+        return self.former.run(
+            "producers.submit", "upgraded.write", "--tasks", "both_tasks", "--file", str(file)
+        ).split()
 
     @property
     def written(self) -> Counter[str]:
@@ -193,7 +195,7 @@ def test_this_worker_runs_what_the_former_submitted_and_buried(versions: Version
 
 
 def message(versions: Versions, **more: object) -> TaskMessage:
-    return TaskMessage.create("both.write", kwargs=versions.kwargs(**more))
+    return TaskMessage.create("upgraded.write", kwargs=versions.kwargs(**more))
 
 
 def test_the_former_worker_runs_what_this_version_submits(versions: Versions, submit: Publisher) -> None:
