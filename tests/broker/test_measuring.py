@@ -126,7 +126,7 @@ def test_busy_is_not_stuck(vhost: Vhost, workers: Workers, tmp_path: Path) -> No
     assert {(one.status, one.text) for one in seen} == {(200, "alive\n")}
 
     go.touch()
-    await_value((tmp_path / "written").exists, "the child to be free")
+    await_value(lambda: len(worker.find("done")) == 2, "the child to have told of both")
     os.kill(child, signal.SIGSTOP)
     vhost.publish_task(Route.direct("jobs"), "jobs.write", path=str(tmp_path / "written"))
     await_value(lambda: ask(port, "/healthz").status == 503, "the child to be seen")
