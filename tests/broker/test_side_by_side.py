@@ -498,7 +498,7 @@ def test_stopping_hands_back_what_does_not_end_in_time(vhost: Vhost, workers: Wo
 
     assert worker.stop() == 3
     await_value(lambda: not Path(f"/proc/{process}").exists(), "the end of its child")
-    assert vhost.counts(waiting) == {"waiting": 20}
+    await_value(lambda: vhost.counts(waiting) == {"waiting": 20}, "all of it in the queue again")
 
 
 def test_two_workers_share_what_waits(workers: Workers, folder: Folder) -> None:
