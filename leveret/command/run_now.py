@@ -37,6 +37,7 @@ def verb(ids: Sequence[str], as_json: bool, quiet: bool) -> int:
             tell(task_id)
     missing = [one for one in chosen if one not in found]
     for task_id in missing:
-        note(f"leveret run-now: {printable(task_id)} is not delayed; leveret status says what is known of it")
+        why = "is not delayed, or too many are before it; leveret status says what is known of it"
+        note(f"leveret run-now: {printable(task_id)} {why}")
     note(f"{len(found)} delayed task(s) run now", quiet)
     return 0 if not missing else EXIT_PARTLY if found else EXIT_ERROR

@@ -45,6 +45,7 @@ LAYERS = {
     ],
     "leveret.producers": [
         "later",
+        "reading",
         "run_now",
         "calls",
         "following",

@@ -13,8 +13,9 @@ from leveret.command.table import Column, table
 from leveret.command.verb import Verb, json_option, note, quiet_option
 from leveret.producers.dead import history
 from leveret.producers.dead.letters import DeadMessage, holding
-from leveret.producers.dead.reading import ALL, read
+from leveret.producers.dead.reading import read
 from leveret.producers.dead.reason import Reason, reason_of
+from leveret.producers.reading import ALL
 from leveret.topology import settings
 from leveret.topology.link import default_broker
 
