@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -51,35 +51,53 @@ MODULES = {"list": "listing", "run-now": "run_now"}
 """But for names that are none in Python, or that would hide Python's own in this package."""
 
 
-class Tree(click.Group):
-    """The verbs, with their one line each, without loading any of them."""
+class Branch(click.Group):
+    """Commands with their one line each, without loading any of them.
+
+    `commands_of` has their lines by their names. Each is the `verb` of the module of its name in `package`, but for
+    those in `modules`. `unknown` is what is said of a name that is none.
+    """
+
+    commands_of: Mapping[str, str]
+    modules: Mapping[str, str]
+    package: str
+    unknown: str
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs."""
-        return list(VERBS)
+        """Return their names."""
+        return list(self.commands_of)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a verb."""
-        if cmd_name not in VERBS:
+        """Load one."""
+        if cmd_name not in self.commands_of:
             return None
-        module = MODULES.get(cmd_name, cmd_name)
-        verb: click.Command = importlib.import_module(f"leveret.command.{module}").verb
+        module = self.modules.get(cmd_name, cmd_name)
+        verb: click.Command = importlib.import_module(f"{self.package}.{module}").verb
         return verb
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb, or name the nearest one there is."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VERBS)}"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        """Find one, or name the nearest there is."""
+        if args and args[0] not in self.commands_of and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands_of, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.commands_of)}"
+            raise click.UsageError(f"{self.unknown} {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs."""
+        """List them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(self.commands_of.items()))
+
+
+class Tree(Branch):
+    """The verbs."""
+
+    commands_of = VERBS
+    modules = MODULES
+    package = "leveret.command"
+    unknown = "there is no command"
 
 
 def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:

@@ -23,7 +23,6 @@ ALLOWED = {
     ("leveret/__init__.py", "importlib"),  # the homes of the names it exports, which stand in it
     ("leveret/testing/__init__.py", "importlib"),  # the same
     ("leveret/command/__init__.py", "importlib"),  # the verbs, which stand in it
-    ("leveret/command/dead/__init__.py", "importlib"),  # the same
     ("leveret/command/reloading.py", "importlib"),  # where Python keeps what it has compiled
     ("leveret/command/run.py", "importlib"),  # what the sample tasks count with
 }

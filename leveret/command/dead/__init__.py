@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-
 import click
 
-from leveret.topology.printable import printable
+from leveret.command import Branch
 
 ACTIONS = {
     "top": "Count the dead by why they are dead.",
@@ -30,29 +27,11 @@ leveret dead discard mail --older 30d
 _STATUSES = "Exit status: 0 done; 1 not done, and stderr says why; 2 wrong usage; 3 partly; 4 failed again; 5 not yet"
 
 
-class _Dead(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(ACTIONS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ACTIONS:
-            return None
-        module = importlib.import_module(f"leveret.command.dead.{_MODULES.get(cmd_name, cmd_name)}")
-        verb: click.Command = module.verb
-        return verb
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in ACTIONS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], ACTIONS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(ACTIONS)}"
-            raise click.UsageError(f"nothing is called {printable(args[0])!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(ACTIONS.items()))
+class _Dead(Branch):
+    commands_of = ACTIONS
+    modules = _MODULES
+    package = "leveret.command.dead"
+    unknown = "nothing is called"
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write("\nExamples:\n")
