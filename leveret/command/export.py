@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from leveret.topology.errors import LeveretError, SettingsError
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings
 from leveret.topology.settings.urls import vhost_of
+from leveret.topology.whole_file import write_whole
 
 _KINDS = ("definitions", "asyncapi", "schemas", "svg")
 
@@ -129,14 +128,7 @@ def _text(content: Any) -> str:
 
 def _replace(target: Path, text: str) -> None:
     """Write a file that is there as a whole or not at all. Raises `NotWritten`."""
-    beside = target.with_name(f".leveret-{secrets.token_hex(8)}")
     try:
-        with beside.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
-        beside.replace(target)
+        write_whole(target, text)
     except OSError as error:
         raise NotWritten(f"{target} cannot be written: {error.strerror or error}; name another file") from error
-    finally:
-        beside.unlink(missing_ok=True)

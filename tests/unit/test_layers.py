@@ -19,6 +19,7 @@ LAYERS = {
         "names",
         "printable",
         "encoding",
+        "whole_file",
         "limits",
         "queues",
         "registry",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from leveret.topology.errors import SettingsError
+from leveret.topology.whole_file import write_whole
 
 
 def differing(files: Mapping[str, str], folder: Path) -> list[str]:
@@ -23,23 +22,9 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            _replace(folder / name, text)
+            write_whole(folder / name, text)
     except OSError as error:
         raise SettingsError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".leveret-", delete=False) as made:
-        try:
-            made.write(text)
-            made.flush()
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(made.name).chmod(0o666 & ~mask)  # as any file that is made; there is no secret in it
-            Path(made.name).replace(path)
-        except BaseException:
-            Path(made.name).unlink()
-            raise
 
 
 def _text_of(path: Path) -> bytes | None:
