@@ -47,11 +47,7 @@ leveret apply -a my_app --delete mail.retry.1.after.5s
 def verb(tasks: Sequence[str], prune: bool, delete: Sequence[str], yes: bool, as_json: bool, quiet: bool) -> int:
     """Show the plan, ask, and do it."""
     configured = settings.load()
-    names = task_modules.named(tasks, configured)
-    if not names:
-        raise click.UsageError("no task module is named; name yours: leveret apply -a my_app")
-    task_modules.load(names)
-    task_modules.check_has_queue(names, queues.known())
+    task_modules.load_own(tasks, configured, "apply")
     configured = default_broker.resolve(configured)
     made = plan(configured, queues.known())
     if made.unseen:

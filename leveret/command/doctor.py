@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,13 +11,13 @@ import click
 
 from leveret.command import task_modules
 from leveret.command.ending import EXIT_ERROR, tell, tell_json
+from leveret.command.screen import PLAIN_WIDTH, may_colour, width
 from leveret.command.verb import Verb, json_option, split_commas, tasks_option
 from leveret.producers.doctor.diagnosis import doctor
 from leveret.producers.doctor.finding import LEVELS, Finding, Level
 from leveret.topology import settings
 from leveret.topology.printable import printable
 
-_PLAIN_WIDTH = 80
 _MOST_ABOUT = 20
 _SHOWN = {"ok": "ok", "warn": "warn", "fail": "FAIL", "unknown": "?"}
 _COLOURS = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m", "unknown": "\x1b[36m"}
@@ -61,13 +58,12 @@ def verb(queue_names: Sequence[str], tasks: Sequence[str], as_json: bool) -> int
 
 
 def _tell(findings: Iterable[Finding]) -> None:
-    may_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    width = shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else _PLAIN_WIDTH
+    is_coloured = may_colour()
     findings = list(findings)
     indent = max((len(printable(one.about)) for one in findings if len(one.about) <= _MOST_ABOUT), default=0) + 2
     for one in findings:
-        lines = lines_of(one, _LEVEL_WIDTH + indent, max(width, _PLAIN_WIDTH))
-        if not may_colour:
+        lines = lines_of(one, _LEVEL_WIDTH + indent, max(width(), PLAIN_WIDTH))
+        if not is_coloured:
             tell(*lines)
             continue
         first = f"{_COLOURS[one.level]}{lines[0][:_LEVEL_WIDTH]}{_NORMAL}{lines[0][_LEVEL_WIDTH:]}"

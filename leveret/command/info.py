@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import click
 
 from leveret.command import task_modules
 from leveret.command.ending import tell, tell_json
+from leveret.command.screen import PLAIN_WIDTH, may_colour, width
 from leveret.command.verb import Verb, json_option, note, split_commas, tasks_option
 from leveret.producers.watching.look import Look
 from leveret.producers.watching.watch import Watch
@@ -22,7 +22,6 @@ from leveret.topology.link import default_broker
 from leveret.topology.names import work_queue_of
 from leveret.topology.printable import printable
 
-_PLAIN_WIDTH = 80
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN, _WHOLE_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
 _WARN, _NORMAL = "\x1b[33m", "\x1b[0m"
 
@@ -103,8 +102,7 @@ def _end_if_told() -> None:
 def _lines(look: Look) -> list[str]:
     from leveret.command.info_page import page
 
-    width = shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else _PLAIN_WIDTH
-    return page(look, max(width, _PLAIN_WIDTH))
+    return page(look, max(width(), PLAIN_WIDTH))
 
 
 def _tell_json(look: Look) -> None:
@@ -115,7 +113,7 @@ def _tell_json(look: Look) -> None:
 
 def _tell(lines: Sequence[str]) -> None:
     """Print lines; those that need a look in colour, on a terminal that may have it."""
-    if not _may_colour():
+    if not may_colour():
         tell(*lines)
         return
     print("".join(f"{_coloured(line)}\n" for line in lines), end="", flush=True)
@@ -132,8 +130,4 @@ def _redraw(lines: Sequence[str], clear: bool) -> None:
 def _coloured(line: str) -> str:
     shown = printable(line)
     needs_a_look = shown.startswith("!") or shown.endswith(" !")
-    return f"{_WARN}{shown}{_NORMAL}" if needs_a_look and _may_colour() else shown
-
-
-def _may_colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"{_WARN}{shown}{_NORMAL}" if needs_a_look and may_colour() else shown

@@ -38,11 +38,7 @@ leveret plan -a my_app && echo as it should be
 def verb(tasks: Sequence[str], as_json: bool, quiet: bool) -> int:
     """Compare, and show what differs."""
     configured = settings.load()
-    names = task_modules.named(tasks, configured)
-    if not names:
-        raise click.UsageError("no task module is named; name yours: leveret plan -a my_app")
-    task_modules.load(names)
-    task_modules.check_has_queue(names, queues.known())
+    task_modules.load_own(tasks, configured, "plan")
     configured = default_broker.resolve(configured)
     made = plan(configured, queues.known())
     show(made.differences, as_json)

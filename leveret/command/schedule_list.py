@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from leveret.command.ending import tell, tell_json
+from leveret.command.screen import PLAIN_WIDTH, width
 from leveret.command.table import Column, spell, table
 from leveret.command.verb import note
 from leveret.producers.following.record import statuses
@@ -23,7 +22,6 @@ from leveret.topology.settings import Settings
 from leveret.topology.status import State, Status
 
 _NEXT = 5
-_PLAIN_WIDTH = 80
 _QUIET_MILLISECONDS = 300_000
 """A scheduler says at least every two minutes how far it is."""
 _WEEK_SECONDS = 6 * 86_400
@@ -46,8 +44,7 @@ def show(schedules: Mapping[str, Schedule], configured: Settings, as_json: bool,
             tell_json(_row(schedules[name], place, ended.get(name)))
         return 0
     rows = [_cells(schedules[name], place, ended.get(name), now) for name in sorted(schedules)]
-    width = shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else _PLAIN_WIDTH
-    title, *lines = table(_COLUMNS, rows, max(width, _PLAIN_WIDTH))
+    title, *lines = table(_COLUMNS, rows, max(width(), PLAIN_WIDTH))
     tell(title)
     for name, line in zip(sorted(schedules), lines, strict=True):
         following = list(islice(schedules[name].upcoming(datetime.fromtimestamp(now, UTC)), 1, _NEXT))

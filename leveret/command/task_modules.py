@@ -9,8 +9,11 @@ import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import click
+
 import leveret
 from leveret.command import streams
+from leveret.topology import queues
 from leveret.topology.errors import LeveretError, SettingsError, TaskModuleError
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings
@@ -47,6 +50,15 @@ def load(names: Iterable[str]) -> None:
             raise TaskModuleError(f"--tasks {name}: {_said(error)}{_own_lines(error)}") from error
         except BaseException as error:  # whatever user code may raise
             raise TaskModuleError(f"--tasks {name} cannot be imported: {_explain(name, error)}") from error
+
+
+def load_own(given: Sequence[str], configured: Settings, verb: str) -> None:
+    """Load the modules of a project, which have to bring a queue. Raises `click.UsageError` where none is named."""
+    names = named(given, configured)
+    if not names:
+        raise click.UsageError(f"no task module is named; name yours: leveret {verb} -a my_app")
+    load(names)
+    check_has_queue(names, queues.known())
 
 
 def check_has_queue(names: Iterable[str], found: Sequence[WorkQueue]) -> None:

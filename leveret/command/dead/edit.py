@@ -8,16 +8,13 @@ from collections.abc import Sequence
 
 import click
 
-from leveret.command import task_modules
-from leveret.command.dead.options import note_copies, queues_of
+from leveret.command.dead.options import one_dead
 from leveret.command.ending import EXIT_ERROR, tell
 from leveret.command.redrive import report
 from leveret.command.verb import Verb, note, quiet_option, tasks_option
 from leveret.producers.dead.editing import call_of, edited, send_edited, text_of
-from leveret.producers.dead.finding import find
-from leveret.topology import registry, settings
+from leveret.topology import registry
 from leveret.topology.errors import MessageError, SettingsError
-from leveret.topology.link import default_broker
 
 
 @click.command(
@@ -38,13 +35,7 @@ EDITOR=nano leveret dead edit 0197ac2e mail -a my_app
 @quiet_option
 def verb(named: str, queue: str | None, tasks: Sequence[str], quiet: bool) -> int:
     """Edit it."""
-    if not named:
-        raise click.UsageError("the id is empty")
-    configured = settings.load()
-    task_modules.load(task_modules.named(tasks, configured))
-    configured = default_broker.resolve(configured)
-    found = asyncio.run(find(configured, queues_of(queue, configured), named))
-    note_copies("edit", found)
+    configured, found = one_dead("edit", named, queue, tasks)
     if not found.dead.id:
         raise MessageError("this message has no id, so it cannot be found again; export it, and edit the file")
     call = call_of(found.dead)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,18 +10,20 @@ from typing import Any, TypeVar
 
 import click
 
+from leveret.command import task_modules
 from leveret.command.moments import Span
 from leveret.command.table import spell
 from leveret.command.verb import filled, note, split_commas
-from leveret.producers.dead.finding import Found, queues_with_dlq
+from leveret.producers.dead.finding import Found, find, queues_with_dlq
 from leveret.producers.dead.letters import holding
 from leveret.producers.dead.wanted import Wanted
 from leveret.producers.following.commanding import check_queue
+from leveret.topology import settings
+from leveret.topology.link import default_broker
 from leveret.topology.names import without_level, work_queue_of
 from leveret.topology.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
-_PLAIN_WIDTH = 80
 STATUSES = "Exit status: 0 done; 1 not done, and stderr says why; 2 wrong usage; 3 others held some of them"
 
 _FILTERS = (
@@ -81,6 +83,18 @@ def queues_of(name: str | None, configured: Settings) -> list[str]:
     return [one_queue(name, configured)] if name else queues_with_dlq(configured)
 
 
+def one_dead(verb: str, named: str, queue: str | None, tasks: Sequence[str]) -> tuple[Settings, Found]:
+    """Return the dead message that is named by its id, with the settings; the tasks' modules are loaded."""
+    if not named:
+        raise click.UsageError("the id is empty")
+    configured = settings.load()
+    task_modules.load(task_modules.named(tasks, configured))
+    configured = default_broker.resolve(configured)
+    found = asyncio.run(find(configured, queues_of(queue, configured), named))
+    note_copies(verb, found)
+    return configured, found
+
+
 def note_held(verb: str, held: int) -> bool:
     """Say how many messages others held meanwhile; returns whether there were any."""
     if held:
@@ -95,11 +109,6 @@ def note_copies(verb: str, found: Found) -> None:
             f"leveret dead {verb}: {found.copies} messages in {holding(found.queue)} have the id {found.dead.id}, as "
             "after an interrupted redrive or import; this is the first"
         )
-
-
-def width() -> int:
-    """Return how wide a table may be."""
-    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else _PLAIN_WIDTH
 
 
 def ago(at: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import pdb
 import sys
@@ -10,16 +9,12 @@ from collections.abc import Sequence
 
 import click
 
-from leveret.command import task_modules
-from leveret.command.dead.options import note_copies, queues_of
+from leveret.command.dead.options import one_dead
 from leveret.command.ending import EXIT_FAILED
 from leveret.command.verb import Verb, note, quiet_option, tasks_option
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.child.protocol import Order
-from leveret.producers.dead.finding import find
 from leveret.testing.attempts import Attempts
-from leveret.topology import settings
-from leveret.topology.link import default_broker
 from leveret.topology.printable import printable_lines
 
 
@@ -41,15 +36,9 @@ leveret dead replay g4f9a21c mail -a my_app --pdb
 @quiet_option
 def verb(named: str, queue: str | None, tasks: Sequence[str], debug: bool, quiet: bool) -> int:
     """Run it."""
-    if not named:
-        raise click.UsageError("the id is empty")
     if debug and not sys.stdin.isatty():
         raise click.UsageError("--pdb needs a terminal")
-    configured = settings.load()
-    task_modules.load(task_modules.named(tasks, configured))
-    configured = default_broker.resolve(configured)
-    found = asyncio.run(find(configured, queues_of(queue, configured), named))
-    note_copies("replay", found)
+    configured, found = one_dead("replay", named, queue, tasks)
     dead = found.dead
     kind, encoding = dead.properties.content_type, dead.properties.content_encoding
     with contextlib.closing(Attempts(configured.message_limit_bytes)) as attempts:

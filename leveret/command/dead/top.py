@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from leveret.command.dead.options import STATUSES, ago, filters, note_held, queues_of, wanted_of, width
+from leveret.command.dead.options import STATUSES, ago, filters, note_held, queues_of, wanted_of
 from leveret.command.ending import EXIT_PARTLY, tell, tell_json
+from leveret.command.screen import width
 from leveret.command.table import Column, table
 from leveret.command.verb import Verb, json_option, note, quiet_option
 from leveret.producers.dead.groups import Groups, top
