@@ -1,6 +1,6 @@
-"""How long a look at many dead letters takes, and what it costs: `python -m benchmarks.dead`, or `--messages 10000`.
+"""How long it takes to look at many dead letters and to move them, and what it costs.
 
-They are dead for 200 different reasons, each with a traceback. Memory is that of the process of `leveret`, at its peak,
+`python -m benchmarks.dead`, or with `--messages 10000`. They are dead for 200 different reasons, each with a traceback. Memory is that of the process of `leveret`, at its peak,
 and of the broker's node before, and while one holds them all.
 """
 
@@ -55,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ("list", name, "--text", "reason 7 ", "--json"),
             ("show", "id-7", name, "--json"),
             ("export", f"{folder}/dead.jsonl", name),
+            ("redrive", name, "--text", "reason 7 ", "-q"),
+            ("discard", name, "--yes", "--to", f"{folder}/gone.jsonl", "-q"),
+            ("import", f"{folder}/gone.jsonl", "-q"),
+            ("redrive", name, "-q"),
         ):
             _measure(used, verb)
     return 0

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from leveret.producers.reading import ALL, WINDOW_OF_UNKNOWN_SIZE, Reading, gives_back_uncounted, tell, window_of
+from leveret.producers.reading import ALL, WINDOW_OF_UNKNOWN_SIZE, Reading, tell, window_of
 from leveret.topology import settings
 from leveret.topology.errors import LeveretError, TopologyError
 from leveret.topology.ladder import delayed, ladder, without_delay
@@ -104,9 +104,8 @@ async def _send(
         window = window_of(told.average_bytes) if told.average_bytes else ALL
     await reading.run(window, most=window)
     outcomes = await asyncio.gather(*(_publish(outbox, one) for one in found.values()))
-    await reading.take([one.tag for one, error in zip(found.values(), outcomes, strict=True) if error is None])
-    if gives_back_uncounted(connection):
-        await reading.give_back()
+    await reading.take_out([one.tag for one, error in zip(found.values(), outcomes, strict=True) if error is None])
+    await reading.let_go()
     channel.close()
     for error in outcomes:
         if error:

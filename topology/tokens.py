@@ -189,9 +189,9 @@ class _Making:
                 return
             await asyncio.sleep(_LOOK_PAUSE_SECONDS)
         for _ in range(surplus):
-            if (got := await self._get(self._tokens.queue)) is None:
+            if (got := await self._asking.get(self._tokens.queue)) is None:
                 return
-            self._channel.basic_ack(got[0])
+            self._channel.basic_ack(got.method.delivery_tag)
 
     async def _ready(self, name: str) -> int | None:
         """Return how many messages are ready in a queue; None where it is not there."""
@@ -207,24 +207,14 @@ class _Making:
     async def _read_count(self) -> tuple[int, int] | None:
         """Return how many tokens there are, with the tag of the message that says so; None where none does."""
         for _ in range(_LOOKS):
-            got = await self._get(self._count_queue)
+            got = await self._asking.get(self._count_queue)
             if got:
                 try:
-                    return got[0], int(json.loads(got[1])["tokens"])
+                    return got.method.delivery_tag, int(json.loads(got.body)["tokens"])
                 except (ValueError, KeyError, TypeError):
                     return None
             await asyncio.sleep(_LOOK_PAUSE_SECONDS)  # one who died with the lock may not have given it back yet
         return None
-
-    async def _get(self, queue: str) -> tuple[int, bytes] | None:
-        channel = self._channel
-
-        def get(answer: Answer) -> None:
-            channel.add_callback(lambda _frame: answer(None), [pika.spec.Basic.GetEmpty], one_shot=True)
-            channel.basic_get(queue, lambda _channel, method, _properties, body: answer((method.delivery_tag, body)))
-
-        got: tuple[int, bytes] | None = await self._asking.ask(get)
-        return got
 
     async def _declare_bound(self, name: str, arguments: dict[str, object]) -> None:
         await self._ask(self._channel.queue_declare, name, durable=True, arguments=arguments)

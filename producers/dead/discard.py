@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leveret.producers.dead.letters import BATCH, DeadMessage, Letters, holding, to_its_end
-from leveret.producers.dead.reading import tell_surely
+from leveret.producers.dead.reading import see_kept, tell_surely
 from leveret.producers.dead.wanted import Wanted
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import close, connect
@@ -41,7 +41,9 @@ async def discard(
     opened = await connect(configured, "leveret dead, discarding", lambda *_: None)
     count = got = 0
     try:
-        dlq = Letters(await open_channel(opened), name)
+        told = await tell_surely(configured, name)
+        see_kept(told, opened, name)
+        dlq = Letters(opened, await open_channel(opened), name)
 
         async def take_out(chosen: Sequence[DeadMessage]) -> None:
             keep(chosen)
@@ -49,8 +51,7 @@ async def discard(
             for dead in chosen:
                 tell_of(dead)
 
-        told = await tell_surely(configured, name)
-        ready = await dlq.count()
+        ready = await dlq.open(told.average_bytes)
         while got < ready and (taken := await dlq.take(min(BATCH, ready - got))):
             got += len(taken)
             chosen = [dead for dead in taken if wanted.takes(dead)]
@@ -61,6 +62,7 @@ async def discard(
             count += len(chosen)
             if most is not None and count >= most:
                 ready = got
+        await dlq.let_go()
         return Discarded(count, max(told.held, ready - got))
     except AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error

@@ -1,8 +1,10 @@
-"""Messages that wait for a person: reading them off their queue one by one, and publishing them anew."""
+"""Messages that wait for a person: taking them off their queue, and publishing them anew."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,9 +12,11 @@ import pika
 
 from leveret.producers.dead import history
 from leveret.producers.following.cancelling import command_now
+from leveret.producers.reading import QUIET_SECONDS, Reading
 from leveret.topology.errors import BrokerUnreachable, LeveretError
 from leveret.topology.ladder import without_delay
-from leveret.topology.link.asking import Answer, Asking
+from leveret.topology.link.asking import Asking, Got
+from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.message import FAILURE_HEADERS, new_id, own_headers
 from leveret.topology.names import DIRECT_EXCHANGE, LATER_LOST, LATER_TO, RETRIED_LATER, Route, dlq_name
@@ -86,62 +90,91 @@ async def to_its_end(step: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-class Letters:
-    """Reads a queue message by message, over a channel of its own. Once that is closed, all it is asked raises why."""
+async def take_out(
+    channel: Any, asking: Asking, name: str, moved: Sequence[DeadMessage], are: str, advice: str
+) -> Got | None:
+    """Take messages that are safe elsewhere out of a queue for good, and see that the broker did.
 
-    def __init__(self, channel: Any, name: str) -> None:
-        self._channel = channel
-        self._name = name
-        self._asking = Asking(channel, f"queue {name!r}")
-        self._on_empty: Answer = lambda _answer: None
-        self._ahead: Any = None  # a message that was got before it was asked for
-        channel.add_callback(lambda _frame: self._on_empty(None), [pika.spec.Basic.GetEmpty], one_shot=False)
+    Returns the message that was got to see that, if there was one: the queue answers a get after the acks, and nobody
+    answers those themselves. Raises `BrokerUnreachable` naming them when the link was lost before that was known; `are`
+    says what they are by then, as "confirmed in 'mail'", and `advice` what to do.
+    """
+    try:
+        if channel.is_open:
+            for dead in moved:
+                channel.basic_ack(dead.tag)
+        return await asking.get(name)
+    except (LeveretError, pika.exceptions.AMQPError) as error:
+        if not moved:
+            raise
+        ids = ", ".join(printable(dead.properties.message_id) for dead in moved)
+        raise BrokerUnreachable(
+            f"{error}. {are[0].upper()}{are[1:]}, and perhaps still in {name!r} as well, are {len(moved)} message(s): "
+            f"{ids}. {advice}"
+        ) from error
 
-    async def count(self) -> int:
-        """Return how many messages are ready. Raises `TopologyError` when there is no such queue."""
-        answer = await self._asking.ask(
-            lambda answer: self._channel.queue_declare(self._name, passive=True, callback=answer)
-        )
-        return int(answer.method.message_count)
+
+class Letters(Reading):
+    """Takes the messages of a queue some at a time, and keeps them from others until they are removed.
+
+    A consumer brings them, a few ahead; where what was taken stays, further ones do. Once its channel is closed, all
+    that it is asked raises why.
+    """
+
+    def __init__(self, connection: FastConnection, channel: Any, name: str) -> None:
+        super().__init__(connection, channel, name, self._keep)
+        self._ahead: deque[DeadMessage] = deque()
+        self._came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self, average_bytes: int = 0) -> int:
+        """Begin; returns how many messages there are. Raises `TopologyError` when there is no such queue."""
+        self._ready = count = await self.count_ready()
+        await self._begin(max(1, min(2 * BATCH, _MOST_BYTES // max(1, average_bytes))))
+        self._ready = sys.maxsize  # what comes meanwhile is kept, too
+        return count
 
     async def take(self, most: int) -> list[DeadMessage]:
-        """Take the next messages, up to `most` and not too many bytes; they stay until they are removed."""
-        taken: list[DeadMessage] = []
+        """Take the next messages, up to `most` and not too many bytes; none where nothing is left for us."""
         if self._ahead:
-            await self.count()  # to see that the link it came by is still there
+            await self.count_ready()  # to see that the link they came by is still there
+        was_empty = False
+        while not self._ahead:
+            if self._ended.done():
+                self._ended.result()
+            if self._room == 0:
+                self._consume()
+            if await self._comes():
+                continue
+            is_empty = await self.count_ready() == 0
+            if is_empty and was_empty and not self._ahead:  # others have taken the rest
+                return []
+            was_empty = is_empty
+        taken: list[DeadMessage] = []
         size = 0
-        while len(taken) < most and size < _MOST_BYTES and (answer := self._ahead or await self._get()):
-            taken.append(dead_message(*answer))
+        while self._ahead and len(taken) < most and size < _MOST_BYTES:
+            taken.append(self._ahead.popleft())
             size += len(taken[-1].body)
-            self._ahead = None
         return taken
 
     async def remove(self, moved: Sequence[DeadMessage], are: str, advice: str) -> None:
-        """Take messages that are safe elsewhere out of this queue for good, and see that the broker did.
+        """Take messages that are safe elsewhere out of this queue for good; see `take_out`."""
+        if got := await take_out(self._channel, self._asking, self._name, moved, are, advice):
+            self._channel.basic_nack(got.method.delivery_tag, requeue=True)
+        self._room += len(moved)
 
-        Raises `BrokerUnreachable` naming them when the link was lost before that was known; `are` says what they are by
-        then, as "confirmed in 'mail'", and `advice` what to do.
-        """
-        try:
-            if self._channel.is_open:
-                for dead in moved:
-                    self._channel.basic_ack(dead.tag)
-            self._ahead = await self._get()  # which the queue answers after the acks; nobody answers those themselves
-        except (LeveretError, pika.exceptions.AMQPError) as error:
-            if not moved:
-                raise
-            names = ", ".join(printable(dead.properties.message_id) for dead in moved)
-            raise BrokerUnreachable(
-                f"{error}. {are[0].upper()}{are[1:]}, and perhaps still in {self._name!r} as well, are {len(moved)} "
-                f"message(s): {names}. {advice}"
-            ) from error
+    def _keep(self, method: Any, properties: Any, body: bytes) -> None:
+        self._ahead.append(dead_message(method, properties, body))
+        if not self._came.done():
+            self._came.set_result(None)
 
-    async def _get(self) -> Any:
-        def send(answer: Answer) -> None:
-            self._on_empty = answer
-            self._channel.basic_get(self._name, lambda _channel, *message: answer(message))
+    def _on_full(self) -> None:
+        """Wait until the messages are taken, most of which will make room when they are removed."""
 
-        return await self._asking.ask(send)
+    async def _comes(self) -> bool:
+        """Wait for a moment; returns whether a message has come, or the end of the link."""
+        self._came = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._came, self._ended], timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return self._came.done() or self._ended.done()
 
 
 def dead_message(method: Any, properties: pika.BasicProperties, body: bytes) -> DeadMessage:

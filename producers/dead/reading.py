@@ -17,6 +17,7 @@ from leveret.topology.errors import TopologyError
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import AMQPError, explain
+from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.message import check_name
 from leveret.topology.settings import Settings
 
@@ -48,25 +49,28 @@ async def read(configured: Settings, queue: str, look: Look, at_once: int = ALL)
     opened = await connect(configured, "leveret dead, reading", lambda *_: None)
     try:
         told = await tell_surely(configured, name)
-        is_uncounted = gives_back_uncounted(opened)
-        if 0 < told.limit < _FEW_RETURNS and not is_uncounted:
-            raise TopologyError(
-                f"a policy has the broker drop messages of {name!r} once they were looked at {told.limit} times; take "
-                "its delivery-limit away first (rabbitmqctl clear_policy), then look"
-            )
+        see_kept(told, opened, name)
 
         def show(method: Any, properties: Any, body: bytes) -> bool | None:
             return look(dead_message(method, properties, body))
 
         reading = Reading(opened, await open_channel(opened), name, show)
         ready = await reading.run(min(at_once, window_of(told.average_bytes)))
-        if is_uncounted:
-            await reading.give_back()
+        await reading.let_go()
         return Read(reading.count, max(told.held, 0 if reading.is_stopped else ready - reading.count))
     except AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error
     finally:
         await close(opened)
+
+
+def see_kept(told: Told, connection: FastConnection, name: str) -> None:
+    """Raise `TopologyError` where this queue would drop messages for being given back."""
+    if 0 < told.limit < _FEW_RETURNS and not gives_back_uncounted(connection):
+        raise TopologyError(
+            f"a policy has the broker drop messages of {name!r} once they were looked at {told.limit} times; take its "
+            "delivery-limit away first (rabbitmqctl clear_policy), then look"
+        )
 
 
 async def tell_surely(configured: Settings, name: str) -> Told:

@@ -19,7 +19,7 @@ from leveret.producers.dead.letters import (
     publish_again,
     to_its_end,
 )
-from leveret.producers.dead.reading import tell_surely
+from leveret.producers.dead.reading import see_kept, tell_surely
 from leveret.producers.dead.wanted import Wanted
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
@@ -61,7 +61,7 @@ async def redrive(
     still in the DLQ then, and the error names what may be in the work queue, too. A message whose headers cannot be
     written again stays in the DLQ, and the others go on.
     """
-    check_name(holding(queue), "queue")
+    name = check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret redrive", lambda *_: None)
     outbox = Outbox(configured, "leveret redrive, publishing")
     is_wanted = (wanted or Wanted()).takes
@@ -71,9 +71,10 @@ async def redrive(
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
-        dlq = Letters(await open_channel(opened), holding(queue))
-        held_by_others = (await tell_surely(configured, holding(queue))).held
-        ready = await dlq.count()  # no more than were there: what fails again meanwhile is not for this round
+        told = await tell_surely(configured, name)
+        see_kept(told, opened, name)
+        dlq = Letters(opened, await open_channel(opened), name)
+        ready = await dlq.open(told.average_bytes)  # no more than those: what fails again is not for this round
         got = 0
 
         async def move(chosen: Sequence[DeadMessage]) -> list[DeadMessage]:
@@ -90,7 +91,7 @@ async def redrive(
 
         while got < ready and (taken := await dlq.take(min(step, ready - got))):  # none: others have taken the rest
             got += len(taken)
-            # what was not chosen stays unacknowledged, and so in the DLQ, when the connection closes
+            # what was not chosen stays unacknowledged, and so in the DLQ
             chosen = [dead for dead in taken if (not ids or dead.id in ids) and is_wanted(dead)]
             if most is not None:
                 chosen = chosen[: most - len(gone)]
@@ -106,6 +107,7 @@ async def redrive(
                 break
             if per_second is not None and not dry_run:
                 await asyncio.sleep(began + len(gone) / per_second - asyncio.get_running_loop().time())
+        await dlq.let_go()
     except AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error
     finally:
@@ -113,4 +115,4 @@ async def redrive(
         await outbox.close()
     if failures:
         raise failures[0]
-    return Redriven(gone, max(held_by_others, ready - got), set_aside)
+    return Redriven(gone, max(told.held, ready - got), set_aside)

@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 
 import pika
 
-from leveret.producers.dead.letters import BATCH, WHERE_IT_HARMS, DeadMessage, Letters, publish_again
+from leveret.producers.dead.letters import (
+    BATCH,
+    WHERE_IT_HARMS,
+    DeadMessage,
+    dead_message,
+    publish_again,
+    take_out,
+)
 from leveret.topology.access.management import Management
 from leveret.topology.access.policies import TAKING_UNREJECTED, effective_policy
 from leveret.topology.errors import TopologyError
@@ -69,18 +76,18 @@ async def free_stranded(
     try:
         tiers = await asyncio.to_thread(_stranding, api, vhost, queue)
         detour = _Detour(await open_channel(opened), queue, has_levels, tiers)
-        letters = Letters(await open_channel(opened), stranded_queue(queue))
+        moving = _Moving(await open_channel(opened), outbox, queue, tell_of)
         await detour.open()
         try:
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while tiers and time.monotonic() < deadline:
-                await _move(letters, outbox, queue, tell_of)
+                await moving.run()
                 await asyncio.sleep(_LOOK_SECONDS)
                 tiers = await asyncio.to_thread(_stranding, api, vhost, queue)
         finally:
             await detour.close()
-        await _move(letters, outbox, queue, tell_of)
-        await detour.remove(is_empty=await letters.count() == 0)
+        await moving.run()
+        await detour.remove(is_empty=await moving.count() == 0)
         return sum(tier.stranded for tier in tiers)
     except pika.exceptions.AMQPError as error:  # the broker left between two steps
         raise explain(error, opened.url) from error
@@ -89,17 +96,40 @@ async def free_stranded(
         await outbox.close()
 
 
-async def _move(letters: Letters, outbox: Outbox, queue: str, tell_of: Callable[[DeadMessage], None]) -> None:
-    """Publish what came by the detour to the work queue. Raises `PublishError` for the first that fails."""
-    while taken := await letters.take(BATCH):
-        outcomes = await asyncio.gather(*(publish_again(outbox, queue, dead) for dead in taken))
-        moved = [dead for dead, error in zip(taken, outcomes, strict=True) if error is None]
-        await letters.remove(moved, f"confirmed in {queue!r}", WHERE_IT_HARMS)
-        for dead in moved:
-            tell_of(dead)
-        for error in outcomes:
-            if error:
-                raise error
+class _Moving:
+    """Moves what came by the detour to the work queue, message by message: none is ahead when the rest is counted."""
+
+    def __init__(self, channel: Any, outbox: Outbox, queue: str, tell_of: Callable[[DeadMessage], None]) -> None:
+        self._channel = channel
+        self._name = stranded_queue(queue)
+        self._asking = Asking(channel, f"queue {self._name!r}")
+        self._outbox = outbox
+        self._queue = queue
+        self._tell_of = tell_of
+
+    async def run(self) -> None:
+        """Move all there is. Raises `PublishError` for the first that fails."""
+        ahead = await self._asking.get(self._name)
+        while ahead:
+            taken = [dead_message(*ahead)]
+            while len(taken) < BATCH and (got := await self._asking.get(self._name)):
+                taken.append(dead_message(*got))
+            outcomes = await asyncio.gather(*(publish_again(self._outbox, self._queue, dead) for dead in taken))
+            moved = [dead for dead, error in zip(taken, outcomes, strict=True) if error is None]
+            are = f"confirmed in {self._queue!r}"
+            ahead = await take_out(self._channel, self._asking, self._name, moved, are, WHERE_IT_HARMS)
+            for dead in moved:
+                self._tell_of(dead)
+            for error in outcomes:
+                if error:
+                    raise error
+
+    async def count(self) -> int:
+        """Return how many are left."""
+        answer = await self._asking.ask(
+            lambda answer: self._channel.queue_declare(self._name, passive=True, callback=answer)
+        )
+        return int(answer.method.message_count)
 
 
 class _Detour:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pika
-
 from leveret.producers.following.cancelling import command_now
 from leveret.producers.following.commanding import publish
 from leveret.topology import names
 from leveret.topology.control import write_schedule_pause
 from leveret.topology.errors import NotRouted, TopologyError, UnreadableMessage
-from leveret.topology.link.asking import Answer, Asking, open_channel
+from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.connection import close, connect
 from leveret.topology.schedules import State, read_state
 from leveret.topology.settings import Settings, mask
@@ -87,12 +85,8 @@ async def look_async(configured: Settings) -> State | None:
 async def _get(channel: Any, asking: Asking) -> bytes | None:
     """Look at the message, and put it back: what has come in its place meanwhile stays."""
 
-    def send(done: Answer) -> None:
-        channel.add_callback(lambda _frame: done((None, None, b"")), [pika.spec.Basic.GetEmpty])
-        channel.basic_get(names.SCHEDULES_SHOWN_QUEUE, lambda _channel, *message: done(message))
-
-    method, _properties, body = await asking.ask(send)
-    if method is None:
+    got = await asking.get(names.SCHEDULES_SHOWN_QUEUE)
+    if got is None:
         return None
-    channel.basic_nack(method.delivery_tag, requeue=True)
-    return bytes(body)
+    channel.basic_nack(got.method.delivery_tag, requeue=True)
+    return bytes(got.body)

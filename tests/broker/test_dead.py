@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from leveret import DeadLetters, Route
 from leveret.producers.dead import history
+from leveret.producers.dead.reading import read
 from leveret.topology.message import FAILURE_HEADERS, own_headers
 from leveret.topology.names import dlq_name
 from tests.broker.jobs import jobs
@@ -325,3 +327,19 @@ def test_a_look_is_not_counted_against_a_limit_of_few_returns(vhost: Vhost, dead
     assert {one.returncode for one in looks} in ({0}, {1})
     assert all("delivery-limit" in one.stderr for one in looks if one.returncode)
     assert vhost.ids_in(DLQ) == ["one"]
+
+
+@pytest.mark.parametrize("at_once", [7, 100])
+def test_order_is_kept_over_a_look(vhost: Vhost, at_once: int) -> None:
+    """Whether one consumer holds them all, or several."""
+    vhost.declare(jobs)
+    ids = [f"{number:02}" for number in range(100)]
+    for one in ids:
+        vhost.publish(Route.dead(jobs.name), b"{}", message_id=one)
+    seen: list[str] = []
+
+    asyncio.run(read(vhost.settings, jobs.name, lambda dead: seen.append(dead.id), at_once))
+
+    assert seen == ids
+    await_value(lambda: vhost.count(DLQ) == len(ids), "all to be back")
+    assert [dead.properties.message_id for dead in vhost.take(DLQ)] == ids

@@ -409,7 +409,7 @@ def test_channel_closed_together_with_an_answer(vhost: Vhost, monkeypatch: pytes
 
     def answer_and_close(self: Any, answer: Any) -> None:
         answered(self, answer)
-        if isinstance(answer, tuple):
+        if isinstance(answer.method, pika.spec.Queue.DeclareOk):
             self._channel.close()
             self._on_close(self._channel, pika.exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
@@ -113,6 +114,11 @@ def _judge(stage: Stage, result: Result) -> None:
 
 
 def _keep_logs(stage: Stage) -> None:
+    try:
+        queues = json.dumps(stage.vhost.api("GET", f"queues/{stage.vhost.name}"), indent=1)
+    except OSError as error:  # a node that is down is one of the ways in which a run ends
+        queues = f"{type(error).__name__}: {error}"
+    (stage.folder / "queues.json").write_text(queues)
     (stage.folder / "workers.log").write_text(
         "".join(f"{event}\n" for worker in stage.started for event in worker.events)
         + "".join(worker.text for worker in stage.started)

@@ -10,7 +10,7 @@ import pika
 from leveret.topology import names
 from leveret.topology.errors import TopologyError, Unwritable
 from leveret.topology.ladder import without_delay
-from leveret.topology.link.asking import Answer, Asking, open_channel
+from leveret.topology.link.asking import Asking, Got, open_channel
 from leveret.topology.link.confirming import Confirming
 from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.outbox import Outgoing
@@ -62,7 +62,6 @@ class Mover:
         self._confirming = Confirming(connection, timeout_seconds)
         self._channel: Any = None
         self._asking: Asking
-        self._on_empty: Answer = lambda _answer: None
 
     async def move(self, source: str, make: MakeRoute, tell_of: Callable[[int, int], None]) -> int:
         """Move what is ready in a queue; returns how many. `tell_of` gets how many more went, and how many of those
@@ -98,26 +97,16 @@ class Mover:
             self._channel.close()
         self._channel = None
 
-    async def _take(self, source: str) -> list[tuple[Any, Any, bytes]]:
-        taken: list[tuple[Any, Any, bytes]] = []
+    async def _take(self, source: str) -> list[Got]:
+        taken: list[Got] = []
         size = 0
-        while len(taken) < BATCH and size < _MOST_BYTES and (one := await self._get(source)):
-            taken.append(one)
-            size += len(one[2])
-        return taken
-
-    async def _get(self, source: str) -> tuple[Any, Any, bytes] | None:
         if self._channel is None or not self._channel.is_open:
             self._channel = await open_channel(self._connection)
             self._asking = Asking(self._channel, f"queue {source!r}")
-            self._channel.add_callback(lambda _frame: self._on_empty(None), [pika.spec.Basic.GetEmpty], one_shot=False)
-
-        def send(answer: Answer) -> None:
-            self._on_empty = answer
-            self._channel.basic_get(source, lambda _channel, *message: answer(message))
-
-        got: tuple[Any, Any, bytes] | None = await self._asking.ask(send)
-        return got
+        while len(taken) < BATCH and size < _MOST_BYTES and (one := await self._asking.get(source)):
+            taken.append(one)
+            size += len(one.body)
+        return taken
 
     def _again(self, make: MakeRoute, method: Any, properties: pika.BasicProperties, body: bytes) -> Outgoing:
         """Return the message as it goes on: as it was, but for what only the broker may write into it."""
