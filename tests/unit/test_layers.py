@@ -109,7 +109,6 @@ CLIENT_LIBRARIES = {
         "producers/watching/watch.py",
         "producers/following/commanding.py",
         "producers/scheduling/lease.py",
-        "producers/scheduling/looking.py",
         "topology/link/asking.py",
         "topology/link/bodies.py",
         "topology/link/confirming.py",
