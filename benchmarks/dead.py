@@ -1,7 +1,7 @@
 """How long it takes to look at many dead letters and to move them, and what it costs.
 
-`python -m benchmarks.dead`, or with `--messages 10000`. They are dead for 200 different reasons, each with a traceback. Memory is that of the process of `leveret`, at its peak,
-and of the broker's node before, and while one holds them all.
+`python -m benchmarks.dead`, or with `--messages 10000`. They are dead for 200 different reasons, each with a traceback.
+Memory is that of the process of `leveret`, at its peak, and of the broker's node before, and while one holds them all.
 """
 
 from __future__ import annotations
