@@ -50,6 +50,8 @@ def page(look: Look, width: int) -> list[str]:
     processes = sum(info.processes.now for info in look.workers)
     head = f"{look.broker}  RabbitMQ {look.version}"
     counts = f"{len(look.workers)} worker(s), {processes} process(es)"
+    if any(queue.workers is None for queue in look.queues):
+        counts = "workers not known"
     warned = {warned.about for warned in look.warnings}
     lines = [f"{head}{counts.rjust(max(len(counts) + 2, width - len(head)))}"]
     lines += table(_QUEUES, [row for queue in look.queues for row in _queue_rows(queue, queue.name in warned)], width)
@@ -97,18 +99,18 @@ def _queue_row(queue: QueueLook, is_warned: bool) -> Sequence[str]:
         queue.name,
         _count(queue.ready),
         spell(queue.oldest_seconds),
-        str(queue.running),
+        _count(queue.running if queue.workers is not None else None),
         _count(queue.retrying),
         _count(queue.dead),
         "-" if queue.in_per_second is None else f"{queue.in_per_second:.1f}",
-        f"{queue.out_per_second:.1f}",
+        "-" if queue.workers is None else f"{queue.out_per_second:.1f}",
         _empty_in(queue),
         "!" if is_warned else "",
     )
 
 
 def _empty_in(queue: QueueLook) -> str:
-    if not queue.backlog:
+    if not queue.backlog or queue.workers is None:
         return "-"
     return "never" if queue.empty_in_seconds is None else f"~{spell(queue.empty_in_seconds)}"
 

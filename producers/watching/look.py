@@ -30,8 +30,8 @@ class QueueLook:
     retrying: int | None
     """In the retry tiers."""
     dead: int | None
-    workers: int
-    """How many take it, paused or not."""
+    workers: int | None
+    """How many take it, paused or not; None where no worker could be asked, and then all that they tell is 0."""
     in_per_second: float | None
     """From the management API; attempts that come back count, too."""
     out_per_second: float
@@ -102,6 +102,7 @@ def queue_look(
     rate: Rate | None,
     seen: Sequence[tuple[WorkerInfo, QueueAtWorker]],
     has_levels: bool = False,
+    were_asked: bool = True,
 ) -> QueueLook:
     """Put together what is known of a queue; `seen` are the workers that take it. None are retry delays not known."""
     waits_in = names_of_levels(name, has_levels)
@@ -122,7 +123,7 @@ def queue_look(
         running=running,
         retrying=None if tiers is None else counts.of(tiers),
         dead=counts.of([dlq_name(name)]),
-        workers=len(seen),
+        workers=len(seen) if were_asked else None,
         in_per_second=incoming,
         out_per_second=out,
         oldest_seconds=max(oldest, default=None),

@@ -58,6 +58,7 @@ class Watch:
         self._connection: Any = None
         self._questions: Questions | None = None
         self._cannot_ask = ""
+        self._is_blocked = False
         self._counting: asyncio.Task[int | None] | None = None
 
     async def open(self) -> None:
@@ -94,7 +95,7 @@ class Watch:
         waits_in = {name: list(names_of_levels(name, name in with_levels).values()) for name in plans}
         rates = await asyncio.to_thread(self._rates.of, itertools.chain(*waits_in.values()))
         queues = [
-            _queue(name, plans[name], counts, _rate_of(waits_in[name], rates), told, name in with_levels)
+            self._queue(name, plans[name], counts, _rate_of(waits_in[name], rates), told, name in with_levels)
             for name in sorted(plans)
         ]
         workers = [info for info in told if not self._only or any(at.name in plans for at in info.queues)]
@@ -118,6 +119,7 @@ class Watch:
         """
         told: list[WorkerInfo] = []
         unreadable: Counter[str] = Counter()
+        self._is_blocked = False
         if self._cannot_ask:
             return told, unreadable
         try:
@@ -130,6 +132,7 @@ class Watch:
             )
         except NobodyAnswers:  # for lack of the exchange perhaps, and then nothing more can be asked on that link
             if self._questions:
+                self._is_blocked = self._questions.is_blocked
                 await self._questions.close()
             self._questions = None
             return told, unreadable
@@ -169,9 +172,27 @@ class Watch:
                 )
         return {name: plans[name] for name in self._only}
 
+    def _queue(
+        self,
+        name: str,
+        retry_delays: Sequence[float] | None,
+        counts: Counts,
+        rate: Rate | None,
+        workers: Iterable[WorkerInfo],
+        has_levels: bool,
+    ) -> QueueLook:
+        seen: list[tuple[WorkerInfo, QueueAtWorker]] = [
+            (info, at) for info in workers for at in info.queues if at.name == name
+        ]
+        were_asked = not (self._is_blocked or self._cannot_ask)
+        return queue_look(name, retry_delays, counts, rate, seen, has_levels, were_asked)
+
     def _notes(self, plans: Plans, counts: Counts) -> Iterable[str]:
         if not plans:
-            yield "no queue is known: no worker is there; name the module that defines queues with -a MODULE"
+            none = "" if self._is_blocked or self._cannot_ask else "no worker is there; "
+            yield f"no queue is known: {none}name the module that defines queues with -a MODULE"
+        if self._is_blocked:
+            yield "workers cannot be asked: the broker takes no question in an alarm; see leveret doctor"
         if self._cannot_ask:
             yield f"workers cannot be asked: {self._cannot_ask}"
         if counts.refused:
@@ -190,17 +211,3 @@ def _rate_of(waits_in: Sequence[str], rates: Mapping[str, Rate]) -> Rate | None:
     """Return the rate of all these together, as far as it is known."""
     known = [rates[name] for name in waits_in if name in rates]
     return Rate(*map(sum, zip(*known, strict=True))) if known else None
-
-
-def _queue(
-    name: str,
-    retry_delays: Sequence[float] | None,
-    counts: Counts,
-    rate: Rate | None,
-    workers: Iterable[WorkerInfo],
-    has_levels: bool,
-) -> QueueLook:
-    seen: list[tuple[WorkerInfo, QueueAtWorker]] = [
-        (info, at) for info in workers for at in info.queues if at.name == name
-    ]
-    return queue_look(name, retry_delays, counts, rate, seen, has_levels)

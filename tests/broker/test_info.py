@@ -21,6 +21,7 @@ import pytest
 
 from leveret import Route
 from leveret.topology.settings import CHECKOUT
+from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, await_value, child_that_runs, run, start_waiting_task
 from tests.broker.test_worker import close_connections
@@ -192,7 +193,25 @@ def test_who_has_no_rights_sees_no_workers_and_is_told_so(vhost: Vhost, workers:
     assert found["workers"] == []
     assert [one["kind"] for one in found["warnings"]] == []
     assert any("workers cannot be asked" in note for note in found["notes"])
+    assert [queue["workers"] for queue in found["queues"]] == [None]
     assert any("IN/s is not known" in note for note in found["notes"])
+
+
+@pytest.mark.alone
+def test_in_an_alarm_nothing_false_is_said_of_workers(vhost: Vhost, workers: Workers, control: BrokerControl) -> None:
+    """The broker takes no question then, so nobody can answer; what may be counted is counted."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "1")
+    worker.signal(signal.SIGSTOP)
+    vhost.publish_task(Route.direct("jobs"), "jobs.write", "one", path="/dev/null")
+    with control.memory_alarm():
+        found = await_look(vhost, lambda found: any("in an alarm" in note for note in found["notes"]), "-a", JOBS)
+        page = info(vhost, "-a", JOBS).stdout
+    worker.signal(signal.SIGCONT)
+
+    (queue,) = found["queues"]
+    assert (queue["workers"], found["warnings"]) == (None, [])
+    assert "workers not known" in page.splitlines()[0]
 
 
 def test_a_user_who_may_ask_sees_all(vhost: Vhost, workers: Workers) -> None:

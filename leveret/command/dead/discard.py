@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from leveret.command.dead.options import Progress, filters, is_meant, note_held, one_queue, wanted_of
+from leveret.command.dead.options import Progress, filters, is_meant, note_held, one_queue, see_some, wanted_of
 from leveret.command.ending import EXIT_PARTLY, tell
 from leveret.command.verb import Verb, filled, note, quiet_option
 from leveret.producers.dead.discard import discard
@@ -49,8 +49,11 @@ def verb(queue: str, file: str | None, yes: bool, quiet: bool, **said: Any) -> i
 
     seen = asyncio.run(read(configured, queue, look))
     if not count:
-        note(f"no such message lies in {holding(queue)}", quiet)
-        return EXIT_PARTLY if note_held("discard", seen.held_by_others) else 0
+        if note_held("discard", seen.held_by_others):
+            return EXIT_PARTLY
+        see_some([queue], wanted)
+        note(f"{holding(queue)} is empty", quiet)
+        return 0
     path = Path(file or f"{holding(queue)}-discarded-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl".replace("/", "_"))
     if not is_meant(f"discard {count} message(s) of {holding(queue)}, into {path}", yes):
         note("nothing was discarded", quiet)

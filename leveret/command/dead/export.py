@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from leveret.command.dead.options import STATUSES, filters, note_held, queues_of, wanted_of
+from leveret.command.dead.options import STATUSES, filters, note_held, queues_of, see_some, wanted_of
 from leveret.command.ending import EXIT_PARTLY
 from leveret.command.verb import Verb, note, quiet_option
 from leveret.producers.dead.files import export, whole
@@ -43,5 +43,7 @@ def verb(file: str, queue: str | None, quiet: bool, **said: Any) -> int:
     else:
         with whole(Path(file)) as out:
             done = asyncio.run(export(configured, queues, out, wanted))
+            if not (done.count or done.held_by_others):
+                see_some(queues, wanted)  # and leave a former file as it was
     note(f"{done.count} message(s) written{'' if file == '-' else f' to {file}'}; they are still dead", quiet)
     return EXIT_PARTLY if note_held("export", done.held_by_others) else 0

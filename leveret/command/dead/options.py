@@ -19,6 +19,7 @@ from leveret.producers.dead.letters import holding
 from leveret.producers.dead.wanted import Wanted
 from leveret.producers.following.commanding import check_queue
 from leveret.topology import settings
+from leveret.topology.errors import TopologyError
 from leveret.topology.link import default_broker
 from leveret.topology.names import without_level, work_queue_of
 from leveret.topology.settings import Settings
@@ -100,6 +101,13 @@ def note_held(verb: str, held: int) -> bool:
     if held:
         note(f"leveret dead {verb}: {held} more were held by others, who look at them or redrive them; look again soon")
     return bool(held)
+
+
+def see_some(queues: Sequence[str], wanted: Wanted) -> None:
+    """Raise `TopologyError` saying that no dead message of these queues is meant, unless all are: none is no error."""
+    if not wanted.is_everything:
+        where, see = (holding(queues[0]), f" {queues[0]}") if len(queues) == 1 else ("any DLQ", "")
+        raise TopologyError(f"no such message lies in {where}; see what does: leveret dead top{see}")
 
 
 def note_copies(verb: str, found: Found) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from leveret.command.dead.options import Progress, filters, one_queue, wanted_of
+from leveret.command.dead.options import Progress, filters, one_queue, see_some, wanted_of
 from leveret.command.ending import EXIT_FAILED, EXIT_NOT_YET
 from leveret.command.moments import Span
 from leveret.command.redrive import report, teller
@@ -90,6 +90,8 @@ def verb(
         )
     finally:
         progress.clear()
+    if not (went or wanted.ids or redriven.messages or redriven.set_aside or redriven.held_by_others):
+        see_some([queue], wanted)
     return report("dead redrive", redriven, queue, set(wanted.ids) - went, dry_run, quiet, target)
 
 
