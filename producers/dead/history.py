@@ -27,6 +27,17 @@ def lines_of(headers: Mapping[Any, Any] | None) -> list[str]:
     return [line[:_LONGEST_CHARACTERS] for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
 
+def is_of_this_round(headers: Mapping[Any, Any] | None, by: str, since: float) -> bool:
+    """Whether it was this one who redrove it, since a time in seconds of the epoch: it has failed again already."""
+    at, lines = (headers or {}).get(REDRIVEN_AT), lines_of(headers)
+    return (
+        bool(lines)
+        and lines[-1].endswith(f" {by}")
+        and isinstance(at, int)
+        and since * 1000 <= at <= time.time() * 1000
+    )
+
+
 def again(headers: Mapping[Any, Any], by: str) -> dict[str, Any]:
     """Return the headers that say that this one redrives a message now."""
     now = time.time()

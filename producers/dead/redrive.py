@@ -7,9 +7,11 @@ the same id, without the reason of its last failure.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from leveret.producers.dead import history
 from leveret.producers.dead.letters import (
     BATCH,
     WHERE_IT_HARMS,
@@ -21,6 +23,7 @@ from leveret.producers.dead.letters import (
 )
 from leveret.producers.dead.reading import see_kept, tell_surely
 from leveret.producers.dead.wanted import Wanted
+from leveret.producers.following.cancelling import command_now
 from leveret.topology.errors import LeveretError, Unwritable
 from leveret.topology.link.asking import open_channel
 from leveret.topology.link.connection import close, connect
@@ -67,6 +70,7 @@ async def redrive(
     is_wanted = (wanted or Wanted()).takes
     step = BATCH if per_second is None else max(1, min(BATCH, int(per_second)))
     began = asyncio.get_running_loop().time()
+    by, since = command_now("").by, int(time.time() * 1000) / 1000
     gone: list[DeadMessage] = []
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
@@ -90,9 +94,11 @@ async def redrive(
             return moved
 
         while got < ready and (taken := await dlq.take(min(step, ready - got))):  # none: others have taken the rest
-            got += len(taken)
+            # some queues hand out first what has a priority, so what fails again may come before what waits still
+            fresh = [dead for dead in taken if not history.is_of_this_round(dead.properties.headers, by, since)]
+            got += len(fresh)
             # what was not chosen stays unacknowledged, and so in the DLQ
-            chosen = [dead for dead in taken if (not ids or dead.id in ids) and is_wanted(dead)]
+            chosen = [dead for dead in fresh if (not ids or dead.id in ids) and is_wanted(dead)]
             if most is not None:
                 chosen = chosen[: most - len(gone)]
             moved = chosen if dry_run else await to_its_end(move(chosen))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,19 @@ from typing import Any
 
 import pytest
 
-from leveret import Finding, Route, doctor
+from leveret import Finding, Publisher, Route, TaskMessage, doctor
 from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
-from tests.broker.support import JOBS, Vhost, Workers, await_value, run
+from tests.broker.support import (
+    JOBS,
+    Vhost,
+    Workers,
+    await_value,
+    child_that_runs,
+    run,
+    run_program,
+    start_waiting_task,
+)
 from tests.broker.test_tls import url_at
 from tests.certificates import Authority
 
@@ -175,6 +186,43 @@ def test_what_does_not_answer_is_a_finding(
     if about == "management":
         assert "fail queue jobs: 1 wait and no worker takes them" in said(found)
         assert "nodes" not in {one.about for one in found}
+
+
+@pytest.mark.parametrize(("seconds", "way"), [(300, "behind"), (-300, "ahead of")])
+def test_a_clock_that_is_off_is_found(vhost: Vhost, seconds: int, way: str) -> None:
+    """This machine's, as the command takes it to be, against the broker's."""
+    vhost.declare(jobs)
+    code = f"""
+import time
+honest = time.time
+time.time = lambda: honest() + {seconds}
+from leveret import doctor
+print([(one.level, one.what) for one in doctor() if one.about == "clock"])
+"""
+    ((level, what),) = ast.literal_eval(run_program(code, vhost, MANAGEMENT_URL=vhost.broker.management_url))
+
+    assert level == "warn"
+    assert re.match(rf"the broker's is (29\d|300) s or more {way} this machine's", what)
+
+
+def test_a_backlog_that_grows_is_found(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
+    """Its only process is busy, and more comes all the time."""
+    vhost.declare(jobs)
+    worker = workers.start("--processes", "1")
+    started, go = start_waiting_task(vhost, tmp_path)
+    child_that_runs(started)
+
+    def look() -> str:
+        messages = [TaskMessage.create("jobs.write", kwargs={"path": "/dev/null"}) for _ in range(200)]
+        with Publisher(vhost.settings) as publisher:
+            assert [error for _, error in publisher.publish_many(messages)] == [None] * 200
+        return "" if "and it grows" not in (text := said(findings(vhost, "-a", JOBS))) else text
+
+    found = await_value(look, "the backlog to be found")
+    go.touch()
+
+    assert re.search(r"warn queue jobs: \d+ wait, and it grows: [1-9]\d*\.\d come and 0\.\d end in a second", found)
+    assert worker.process.poll() is None
 
 
 @pytest.mark.alone

@@ -18,12 +18,14 @@ from leveret.topology.settings import CHECKOUT
 from tests.broker.support import await_value
 from tests.faults import records
 from tests.faults.logged import faults
+from tests.faults.odd_dead import GOOD, UNWRITABLE
 from tests.faults.row import Need, Row
 from tests.faults.rows.nodes import SETTLED_SECONDS
 from tests.faults.stage import PREFETCH, Stage
 
 _DEAD = 600
 _KILLS = 3
+_ODD = 10_000
 _END_SECONDS = 120.0
 _WINDOW = 500
 """Messages that an import has on their way at once."""
@@ -101,6 +103,51 @@ def two_redrives(stage: Stage) -> None:
             stage.expect(one.returncode in (0, 3), f"a redrive left with {one.returncode}: {said[-300:]}")
         _end(stage, "redrive", faults.name, "-q")
     _see_none_dead(stage)
+
+
+def odd_messages(stage: Stage) -> None:
+    """List, show, export, discard, import and redrive what a hostile client sends: all of it, and none of it raw."""
+    where = stage.vhost.broker.amqp_url, stage.vhost.name, str(stage.submissions_log)
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.faults.odd_dead", *where, str(stage.random.randrange(2**32)), str(_ODD)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    told = [line.split() for line in made.stdout.splitlines()]
+    unwritable, good = ({task_id for kind, task_id in told if kind == wanted} for wanted in (UNWRITABLE, GOOD))
+    stage.blow()
+    listed = _say(stage, "list", faults.name, "--json", "--limit", str(2 * _ODD))
+    stage.expect(len(listed.splitlines()) == _ODD, f"{len(listed.splitlines())} of {_ODD} were listed")
+    for number in stage.random.sample(range(_ODD), 5):
+        _say(stage, "show", f"o{number:05}", faults.name)
+    _say(stage, "list", faults.name, "--limit", str(2 * _ODD))
+    _say(stage, "top", faults.name)
+    exported, gone = stage.folder / "exported.jsonl", stage.folder / "gone.jsonl"
+    _say(stage, "export", str(exported), faults.name)
+    _say(stage, "discard", faults.name, "--yes", "--to", str(gone))
+    for file in (exported, gone):
+        lines = file.read_bytes().count(b"\n")
+        stage.expect(lines == _ODD, f"{lines} of {_ODD} are in {file.name}")
+    importing = _start(stage, "import", str(gone))
+    said = importing.communicate(timeout=_END_SECONDS)[1]
+    left = said.count("left in the file, for it cannot be sent")
+    stage.expect(left == len(unwritable), f"{left} of {len(unwritable)} that cannot be written were left in the file")
+    stage.excused |= unwritable
+    stage.worker()
+    _say(stage, "redrive", faults.name)
+    await_value(lambda: good <= set(stage.account().finished), "all that can run to have run")
+
+
+def _say(stage: Stage, *arguments: str) -> str:
+    """Run it to its end, see that it showed nothing that is not text, and return what it said."""
+    process = _start(stage, *arguments)
+    said, complained = process.communicate(timeout=_END_SECONDS)
+    stage.expect(process.returncode == 0, f"{arguments[0]} left with {process.returncode}: {complained[-500:]}")
+    raw = [line for line in (said + complained).split("\n") if not line.isprintable()]
+    stage.expect(not raw, f"{arguments[0]} showed {raw[:3]!r}")
+    return said
 
 
 def _bury(stage: Stage) -> None:
@@ -233,5 +280,13 @@ ROWS = [
         f"two `dead redrive` of a queue with {_DEAD} dead letters at once, while tasks are submitted and run",
         "0",
         two_redrives,
+    ),
+    Row(
+        90,
+        "dead-odd",
+        f"{_ODD:,} odd messages of a foreign client in the DLQ, listed, shown, exported, discarded, imported, redriven",
+        "0",
+        odd_messages,
+        patience_seconds=120,
     ),
 ]
