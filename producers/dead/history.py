@@ -27,23 +27,23 @@ def lines_of(headers: Mapping[Any, Any] | None) -> list[str]:
     return [line[:_LONGEST_CHARACTERS] for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
 
 
-def is_of_this_round(headers: Mapping[Any, Any] | None, by: str, since: float) -> bool:
-    """Whether it was this one who redrove it, since a time in seconds of the epoch: it has failed again already."""
+def now() -> int:
+    """Return the time as it is written here: milliseconds of the epoch."""
+    return int(time.time() * 1000)
+
+
+def is_of_this_round(headers: Mapping[Any, Any] | None, by: str, since: int) -> bool:
+    """Whether it was this one who redrove it, since some `now()`: it has failed again already."""
     at, lines = (headers or {}).get(REDRIVEN_AT), lines_of(headers)
-    return (
-        bool(lines)
-        and lines[-1].endswith(f" {by}")
-        and isinstance(at, int)
-        and since * 1000 <= at <= time.time() * 1000
-    )
+    return bool(lines) and lines[-1].endswith(f" {by}") and isinstance(at, int) and since <= at <= now()
 
 
 def again(headers: Mapping[Any, Any], by: str) -> dict[str, Any]:
     """Return the headers that say that this one redrives a message now."""
-    now = time.time()
-    line = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ} {by}"
+    at = now()
+    line = f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%dT%H:%M:%SZ} {by}"
     return {
-        REDRIVEN_AT: int(now * 1000),  # a new wish, later than what was cancelled before
+        REDRIVEN_AT: at,  # a new wish, later than what was cancelled before
         TIMES: times_of(headers) + 1,
         BY: [*lines_of(headers), line][-MOST_KEPT:],
     }

@@ -7,7 +7,6 @@ the same id, without the reason of its last failure.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -70,7 +69,7 @@ async def redrive(
     is_wanted = (wanted or Wanted()).takes
     step = BATCH if per_second is None else max(1, min(BATCH, int(per_second)))
     began = asyncio.get_running_loop().time()
-    by, since = command_now("").by, int(time.time() * 1000) / 1000
+    by, since = command_now("").by, history.now()
     gone: list[DeadMessage] = []
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
