@@ -99,6 +99,7 @@ class Shell:
             yield iter(worker.stderr)
             worker.send_signal(signal.SIGTERM)
 
+            log += worker.stderr  # until it has ended
             assert worker.wait(_PATIENCE_SECONDS) == 0, (line, log)
         finally:
             late.cancel()
