@@ -30,7 +30,7 @@ from leveret.topology.limits import KEYS_LIVE_SECONDS, Tokens
 from leveret.topology.link import daemon_thread
 from leveret.topology.link.asking import Answer, Asking, open_channel
 from leveret.topology.link.connection import close, connect
-from leveret.topology.link.explaining import explain_channel
+from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.message import CONTENT_TYPE, PERSISTENT
 from leveret.topology.objects import UNREACHABLE_DELIVERY_LIMIT
 from leveret.topology.queues import WorkQueue
@@ -65,6 +65,30 @@ async def _declare(settings: Settings, found: Sequence[Tokens], longest: float) 
     try:
         for tokens in found:
             await make(connection, tokens, longest, may_change=True)
+    finally:
+        await close(connection)
+
+
+def count_tokens(settings: Settings, queues: Sequence[WorkQueue]) -> list[tuple[Tokens, bool, int | None]]:
+    """Return of the tokens of these queues and their tasks whether they are there, and how many; None is not known.
+
+    Raises `BrokerUnreachable`, `AccessRefused` or `TopologyError`.
+    """
+    return asyncio.run(_count(settings, registry.tokens_of(queues)))
+
+
+async def _count(settings: Settings, found: Sequence[Tokens]) -> list[tuple[Tokens, bool, int | None]]:
+    connection = await connect(settings, "leveret plan, limits", lambda _connection, _reason: None)
+    try:
+        channel = await open_channel(connection)
+        counted = []
+        for tokens in found:
+            asking = Asking(channel, f"queue {names.token_count(tokens.queue)!r}")
+            is_there, count = await _Making(connection, channel, asking, tokens, 0.0).look()
+            counted.append((tokens, is_there, count))
+        return counted
+    except pika.exceptions.AMQPError as error:  # the broker left between two steps
+        raise explain(error, connection.url) from error
     finally:
         await close(connection)
 
@@ -141,6 +165,16 @@ class _Making:
         self._channel.basic_nack(tag, requeue=True)
         if self._tokens.period_seconds is not None:
             await self._take_surplus()
+
+    async def look(self) -> tuple[bool, int | None]:
+        """Return whether they are there, and how many; None where that is not known."""
+        if await self._ready(self._tokens.queue) is None:
+            return False, None
+        found = await self._read_count() if await self._ready(self._count_queue) else None
+        if found is None:
+            return True, None
+        self._channel.basic_nack(found[0], requeue=True)
+        return True, found[1]
 
     async def _begin(self, were_lost: bool = False) -> None:
         """Make all of it anew."""

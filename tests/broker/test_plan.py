@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from leveret import AccessRefused, Route, TopologyError, WorkQueue, apply, declare, plan
+from leveret import AccessRefused, Rate, Route, TopologyError, WorkQueue, apply, declare, plan
 from leveret.topology import queues
 from leveret.topology.apply.declare import declare_streams
+from leveret.topology.limits import _known as limits_known
 from leveret.topology.message import own_headers
 from leveret.topology.objects import objects_of
 from leveret.topology.plan.difference import Kind
@@ -184,3 +185,56 @@ def test_who_declares_leaves_alone_what_is_made_anew(declared: Vhost) -> None:
     apply(declared.settings, [jobs], quiet_seconds=0.0)
     await_value(lambda: declared.api("GET", bound), "the binding")
     assert declare(declared.settings, [jobs]) == []
+
+
+def limited(**limits: Any) -> WorkQueue:
+    """A work queue of this name as another version of the code has it."""
+    queues._known.pop("mail", None)
+    limits_known.pop("mail", None)
+    return WorkQueue("mail", **limits)
+
+
+def of_limits(vhost: Vhost, queue: WorkQueue) -> list[tuple[Kind, str, str, str]]:
+    return [tuple(one[:4]) for one in plan(vhost.settings, [queue]).differences]  # type: ignore[misc]
+
+
+def test_limits_are_seen_and_changed(declared: Vhost) -> None:
+    """Missing, another number, and what is left of one that is no more: that goes only when it is named."""
+    tokens, per_second = "tasks.limit.mail.at-once", "tasks.limit.mail.per.1s"
+    former = limited(at_once=10, rate=Rate(5))
+    declare(declared.settings, [WorkQueue("plain")])
+
+    missing = of_limits(declared, former)
+    declare(declared.settings, [former])
+    same = of_limits(declared, former)
+    another = of_limits(declared, limited(at_once=12, rate=Rate(5)))
+    applied = apply(declared.settings, [limited(at_once=12, rate=Rate(5))], quiet_seconds=0.0)
+    tokens_now = declared.count(tokens)
+    left_over = of_limits(declared, limited())
+    kept = apply(declared.settings, [limited()], prune=True, quiet_seconds=0.0).kept
+    gone = apply(declared.settings, [limited()], prune=True, delete=list(kept), quiet_seconds=0.0)
+
+    assert {(Kind.ADDITIVE, "queue", name, "missing") for name in (tokens, per_second)} <= set(missing)
+    assert same == []
+    assert another == [(Kind.IN_PLACE, "limit", tokens, "is 10, wanted is 12")]
+    assert ([one[:3] for one in applied.declared], applied.left) == ([another[0][:3]], [])
+    assert tokens_now == 12
+    assert {one[0] for one in left_over} == {Kind.LEFT_OVER}
+    assert {one[2] for one in left_over} == {
+        *(f"{name}{more}" for name in (tokens, per_second) for more in ("", ".count")),
+        "tasks.limit.mail.spent.1050ms",
+    }
+    assert kept == {tokens: 12, f"{tokens}.count": 1, per_second: 5, f"{per_second}.count": 1}
+    assert (gone.left, of_limits(declared, limited())) == ([], [])
+    assert not any(name.startswith("tasks.limit.") for name in declared.queues())
+
+
+def test_limits_that_may_not_be_read_are_not_called_the_same(declared: Vhost) -> None:
+    """What could not be seen is said."""
+    queue = limited(at_once=10)
+    declare(declared.settings, [queue])
+    with declared.limited_user(configure=".*", write=".*", read="^mail.*") as url:
+        found = plan(replace(declared.settings, amqp_url=url), [queue])
+
+    assert found.differences == []
+    assert "limits cannot be seen: " in found.unseen

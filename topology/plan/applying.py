@@ -18,8 +18,9 @@ from leveret.topology.objects import Binding, Exchange, objects_of, shared_excha
 from leveret.topology.plan.broker import Broker
 from leveret.topology.plan.comparing import compare, stale_bindings
 from leveret.topology.plan.difference import Difference, Kind, Seen
+from leveret.topology.plan.limiting import left_over_limits
 from leveret.topology.plan.moving import Mover
-from leveret.topology.plan.planning import seen_or_refused, shared_tables
+from leveret.topology.plan.planning import differences, seen_or_refused
 from leveret.topology.plan.recreating import QUIET_SECONDS, Moved, Recreation, Tell, await_quiet
 from leveret.topology.queues import WorkQueue
 from leveret.topology.settings import Settings, vhost_of
@@ -99,7 +100,7 @@ class _Applying:
     async def run(self, prune: bool, delete: Sequence[str]) -> Applied:
         """Do it."""
         seen = await asyncio.to_thread(seen_or_refused, self._settings)
-        before = compare(self._work_queues, shared_tables(seen), seen)
+        before = await self._differences(seen)
         self._check(before, delete)
         moved: list[Moved] = []
         for work_queue in self._work_queues:
@@ -112,9 +113,12 @@ class _Applying:
         if prune or delete:
             removed, kept = await self._prune(prune, delete)
         seen = await asyncio.to_thread(seen_or_refused, self._settings)
-        left = compare(self._work_queues, shared_tables(seen), seen)
+        left = await self._differences(seen)
         done = [one for one in before if one.kind in (Kind.ADDITIVE, Kind.IN_PLACE) and one not in left]
         return Applied(done, moved, removed, kept, left, notes)
+
+    async def _differences(self, seen: Seen) -> Sequence[Difference]:
+        return (await asyncio.to_thread(differences, self._settings, self._work_queues, seen)).differences
 
     def _check(self, before: Sequence[Difference], delete: Sequence[str]) -> None:
         left_over = [one.name for one in before if one.kind is Kind.LEFT_OVER and one.object == "queue"]
@@ -223,7 +227,8 @@ class _Applying:
 
     async def _left_over(self) -> list[Difference]:
         seen = await asyncio.to_thread(seen_or_refused, self._settings)
-        return [one for one in compare(self._work_queues, (), seen) if one.kind is Kind.LEFT_OVER]
+        of_tables = [one for one in compare(self._work_queues, (), seen) if one.kind is Kind.LEFT_OVER]
+        return [*of_tables, *left_over_limits(self._work_queues, seen)]
 
     async def _counted(self, name: str) -> int | None:
         """Return how many messages a queue holds, by the broker's own count and by what is ready just now."""

@@ -25,8 +25,8 @@ class Kind(enum.Enum):
 class Difference(NamedTuple):
     """One object that is not on the broker as the code has it.
 
-    `object` is exchange, queue, binding or policy; `work_queue` is empty for what all share. `why` is what differs, and
-    of what somebody has to do by hand, also how.
+    `object` is exchange, queue, binding, limit or policy; `work_queue` is empty for what all share. `why` is what
+    differs, and of what somebody has to do by hand, also how.
     """
 
     kind: Kind

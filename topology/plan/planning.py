@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from leveret.topology import queues, settings
 from leveret.topology.errors import AccessRefused, BrokerError
@@ -11,6 +11,7 @@ from leveret.topology.link.default_broker import resolve
 from leveret.topology.objects import RECORD, Table, control_streams, objects_of, shared_exchanges
 from leveret.topology.plan.comparing import compare
 from leveret.topology.plan.difference import Plan, Seen
+from leveret.topology.plan.limiting import left_over_limits, look_at_limits
 from leveret.topology.plan.seeing import look, look_by_amqp, why_unseen
 from leveret.topology.schedules import SCHEDULES
 from leveret.topology.settings import Settings
@@ -29,8 +30,17 @@ def plan(configured: Settings | None = None, work_queues: Iterable[queues.WorkQu
         seen = look(settings_used)
     except BrokerError as error:
         tables = [("", shared_exchanges()), *((queue.name, objects_of(queue)) for queue in found)]
-        return Plan(look_by_amqp(settings_used, tables), why_unseen(error))
-    return Plan(compare(found, shared_tables(seen), seen))
+        of_limits, why = look_at_limits(settings_used, found)
+        unseen = "; ".join(filter(None, (why_unseen(error), why)))
+        return Plan([*look_by_amqp(settings_used, tables), *of_limits], unseen)
+    return differences(settings_used, found, seen)
+
+
+def differences(configured: Settings, work_queues: Sequence[queues.WorkQueue], seen: Seen) -> Plan:
+    """Return what differs, where all that the management API shows was seen. Raises `BrokerUnreachable`."""
+    of_limits, why = look_at_limits(configured, work_queues)
+    found = compare(work_queues, shared_tables(seen), seen)
+    return Plan([*found, *of_limits, *left_over_limits(work_queues, seen)], why)
 
 
 def shared_tables(seen: Seen) -> list[Table]:
