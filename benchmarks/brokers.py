@@ -43,9 +43,9 @@ class RabbitMQ:
         return {"RabbitMQ": overview["rabbitmq_version"], "Erlang": overview["erlang_version"]}
 
     @contextmanager
-    def vhost(self) -> Iterator[str]:
-        """Make a virtual host whose queues are quorum queues by default, and yield its AMQP URL."""
-        name = f"benchmarks-{uuid.uuid4().hex[:12]}"
+    def vhost(self, name: str = "") -> Iterator[str]:
+        """Make a virtual host whose queues are quorum queues by default, and yield its AMQP URL; it goes at the end."""
+        name = name or f"benchmarks-{uuid.uuid4().hex[:12]}"
         self._vhosts.add(name)
         try:
             self._api("PUT", f"vhosts/{name}", {"default_queue_type": "quorum"})

@@ -53,7 +53,8 @@ def page(look: Look, width: int) -> list[str]:
     if any(queue.workers is None for queue in look.queues):
         counts = "workers not known"
     warned = {warned.about for warned in look.warnings}
-    lines = [f"{head}{counts.rjust(max(len(counts) + 2, width - len(head)))}"]
+    room = width - len(head)
+    lines = [f"{head}{counts.rjust(room)}"] if len(counts) + 2 <= room else [head, counts]
     lines += table(_QUEUES, [row for queue in look.queues for row in _queue_rows(queue, queue.name in warned)], width)
     if look.workers:
         lines += ["", *table(_WORKERS, [_worker_row(info, look.at) for info in look.workers], width)]

@@ -155,7 +155,7 @@ class Shell:
 
     def _bury(self, queue: str, task: str, task_id: str, kwargs: dict[str, str]) -> None:
         body = json.dumps({"task": task, "kwargs": kwargs}).encode()
-        self.vhost.publish(Route.dead(queue), body, message_id=task_id, headers={"failure-type": "Boom"})
+        self.vhost.publish(Route.dead(queue), body, message_id=task_id, headers={"failure-type": "ConnectionError"})
 
 
 def _plain_words(line: str) -> list[str]:

@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -324,6 +325,23 @@ def test_exported_files_are_of_the_readme(tmp_path: Path) -> None:
 
     assert made == {name: text_of(f"docs/exported/{name}") for name in made}
     assert len(made) == 4
+
+
+def test_pictures_of_terminals_are_of_what_is_there() -> None:
+    """Each is shown on a page, well-formed, no wider than 80 columns, and tells nothing of the machine."""
+    pictures = sorted((CHECKOUT / "docs/pictures").iterdir())
+    shown = {name for page in pages() for name in re.findall(r"\]\((?:docs/)?pictures/(.+?)\)", text_of(page))}
+
+    assert {one.name for one in pictures} == shown
+    for picture in pictures:
+        text = picture.read_text(encoding="utf-8")
+        lines = [
+            "".join(line.itertext()) for line in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")
+        ]
+        assert max(map(len, lines)) <= 80
+        assert lines[0].startswith("$ leveret ")
+        assert "/tmp" not in text
+        assert "Traceback (most recent call last)" not in text or "dead show" in lines[0]
 
 
 def test_glossary_names_the_code() -> None:
