@@ -45,6 +45,8 @@ class Told(NamedTuple):
 
     held: int = 0
     """How many messages are with others."""
+    messages: int = 0
+    """How many there are, with those."""
     average_bytes: int = 0
     limit: int = 0
     """After how many returns a policy has the broker drop a message."""
@@ -62,7 +64,8 @@ def tell(configured: Settings, name: str) -> Told:
     held, count, size = (said.get(key) for key in ("messages_unacknowledged", "messages", "message_bytes"))
     average = size // count if isinstance(size, int) and isinstance(count, int) and count else 0
     limit = effective_policy(said).get("delivery-limit")
-    return Told(held if isinstance(held, int) else 0, average, limit if isinstance(limit, int) else 0)
+    held, count, limit = (value if isinstance(value, int) else 0 for value in (held, count, limit))
+    return Told(held, count, average, limit)
 
 
 def window_of(average_bytes: int) -> int:
@@ -85,7 +88,7 @@ class Reading:
         self.is_stopped = False
         self._connection = connection
         self._channel = channel
-        self._name = name
+        self.name = name
         self._look = look
         self._what = f"queue {name!r}"
         self._asking = Asking(channel, self._what)
@@ -153,7 +156,7 @@ class Reading:
     def _consume(self) -> None:
         self._room += self._window
         tag = f"{len(self._tags):03}"  # the broker gives back what they held in the order of their tags
-        self._tags.append(self._channel.basic_consume(self._name, self._on_message, consumer_tag=tag))
+        self._tags.append(self._channel.basic_consume(self.name, self._on_message, consumer_tag=tag))
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if self._ended.done():
@@ -178,6 +181,6 @@ class Reading:
     async def count_ready(self) -> int:
         """Return how many messages nobody holds. Raises `TopologyError` where there is no such queue."""
         answer = await self._asking.ask(
-            lambda answer: self._channel.queue_declare(self._name, passive=True, callback=answer)
+            lambda answer: self._channel.queue_declare(self.name, passive=True, callback=answer)
         )
         return int(answer.method.message_count)

@@ -32,6 +32,7 @@ MOST_RETURNS = 20
 """How often a message may come back without a verdict, its worker having died each time, before it is buried."""
 NOTHING: Mapping[str, Command] = MappingProxyType({})
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+_STUCK_SECONDS = 1.0
 
 
 class Settlement:
@@ -39,7 +40,8 @@ class Settlement:
 
     `cancels` says by id what is cancelled, and `is_cancelled` whether that is so of a delivery whose id is there.
     `returns_excused` are returns of a message that say nothing against it, `followed` the names of tasks that are
-    followed whatever their messages say. `on_no_ladder` is called when what is to run later finds no ladder of delays.
+    followed whatever their messages say. `on_no_ladder` is called when what is to run later finds no ladder of delays,
+    `on_stuck` each second with the deliveries that have waited longer than that for a confirm, and once with none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Settlement:
         cancels: Mapping[str, Command] = NOTHING,
         is_cancelled: Callable[[Delivery], bool] = lambda _delivery: False,
         on_no_ladder: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[Sequence[Delivery]], None] = lambda _stuck: None,
     ) -> None:
         self._outbox = outbox
         self._worker = worker
@@ -63,6 +66,9 @@ class Settlement:
         self._cancels = cancels
         self._is_cancelled = is_cancelled
         self._on_no_ladder = on_no_ladder
+        self._on_stuck = on_stuck
+        self._seen_unconfirmed: set[Delivery] = set()
+        self._look_soon: asyncio.TimerHandle | None = None
         self._closings = Closings(worker)
         self._close_soon: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -135,6 +141,8 @@ class Settlement:
     def give_up(self) -> None:
         """Wait for no confirm any more; what comes out of it is not acknowledged."""
         self._products.clear()
+        if self._look_soon:
+            self._look_soon.cancel()
 
     def tell_observers(self) -> None:
         """Tell what was settled since the last time, now."""
@@ -157,8 +165,18 @@ class Settlement:
         So many more will be published for it.
         """
         self._products[delivery] = len(products) + more
+        if self._look_soon is None:
+            self._look_soon = self._loop.call_later(_STUCK_SECONDS, self._look_for_stuck)
         for product in products:
             self._publish([delivery], product)
+
+    def _look_for_stuck(self) -> None:
+        """Tell of what was unconfirmed at the last look already; nothing more is to be told once none is."""
+        unconfirmed = set(self.unconfirmed)
+        stuck = unconfirmed & self._seen_unconfirmed
+        self._on_stuck([*stuck])
+        self._seen_unconfirmed = unconfirmed
+        self._look_soon = self._loop.call_later(_STUCK_SECONDS, self._look_for_stuck) if unconfirmed or stuck else None
 
     def _tell_closings(self) -> None:
         self._close_soon = None

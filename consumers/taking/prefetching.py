@@ -12,6 +12,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from leveret.consumers.log import event
 from leveret.consumers.running.lanes import Lane, Lanes, sizes_of_batches
@@ -37,6 +38,8 @@ _OUTCOMES_COME_SECONDS = 0.05  # processes that become free at about the same ti
 _ROOM_COMES_SECONDS = 1.0
 _WIDEN_SECONDS = 0.2
 _MOST_REMEMBERED = 10_000
+_MOST_BESIDE, _MOST_BYTES_BESIDE = 1_000, 32 * 1024 * 1024
+"""Of a queue: what has ended and waits for a confirm, and others are held beside it all the same."""
 
 
 class Prefetching:
@@ -66,6 +69,7 @@ class Prefetching:
         self._fill_soon: asyncio.TimerHandle | None = None
         self._room_soon: asyncio.TimerHandle | None = None
         self._handed_back: dict[str, int] = {}  # id → how often
+        self._beside: dict[WorkQueue, _Beside] = {}
         pool.on_rerun = self._look_for_late
         self._widen_soon: asyncio.TimerHandle | None = None
         if prefetch is None and any(share.is_mixed for share in self._shares.values()):
@@ -154,6 +158,32 @@ class Prefetching:
         for sample, _, _ in settled:
             self._note(sample)
 
+    def make_room_beside(self, stuck: Sequence[Delivery]) -> None:
+        """Hold others beside what has ended and waits for a confirm, once that is half of what may be held of a queue.
+
+        A live consumer keeps its prefetch, so another takes its place, for twice as many; few of them are enough.
+        """
+        for queue in self._queues if self.consumer else ():
+            assert self.consumer is not None
+            of_queue = [delivery for delivery in stuck if delivery.queue is queue]
+            before = self._beside.get(queue)
+            if queue in self._narrow or self._is_paused(queue.name):
+                continue
+            if before and not of_queue:
+                del self._beside[queue]
+                self._change(queue, before.prefetch)
+                continue
+            current = self.consumer.prefetch_of(queue)
+            newly = len(of_queue) - (before.stuck if before else 0)
+            too_many = len(of_queue) >= _MOST_BESIDE or sum(len(one.body) for one in of_queue) > _MOST_BYTES_BESIDE
+            if not of_queue or 2 * newly < current or too_many:
+                continue
+            if not before:
+                what = f"{len(of_queue)} task(s) have ended, and that cannot be told yet; taking others beside them"
+                event(logging.INFO, what, queue=queue.name)
+            self._beside[queue] = _Beside(before.prefetch if before else current, len(of_queue))
+            self.consumer.change_prefetch(queue, min(MOST_PREFETCH, 2 * current), lambda: None)
+
     def _note(self, sample: Delivery) -> None:
         self._handed_back.pop(sample.id, None)
         if self._narrow and not self._room_soon:
@@ -162,7 +192,7 @@ class Prefetching:
         if self._outcomes % _OUTCOMES_BETWEEN_TUNING or self._fixed is not None or self.consumer is None:
             return
         queue, size = sample.queue, float(len(sample.body))
-        if self._is_paused(queue.name):
+        if self._is_paused(queue.name) or queue in self._beside:
             return
         mean = self._body_bytes.get(queue.name, size)
         self._body_bytes[queue.name] = mean = mean + _BODY_MEMORY * (size - mean)
@@ -185,7 +215,8 @@ class Prefetching:
         """Of a queue whose tasks are of several kinds, hold more as more of them run side by side."""
         self._widen_soon = asyncio.get_running_loop().call_later(_WIDEN_SECONDS, self._widen)
         for queue, share in self._shares.items():
-            if share.is_mixed and self.consumer and queue not in self._narrow and not self._is_paused(queue.name):
+            is_as_ever = queue not in self._narrow and queue not in self._beside
+            if share.is_mixed and self.consumer and is_as_ever and not self._is_paused(queue.name):
                 self._change(queue, share.widened(self._pool))
 
     def _hand_back_late(self) -> None:
@@ -240,6 +271,15 @@ class Prefetching:
         if room >= few or self._narrow[queue] > few:
             return self._narrow.pop(queue)
         return room
+
+
+class _Beside(NamedTuple):
+    """A queue of which more is held than its prefetch, for what has ended waits for a confirm."""
+
+    prefetch: int
+    """What it was before."""
+    stuck: int
+    """How many waited when more was taken the last time."""
 
 
 class _Share:

@@ -86,6 +86,7 @@ class Worker:
             self._control.cancels,
             self._control.is_cancelled,
             self._declare_ladder_soon,
+            lambda stuck: self._prefetching.make_room_beside(stuck),
         )
         self._limiter = self._limiter_of(plan, telling) if any(map(limits_of, plan.queues)) else None
         gates = (*gates_of(settings.record), self._settlement.admit)

@@ -41,9 +41,9 @@ async def discard(
     opened = await connect(configured, "leveret dead, discarding", lambda *_: None)
     count = got = 0
     try:
-        told = await tell_surely(configured, name)
-        see_kept(told, opened, name)
         dlq = Letters(opened, await open_channel(opened), name)
+        told = await tell_surely(configured, dlq)
+        see_kept(told, opened, name)
 
         async def take_out(chosen: Sequence[DeadMessage]) -> None:
             keep(chosen)

@@ -158,7 +158,7 @@ class Letters(Reading):
 
     async def remove(self, moved: Sequence[DeadMessage], are: str, advice: str) -> None:
         """Take messages that are safe elsewhere out of this queue for good; see `take_out`."""
-        if got := await take_out(self._channel, self._asking, self._name, moved, are, advice):
+        if got := await take_out(self._channel, self._asking, self.name, moved, are, advice):
             self._channel.basic_nack(got.method.delivery_tag, requeue=True)
         self._room += len(moved)
 

@@ -48,13 +48,13 @@ async def read(configured: Settings, queue: str, look: Look, at_once: int = ALL)
     name = check_name(holding(queue), "queue")
     opened = await connect(configured, "leveret dead, reading", lambda *_: None)
     try:
-        told = await tell_surely(configured, name)
-        see_kept(told, opened, name)
 
         def show(method: Any, properties: Any, body: bytes) -> bool | None:
             return look(dead_message(method, properties, body))
 
         reading = Reading(opened, await open_channel(opened), name, show)
+        told = await tell_surely(configured, reading)
+        see_kept(told, opened, name)
         ready = await reading.run(min(at_once, window_of(told.average_bytes)))
         await reading.let_go()
         return Read(reading.count, max(told.held, 0 if reading.is_stopped else ready - reading.count))
@@ -73,15 +73,17 @@ def see_kept(told: Told, connection: FastConnection, name: str) -> None:
         )
 
 
-async def tell_surely(configured: Settings, name: str) -> Told:
+async def tell_surely(configured: Settings, reading: Reading) -> Told:
     """Ask the management API about a queue until nobody holds any of it, or those who do cannot have left by now.
 
-    All is 0 where it does not say.
+    What it says is some seconds old: who was killed a moment ago may hold what it does not know of yet, but then less
+    is ready than there is. All is 0 where it does not say.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _OLDEST_SECONDS
-    told = await asyncio.to_thread(tell, configured, name)
-    while told.held and loop.time() < deadline:
+    while True:
+        told = await asyncio.to_thread(tell, configured, reading.name)
+        missing = told.messages - await reading.count_ready()
+        if max(told.held, missing) <= 0 or loop.time() > deadline:
+            return told._replace(held=max(told.held, missing, 0))
         await asyncio.sleep(_AGAIN_SECONDS)
-        told = await asyncio.to_thread(tell, configured, name)
-    return told

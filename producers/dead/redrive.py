@@ -74,9 +74,9 @@ async def redrive(
     failures: list[LeveretError] = []
     set_aside: list[tuple[DeadMessage, Unwritable]] = []
     try:
-        told = await tell_surely(configured, name)
-        see_kept(told, opened, name)
         dlq = Letters(opened, await open_channel(opened), name)
+        told = await tell_surely(configured, dlq)
+        see_kept(told, opened, name)
         ready = await dlq.open(told.average_bytes)  # no more than those: what fails again is not for this round
         got = 0
 

@@ -28,6 +28,13 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+@task("followed.append", queue=followed)
+def append(path: str, word: str) -> None:
+    """Write a word into a file."""
+    with Path(path).open("a") as file:
+        file.write(f"{word}\n")
+
+
 @task("followed-async.add", queue=followed_async)
 async def add_async(a: int, b: int) -> int:
     """Add, side by side with others."""

@@ -42,6 +42,7 @@ from leveret.topology.events import Event, Kind
 from leveret.topology.link.asking import open_channel
 from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE, REPLY_PREFIX
 from tests.broker import followed_jobs
+from tests.broker.control import BrokerControl
 from tests.broker.followed_jobs import Receipt, followed, followed_async
 from tests.broker.support import Vhost, Worker, Workers, await_value, run
 
@@ -552,3 +553,34 @@ def test_wait_without_a_worker(publisher: Publisher, vhost: Vhost) -> None:
     assert (status, printed) == (5, [])
     assert "has not ended within 0.2 s; it is submitted; it goes on" in said
     assert vhost.count("followed") == 1
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("options", [("--prefetch", "2"), ()])
+def test_in_an_alarm_tasks_that_nobody_follows_go_on(
+    vhost: Vhost,
+    publisher: Publisher,
+    workers: Workers,
+    control: BrokerControl,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """However many followed ones wait before them to be told: those are told when the alarm is over, each once."""
+    ran = tmp_path / "ran"
+    handles = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(60)]
+    for number in range(60):
+        followed_jobs.append.submit(str(ran), str(number))
+    more = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(60, 100)]
+    followed_jobs.append.submit(str(ran), "last")
+    with control.memory_alarm():
+        await_value(lambda: vhost.api("GET", "nodes")[0].get("mem_alarm"), "the node's alarm")
+        worker = start(workers, *options, queue="followed")
+        await_value(lambda: ran.exists() and "last" in ran.read_text(), "the last one that nobody follows")
+        over = [handle for handle in handles if handle.status().state is State.SUCCEEDED]
+        beside = [one for one in worker.events if "taking others beside them" in one["message"]]
+
+    assert gather([*handles, *more], timeout=60) == [number + 1 for number in range(100)]
+    assert sorted(ran.read_text().split()) == sorted([*map(str, range(60)), "last"])
+    assert over == []
+    assert beside or not options
+    assert worker.stop() == 0
