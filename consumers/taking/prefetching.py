@@ -163,20 +163,23 @@ class Prefetching:
 
         A live consumer keeps its prefetch, so another takes its place, for twice as many; few of them are enough.
         """
-        for queue in self._queues if self.consumer else ():
-            assert self.consumer is not None
+        if self.consumer is None:
+            self._beside.clear()
+            return
+        for queue in self._queues:
             of_queue = [delivery for delivery in stuck if delivery.queue is queue]
             before = self._beside.get(queue)
-            if queue in self._narrow or self._is_paused(queue.name):
-                continue
+            is_as_ever = queue not in self._narrow and not self._is_paused(queue.name)
             if before and not of_queue:
                 del self._beside[queue]
-                self._change(queue, before.prefetch)
+                if is_as_ever:
+                    self._change(queue, before.prefetch)
+            if not of_queue or not is_as_ever:
                 continue
             current = self.consumer.prefetch_of(queue)
             newly = len(of_queue) - (before.stuck if before else 0)
             too_many = len(of_queue) >= _MOST_BESIDE or sum(len(one.body) for one in of_queue) > _MOST_BYTES_BESIDE
-            if not of_queue or 2 * newly < current or too_many:
+            if 2 * newly < current or too_many:
                 continue
             if not before:
                 what = f"{len(of_queue)} task(s) have ended, and that cannot be told yet; taking others beside them"
