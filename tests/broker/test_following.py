@@ -567,10 +567,10 @@ def test_in_an_alarm_tasks_that_nobody_follows_go_on(
 ) -> None:
     """However many followed ones wait before them to be told: those are told when the alarm is over, each once."""
     ran = tmp_path / "ran"
-    handles = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(60)]
-    for number in range(60):
+    handles = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(24)]
+    for number in range(24):
         followed_jobs.append.submit(str(ran), str(number))
-    more = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(60, 100)]
+    more = [followed_jobs.add.options(follow=True).submit(number, 1) for number in range(24, 40)]
     followed_jobs.append.submit(str(ran), "last")
     with control.memory_alarm():
         await_value(lambda: vhost.api("GET", "nodes")[0].get("mem_alarm"), "the node's alarm")
@@ -579,8 +579,8 @@ def test_in_an_alarm_tasks_that_nobody_follows_go_on(
         over = [handle for handle in handles if handle.status().state is State.SUCCEEDED]
         beside = [one for one in worker.events if "taking others beside them" in one["message"]]
 
-    assert gather([*handles, *more], timeout=60) == [number + 1 for number in range(100)]
-    assert sorted(ran.read_text().split()) == sorted([*map(str, range(60)), "last"])
+    assert gather([*handles, *more], timeout=60) == [number + 1 for number in range(40)]
+    assert sorted(ran.read_text().split()) == sorted([*map(str, range(24)), "last"])
     assert over == []
     assert beside or not options
     assert worker.stop() == 0
