@@ -5,10 +5,8 @@ One consumer that may hold all keeps their order, in the way of its version: Rab
 `basic.nack` names at once, and does not count that as a return; older ones do when the channel is closed (tried on
 3.10.8 and 4.3.6).
 
-No channel here has more than 32 consumers of a queue, and none holds more than 32 messages it got by `basic.get`, each
-of which is a consumer to the broker. RabbitMQ 3.10.8 gives back what more than 32 of a channel held, after a kill, in
-an order that is another each time it starts; killed once more, it reads from its log that others acknowledged the third
-message, and takes out one that they never had (tried: of 60 acknowledged, 43 others were gone).
+No channel here has more than 32 consumers of a queue, for RabbitMQ 3.10.8 mixes up what more of them held; see
+`Asking.get`.
 """
 
 from __future__ import annotations
@@ -118,7 +116,7 @@ class Reading:
         return ready
 
     async def _begin(self, window: int) -> None:
-        self._window = window = max(window, -(-self._ready // _MOST_CONSUMERS))
+        self._window = window = min(ALL, max(window, -(-self._ready // _MOST_CONSUMERS)))
         await self._asking.ask(lambda answer: self._channel.basic_qos(prefetch_count=window, callback=answer))
         self._consume()
 
