@@ -178,7 +178,9 @@ class Prefetching:
                 continue
             current = self.consumer.prefetch_of(queue)
             newly = len(of_queue) - (before.stuck if before else 0)
-            too_many = len(of_queue) >= _MOST_BESIDE or sum(len(one.body) for one in of_queue) > _MOST_BYTES_BESIDE
+            body_bytes = sum(len(one.body) for one in of_queue) / len(of_queue)
+            would_hold = len(of_queue) + 2 * current
+            too_many = len(of_queue) >= _MOST_BESIDE or would_hold * body_bytes > _MOST_BYTES_BESIDE
             if 2 * newly < current or too_many:
                 continue
             if not before:

@@ -202,7 +202,6 @@ def test_limits_are_seen_and_changed(declared: Vhost) -> None:
     """Missing, another number, and what is left of one that is no more: that goes only when it is named."""
     tokens, per_second = "tasks.limit.mail.at-once", "tasks.limit.mail.per.1s"
     former = limited(at_once=10, rate=Rate(5))
-    declare(declared.settings, [WorkQueue("plain")])
 
     missing = of_limits(declared, former)
     declare(declared.settings, [former])

@@ -42,7 +42,7 @@ def check(amqp_url: str, timeout_seconds: float = 5.0, settings: Settings | None
     made.connection_attempts = 1
     try:
         pika.BlockingConnection(made).close()
-    except _CANNOT_CONNECT as error:
+    except (*_CANNOT_CONNECT, ValueError) as error:  # the last where the broker left between two steps of connecting
         raise explain(error, amqp_url) from error
 
 
