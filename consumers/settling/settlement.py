@@ -141,6 +141,7 @@ class Settlement:
     def give_up(self) -> None:
         """Wait for no confirm any more; what comes out of it is not acknowledged."""
         self._products.clear()
+        self._seen_unconfirmed.clear()
         if self._look_soon:
             self._look_soon.cancel()
 
@@ -209,6 +210,7 @@ class Settlement:
         self._products[delivery] -= 1
         if not self._products[delivery]:
             del self._products[delivery]
+            self._seen_unconfirmed.discard(delivery)  # its body may be large
             delivery.settler.ack(delivery.tag)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,18 +27,26 @@ DONE = Outcome(Ending.RETURNED, "settles.it", 0.1)
 FAILED = Outcome(Ending.RAISED, "settles.it", 0.1, Failure("ValueError", "no"))
 
 
+class Body(bytearray):
+    """One that can be referred to weakly."""
+
+
 class Stage:
     """A settlement whose outbox and channel only note what they are told."""
 
-    def __init__(self, excused: int = 0, observers: tuple[Callable[[Any], None], ...] = ()) -> None:
+    def __init__(
+        self,
+        excused: int = 0,
+        observers: tuple[Callable[[Any], None], ...] = (),
+        on_stuck: Callable[[Sequence[Delivery]], None] = lambda _stuck: None,
+    ) -> None:
         self.sent: list[tuple[Outgoing, Callable[[LeveretError | None], None]]] = []
         self.said: list[tuple[str, int]] = []
         self.is_open = True
         self.observed: list[Settled] = []
         outbox: Any = SimpleNamespace(send=lambda outgoing, then: self.sent.append((outgoing, then)))
-        self.settlement = Settlement(
-            outbox, "host:1", 100, lambda _delivery: excused, (*observers, self.observed.extend)
-        )
+        looking = (*observers, self.observed.extend)
+        self.settlement = Settlement(outbox, "host:1", 100, lambda _delivery: excused, looking, on_stuck=on_stuck)
 
     def delivery(self, key: str = "settles", returns: int = 0, **properties: Any) -> Delivery:
         exchange = "tasks.again" if "@" in key else "tasks.direct"
@@ -123,6 +132,26 @@ def test_every_product_has_to_be_confirmed(monkeypatch: pytest.MonkeyPatch) -> N
         assert again.id == "b"
         then(None)
         assert stage.said == [("ack", 1)]
+
+    played(play)
+
+
+def test_what_is_confirmed_late_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body may be large, and the next of that size comes as soon as it is acknowledged."""
+    monkeypatch.setattr(settlement_module, "_STUCK_SECONDS", 0.001)
+
+    async def play() -> None:
+        looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stage = Stage(on_stuck=lambda stuck: looked.set_result(None) if stuck and not looked.done() else None)
+        delivery = stage.delivery(returns=MOST_RETURNS + 1)
+        delivery.body = Body(b"{}")  # type: ignore[assignment]  # large ones are bytearrays
+        body = weakref.ref(delivery.body)
+        stage.settlement.admit(delivery)
+        del delivery
+        await looked
+        stage.sent.pop()[1](None)
+        stage.observed.clear()
+        assert body() is None
 
     played(play)
 
