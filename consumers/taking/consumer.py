@@ -51,6 +51,8 @@ class Consumer:
         self._subscriptions: dict[str, Subscription] = {}
         self._settlers: list[Settler] = []
         self._renewal = Renewal(self._subscriptions, self._subscribe, self._retire)
+        self.is_old = False
+        """Whether the broker is one for which `old_brokers` is."""
         self._renewing: asyncio.Task[None] | None = None
         self.lost: asyncio.Future[LeveretError] = asyncio.get_running_loop().create_future()
         self.all_settled = asyncio.Event()
@@ -66,6 +68,7 @@ class Consumer:
         self._connection = await connect(self._settings, role, self._on_connection_closed)
         try:
             self._check_frame_size()
+            self.is_old = server_version(self._connection) < CANCELS_RELIABLY
             if self._prepare:
                 await self._prepare(self._connection)
             for name in self._queues:
@@ -73,7 +76,7 @@ class Consumer:
         except BaseException:
             await close(self._connection)
             raise
-        if server_version(self._connection) < CANCELS_RELIABLY:
+        if self.is_old:
             self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
     def _check_frame_size(self) -> None:
@@ -137,7 +140,7 @@ class Consumer:
         subscriptions = self._subscriptions_of(queue)
         if len(subscriptions) == 1:
             return subscriptions[0].take_only(places, first)
-        if any(subscription.is_changing for subscription in subscriptions):
+        if any(subscription.is_changing or subscription.is_worn for subscription in subscriptions):
             return False
 
         def on_cancelled() -> None:
@@ -174,6 +177,7 @@ class Consumer:
             self.all_settled,
             self._on_settled,
             self._end,
+            self._renewal.look_now if self.is_old else None,
         )
         self._settlers.append(subscription.settler)
         await subscription.open()

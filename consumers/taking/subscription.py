@@ -15,6 +15,9 @@ from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.parameters import host_and_pid
 from leveret.topology.queues import WorkQueue
 
+MOST_CONSUMERS = 30
+"""On one channel, where `old_brokers` says so."""
+
 OnDelivery = Callable[[Delivery], None]
 
 
@@ -43,7 +46,9 @@ class Subscription:
         all_settled: asyncio.Event,
         on_all_settled: Callable[[], None],
         on_silent: Callable[[LeveretError], None],
+        on_worn: Callable[[], None] | None = None,
     ) -> None:
+        """`on_worn` is called when the channel has had so many consumers that another should take its place."""
         self.channel = channel
         self.settler = Settler(channel, on_all_settled, held.free, queue.waits_in.index(name))
         self.prefetch = prefetch
@@ -54,10 +59,16 @@ class Subscription:
         self._takers = takers
         self._held = held
         self._all_settled = all_settled
+        self._on_worn = on_worn
         self._asking = Asking(channel, f"queue {name!r}", on_silent)
         self._tag = ""  # empty while nothing is taken
-        self._tags = 0
+        self._tags = 0  # so many consumers there were
         self._is_stopped = False
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether another is about to take its place, and no further consumer may be made here."""
+        return self._on_worn is not None and self._tags >= MOST_CONSUMERS
 
     @property
     def is_idle(self) -> bool:
@@ -75,6 +86,8 @@ class Subscription:
     async def cancel(self) -> None:
         """Take nothing more; what was taken can still be settled."""
         tag, self._tag = self._tag, ""
+        if not tag:
+            return
         await self._asking.ask(lambda answer: self.channel.basic_cancel(tag, callback=answer))
 
     def stop(self) -> None:
@@ -88,7 +101,8 @@ class Subscription:
 
         A live consumer keeps its prefetch, so a second one takes its place; what the first holds stays ours.
         """
-        if not self.channel.is_open or self.is_changing or self.prefetch == prefetch or self._is_stopped:
+        is_as_ever = self.is_changing or self.is_worn or self.prefetch == prefetch
+        if is_as_ever or not self.channel.is_open or self._is_stopped:
             then()
             return
         former = self._tag
@@ -109,7 +123,7 @@ class Subscription:
         if not self.channel.is_open or self._is_stopped:
             first()
             return True
-        if self.is_changing:
+        if self.is_changing or self.is_worn:
             return False
         self.is_changing = True
 
@@ -136,6 +150,8 @@ class Subscription:
             if self._is_stopped:
                 self.channel.basic_cancel(self._tag)
             then()
+            if self._on_worn and self.is_worn:
+                self._on_worn()
 
         self.channel.basic_qos(prefetch_count=prefetch)
         self._consume(on_consuming)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +13,27 @@ import pytest
 from pika.channel import Channel
 from pika.exceptions import ConnectionClosedByBroker
 
-from leveret import BrokerUnreachable, SettingsError
+from leveret import BrokerUnreachable, Route, SettingsError
+from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.taking.consumer import Consumer
 from leveret.consumers.taking.subscription import Takers
 from leveret.topology.link.asking import Asking
 from leveret.topology.link.fast_connection import FastConnection
 from tests.broker.jobs import jobs
-from tests.broker.support import Vhost
+from tests.broker.support import Vhost, await_value
 
 NOBODY = Takers(lambda _delivery: None, lambda _delivery: None)
+
+
+async def awaited(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+def _has(held: list[Delivery], number: int) -> bool:
+    return len(held) >= number
 
 
 def _leave(_connection: Any, **_options: Any) -> None:
@@ -109,3 +124,32 @@ def test_the_broker_leaves_before_the_queues_are_counted(vhost: Vhost, monkeypat
 
     with pytest.raises(BrokerUnreachable, match="CONNECTION_FORCED"):
         asyncio.run(count())
+
+
+def test_no_channel_has_many_consumers_that_hold_something(vhost: Vhost) -> None:
+    """RabbitMQ 3.10 mixes up what more than 32 held when it is killed twice; each change of a prefetch makes one."""
+    vhost.declare(jobs)
+    messages, changes = 200, 100
+    for number in range(messages):
+        vhost.publish(Route.direct("jobs"), b"{}", message_id=str(number))
+    held: list[Delivery] = []
+    takers = Takers(held.append, held.append)
+
+    async def change_often() -> None:
+        made = Consumer(vhost.settings, [jobs], {jobs.name: 1}, takers, 1)
+        await made.open()
+        for number in range(1, changes):
+            await awaited(functools.partial(_has, held, number))
+            while not made.take_only(jobs, lambda: 1, lambda: None):
+                await asyncio.sleep(0.01)
+        await awaited(functools.partial(_has, held, changes))
+        of_channel = Counter(id(delivery.settler) for delivery in held)
+        if made.is_old:
+            assert max(of_channel.values()) <= 32
+        assert len({delivery.id for delivery in held}) == len(held)
+        for delivery in held[:changes]:
+            assert delivery.settler.ack(delivery.tag)
+        await made.close()
+
+    asyncio.run(change_often())
+    await_value(lambda: vhost.counts(jobs) == {jobs.name: messages - changes}, "all that was not acknowledged")
