@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
-from leveret import Publisher
+from leveret import Publisher, doctor
 from tests.broker.support import await_value
 from tests.faults import logged
 from tests.faults.nodes import Nodes, at_vhost
@@ -95,6 +96,7 @@ def partition(stage: Stage) -> None:
     """
     _prepare(stage, workers=0)
     lone, *others = stage.random.sample(ALL, 3)
+    name = stage.nodes.name(lone)
     _worker(stage, [lone, *others])
     _worker(stage, others)
     time.sleep(SETTLED_SECONDS)
@@ -111,11 +113,13 @@ def partition(stage: Stage) -> None:
                 _part(stage.nodes, lone, others)
                 try:
                     _expect_refused(stage, minority, f"at node {lone}, parted from the others")
+                    _await_doctor(stage, others[0], {f"node {name}"})
                     load.wait()
                 finally:
                     _join(stage.nodes, lone, others)
         stage.submit(*stage.messages(20), by=majority)
     await_value(lambda: all(_running(stage.nodes, number) == len(ALL) for number in ALL), "one cluster again")
+    _await_doctor(stage, others[0], set())
     with publisher_at(stage, _urls(stage, [lone])) as again:
         stage.submit(*stage.messages(20), by=again)
 
@@ -167,6 +171,19 @@ def _expect_refused(stage: Stage, publisher: Publisher, where: str) -> None:
     seconds = time.monotonic() - began
     stage.expect(len(stage.errors()) > before, f"{where} a message was confirmed")
     stage.expect(seconds <= _TIMEOUT_SECONDS + _LEEWAY_SECONDS, f"{where} submit took {seconds:.1f} s")
+
+
+def _await_doctor(stage: Stage, at: int, lacks: set[str]) -> None:
+    """Ask the doctor at a node which others do not work, until it is these."""
+    nodes, vhost = stage.nodes, stage.vhost
+    asked = replace(
+        vhost.settings, amqp_url=at_vhost(nodes.amqp_url(at), vhost.name), management_url=nodes.management_url(at)
+    )
+
+    def is_told() -> bool:
+        return {f.about for f in doctor(configured=asked) if f.level == "fail" and f.about.startswith("node ")} == lacks
+
+    await_value(is_told, f"the doctor saying that these do not work: {lacks or 'none'}")
 
 
 def _part(nodes: Nodes, lone: int, others: Sequence[int]) -> None:
