@@ -16,9 +16,8 @@ def delayed(cell: Cell) -> dict[str, float]:
     path = cell.folder / "delayed"
     count = cell.sizes.delayed_tasks
     calls: list[Call] = [("stamp", {"path": str(path)}) for _ in range(count)]
-    cell.send(
-        "delayed", {"calls": calls, "interval": cell.sizes.delayed_interval_seconds}, confirm=cell.system.confirms
-    )
+    job = {"calls": calls, "interval": cell.sizes.delayed_interval_seconds, "stay": DELAY_SECONDS + 1.0}
+    cell.send("delayed", job, confirm=cell.system.confirms)
 
     def stamps() -> list[str] | None:
         cell.check_worker()

@@ -4,7 +4,7 @@ APP is a module of this folder with `start()`, `one_by_one(calls)` and, where th
 `many(calls)`; with results also `result(task, kwargs)`, which sends and waits, and `gather(calls)`, which sends all and
 returns all results in order. A call is a pair of task name and keyword arguments. JOB is a JSON object:
 
-    way        one_by_one or many
+    way        one_by_one, many, or delayed, where one task goes ahead that counts for nothing
     numbers    with the way result or gather: the task is `echo`, of so many numbers, each of which has to come back
     calls      [[task, kwargs], …], or instead of it:
     task       this one without arguments, `count` times, or for about `seconds`
@@ -52,6 +52,8 @@ def main() -> None:
     if "seconds" in job:
         count = max(count, int(_rate(send, job["task"]) * job["seconds"]))
     calls: Calls = job["calls"] if "calls" in job else itertools.repeat((job["task"], {}), count)
+    if job["way"] == "delayed":
+        send([("noop", {})])  # opens, and declares, all that it takes to delay
     if "interval" in job:
         calls = _paced(calls, job["interval"])
     began, clock = time.time(), time.perf_counter()
