@@ -7,7 +7,8 @@ rest is written the number is 0, for a child may be stopped amid a write, and a 
 
 Behind all slots each place has room for its progress: the number of the order it is about, done, total and a note, in
 one write between two equal counts, for several threads of a task may write. Memory that nobody writes costs nothing.
-There the parent writes, too, for each child the number of the order that is cancelled.
+There the parent writes, too, for each child the number of the order that is cancelled. And there stand the results that
+a child which runs one order after the other has not reported yet, for its parent to find if it never does.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _REST = struct.Struct("@ddi128s")
 _SIZE = _NUMBER.size + _REST.size
 _PROGRESS = struct.Struct("@QQdd120sQ")
 _COUNT_BEHIND = _PROGRESS.size - _NUMBER.size
+
+_KEPT = struct.Struct("@QI")  # the number of an order, and how many bytes of its result follow
+_KEPT_BYTES = 32 * 1024  # of a slot, with their count in front
 
 CANCELLED = -1.0
 """The deadline of an attempt that was told to end, for it has passed its own."""
@@ -61,7 +65,8 @@ class Board:
         self._process = 0  # this one, once it has entered
         self._progress_at = count * places * _SIZE
         self._cancels_at = self._progress_at + count * places * _PROGRESS.size
-        self._memory = mmap.mmap(-1, self._cancels_at + count * _NUMBER.size)
+        self._kept_at = self._cancels_at + count * _NUMBER.size
+        self._memory = mmap.mmap(-1, self._kept_at + count * _KEPT_BYTES)
         self._writes = itertools.count(1)
 
     def write(self, index: int, number: int, started: float, deadline: float, task: str, place: int = 0) -> None:
@@ -114,8 +119,46 @@ class Board:
         (begun,) = _NUMBER.unpack_from(self._memory, index * self._places * _SIZE)
         return int(number) if number == begun else 0
 
+    def keep(self, index: int, number: int, result: str) -> bool:
+        """Keep the result of an order that ended, before the next begins; returns whether there is room for it."""
+        count = self._kept_at + index * _KEPT_BYTES
+        (used,) = _NUMBER.unpack_from(self._memory, count)
+        text = result.encode()
+        start = count + _NUMBER.size + used
+        end = start + _KEPT.size + len(text)
+        if end > count + _KEPT_BYTES:
+            return False
+        _KEPT.pack_into(self._memory, start, number, len(text))
+        self._memory[start + _KEPT.size : end] = text
+        _NUMBER.pack_into(self._memory, count, used + _KEPT.size + len(text))
+        return True
+
+    def forget_kept(self, index: int) -> None:
+        """Keep the results no longer, for they were reported."""
+        _NUMBER.pack_into(self._memory, self._kept_at + index * _KEPT_BYTES, 0)
+
+    def kept(self, index: int) -> dict[int, str]:
+        """Return the results that are kept, by the numbers of their orders.
+
+        Read reports after that: what ended and is not among those either had none. A child gone wild may keep anything.
+        """
+        count = self._kept_at + index * _KEPT_BYTES
+        (used,) = _NUMBER.unpack_from(self._memory, count)
+        if not used:
+            return {}
+        kept: dict[int, str] = {}
+        at = count + _NUMBER.size
+        end = min(at + used, count + _KEPT_BYTES)
+        while at + _KEPT.size <= end:
+            number, size = _KEPT.unpack_from(self._memory, at)
+            at += _KEPT.size
+            kept[number] = self._memory[at : min(at + size, end)].decode(errors="replace")
+            at += size
+        return kept
+
     def clear(self, index: int) -> None:
         """Make the slot ready for a child that is about to be forked."""
+        self.forget_kept(index)
         self.cancel(index, 0)
         self._set_process(index, 0)
 

@@ -28,7 +28,8 @@ from leveret.consumers.child.later import seconds_until
 from leveret.consumers.child.logged import Logged
 from leveret.consumers.child.outcome import Ending, Failure, Outcome, cut, failure_of
 from leveret.consumers.child.process import settle_in, start
-from leveret.consumers.child.protocol import Lines, Order, Report, pack_lines, pack_report, read_orders
+from leveret.consumers.child.protocol import Lines, Order, pack_lines, read_orders
+from leveret.consumers.child.reporting import Reporter
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.signals import CANCELLING
 from leveret.consumers.child.surroundings import Surroundings
@@ -40,7 +41,6 @@ from leveret.topology import registry, traces
 from leveret.topology.errors import MessageError
 from leveret.topology.message import decode
 
-_LONGEST_SILENCE_SECONDS = 0.002
 _ALARM_AGAIN_SECONDS = 0.005
 _OWN_FRAMES = 3  # _run, call and _call_function stand above the task in a traceback
 
@@ -61,12 +61,13 @@ def serve(
     run_batch: RunBatch | None = None,
 ) -> None:
     """Run orders until the parent closes the connection; those that come together by `run_batch`, if it is given."""
-    run_batch = run_batch or _run_batch
+    reporter = Reporter(parent.sendall, board, index)
+    run_batch = run_batch or functools.partial(_run_batch, reporter)
     settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(
         message_limit_bytes,
-        functools.partial(board.write, index),
+        reporter.begin,
         functools.partial(board.cancelled, index),
         parent.sendall,
     )
@@ -82,27 +83,22 @@ def serve(
 
 
 def _run_batch(
-    parent: socket.socket, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
+    reporter: Reporter,
+    _parent: socket.socket,
+    tokens: int,
+    executor: Executor,
+    surroundings: Surroundings,
+    orders: list[Order],
 ) -> None:
-    """Run the orders there are tokens for. Successes are reported together, at the latest after a short silence."""
-    first = orders[0].number
-    outcomes: list[Outcome] = []
-    reported = time.monotonic()
+    """Run the orders there are tokens for."""
+    reporter.start(orders[0].number)
     for order in orders:
         if not take_tokens(tokens, 1):
             break  # the parent took the rest back
         outcome = executor.execute(order)
         surroundings.put_back(outcome.task)
-        outcomes.append(outcome)
-        now = time.monotonic()
-        if order is not orders[-1] and (  # the last is in the report that says that all is done
-            outcome.ending is not Ending.RETURNED
-            or outcome.result is not None  # the parent can tell by the next one that it succeeded, but not with what
-            or now - reported > _LONGEST_SILENCE_SECONDS
-        ):
-            parent.sendall(pack_report(Report(first, outcomes, is_last=False)))
-            first, outcomes, reported = order.number + 1, [], now
-    parent.sendall(pack_report(Report(first, outcomes, is_last=True)))
+        reporter.note(order.number, outcome, is_last=order is orders[-1])
+    reporter.finish()
 
 
 def take_tokens(tokens: int, most: int) -> int:

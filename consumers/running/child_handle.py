@@ -27,6 +27,7 @@ class ChildHandle(Child):
     def __init__(self, index: int, forkserver: Forkserver, board: Board, on_readable: Callable[[Any], None]) -> None:
         super().__init__(index, forkserver, board, lambda: on_readable(self))
         self._foretold: set[int] = set()  # ended by `finished_before`, and still to be reported
+        self._kept: dict[int, str] = {}  # results that it had not reported when it was looked at last
         self._is_busy = False
         self._cancelled = 0  # what it was told to end, by number
         self._cancelled_at = self._cancel_told = 0.0
@@ -88,14 +89,18 @@ class ChildHandle(Child):
 
     def begun(self) -> Begun:
         """Return what it began last. Read its reports after that, and `finished_before` tells the rest."""
-        return self._board.read(self.index)
+        begun = self._board.read(self.index)
+        self._kept = self._board.kept(self.index)
+        return begun
 
     def finished_before(self, begun: Begun) -> Ended:
-        """Return what it finished before that and keeps in its next report; failures are reported at once."""
+        """Return what it finished before that and has in its next report; failures are reported at once."""
         numbers = [number for number in self._held if number < begun.number]
         self._foretold.update(numbers)
         self.ended_count += len(numbers)
-        return [(delivery := self._held.pop(number), success_of(delivery)) for number in numbers]
+        return [
+            (delivery := self._held.pop(number), success_of(delivery, self._kept.get(number))) for number in numbers
+        ]
 
     def is_stalled(self, begun: Begun) -> bool:
         """Whether it is still at the same order as when this was asked last, with others behind it."""
@@ -172,7 +177,9 @@ class ChildHandle(Child):
         """
         not_begun = self.take_back()
         begun = self.begun()
-        ended: Ended = [(delivery, success_of(delivery)) for delivery in self._held.values()]
+        ended: Ended = [
+            (delivery, success_of(delivery, self._kept.get(number))) for number, delivery in self._held.items()
+        ]
         if ended:
             number, culprit = self._held.popitem()
             known = begun if number == begun.number else Begun(number, time.monotonic(), math.inf, 0, "")

@@ -17,9 +17,9 @@ GRACE_SECONDS = 2.0
 """How long an attempt that was told to end may take to do so, before its process is killed."""
 
 
-def success_of(delivery: Delivery) -> Outcome:
+def success_of(delivery: Delivery, result: str | None) -> Outcome:
     """Return the outcome of what a child finished before it began another, and did not report."""
-    return Outcome(Ending.RETURNED, delivery.task_name(), 0.0)
+    return Outcome(Ending.RETURNED, delivery.task_name(), 0.0, None, result)
 
 
 def end_of(delivery: Delivery, begun: Begun, reason: str, exit_status: int) -> Outcome:

@@ -33,9 +33,12 @@ class Result:
         self._function = function
         self._hint: Any = None
         self._is_prepared = False
+        self._may_be_none = False  # once that was seen
 
     def text(self, value: Any) -> str:
         """Return it as JSON. Raises `UnusableResult` for what JSON, or the annotation, does not allow."""
+        if value is None and self._may_be_none:
+            return "null"
         try:
             check_keys(value)
             text = _encode(value)
@@ -50,6 +53,7 @@ class Result:
             except ValueError as misfit:
                 shown = inspect.formatannotation(self._hint)
                 raise UnusableResult(f"the result is not what '-> {shown}' says: {misfit}") from misfit
+        self._may_be_none = self._may_be_none or value is None
         return text
 
     def read(self, text: str) -> Any:

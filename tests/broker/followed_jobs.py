@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +27,22 @@ class Receipt:
 @task("followed.add", queue=followed)
 def add(a: int, b: int) -> int:
     """Add."""
+    return a + b
+
+
+@task("followed.add_or_die", queue=followed)
+def add_or_die(a: int, b: int, dies: bool = False) -> int:
+    """Add; or kill the process in the first attempt."""
+    if dies and current_attempt().number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return a + b
+
+
+@task("followed.add_until", queue=followed)
+def add_until(a: int, b: int, path: str = "") -> int:
+    """Add, where a path is named not before it exists."""
+    while path and not Path(path).exists():
+        time.sleep(0.01)
     return a + b
 
 

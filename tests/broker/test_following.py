@@ -118,6 +118,31 @@ def test_many_are_gathered(worker: Worker, publisher: Publisher) -> None:
     assert sorted(as_completed(handles, timeout=60)) == sorted(handles)
 
 
+def test_who_dies_takes_no_result_of_others_along(worker: Worker, publisher: Publisher) -> None:
+    """Ten of five hundred kill their process, among short ones that it has run and not reported yet."""
+    add = followed_jobs.add_or_die.options(follow=True)
+    handles = publisher.submit_many(add.message(n, n, dies=n % 50 == 25) for n in range(500))
+
+    assert gather(handles, timeout=120) == [2 * n for n in range(500)]
+    assert [n for n, handle in enumerate(handles) if handle.status().attempt > 1] == list(range(25, 500, 50))
+
+
+def test_a_result_does_not_wait_for_a_task_that_has_become_slow(
+    workers: Workers, publisher: Publisher, tmp_path: Path
+) -> None:
+    """Which its process runs after short ones of the same kind."""
+    start(workers, "--processes", "2")
+    go = tmp_path / "go"
+    add = followed_jobs.add_until.options(follow=True)
+    handles = publisher.submit_many(add.message(n, n, str(go) if n == 150 else "") for n in range(300))
+
+    others = [handle for n, handle in enumerate(handles) if n != 150]
+    assert gather(others, timeout=60) == [2 * n for n in range(300) if n != 150]
+    assert not handles[150].status().state.is_final
+    go.touch()
+    assert handles[150].result(60) == 300
+
+
 def test_a_failure_tells_why_and_where_it_lies(worker: Worker, vhost: Vhost) -> None:
     """After its last attempt; what is tried again is told meanwhile."""
     sent = followed_jobs.fail.options(follow=True).submit()

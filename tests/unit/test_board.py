@@ -151,3 +151,37 @@ def test_a_cancel_is_for_the_order_that_runs() -> None:
     board.clear(1)
     board.write(1, 7, 1.0, 2.0, "mail.send")
     assert board.cancelled(1) == 0
+
+
+def test_results_are_kept_until_they_are_forgotten() -> None:
+    """Those of a slot, by number; one for which there is no room is not kept, and the others stay."""
+    board = Board(2)
+    assert board.kept(1) == {}
+    assert board.keep(1, 7, '"ä"')
+    assert board.keep(1, 9, "1")
+    assert not board.keep(1, 10, "x" * 40_000)
+    assert board.keep(0, 1, "x" * 30_000)
+    assert not board.keep(0, 2, "x" * 3_000)
+
+    assert board.kept(1) == {7: '"ä"', 9: "1"}
+    assert list(board.kept(0)) == [1]
+    board.forget_kept(1)
+    assert board.kept(1) == {}
+    assert board.keep(1, 11, "2")
+    assert board.kept(1) == {11: "2"}
+    board.clear(1)
+    assert board.kept(1) == {}
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 100, b"\xff" * 8 + b"\0" * 1000, b"\x20" + b"\0" * 7 + b"\xff" * 64])
+def test_a_child_gone_wild_keeps_garbage(garbage: bytes) -> None:
+    """It is read as whatever it is, and nothing beyond the slot."""
+    board = Board(2)
+    board.keep(1, 1, "neighbour")
+    memory = board._memory
+    start = board._kept_at
+    memory[start : start + len(garbage)] = garbage
+
+    assert all(len(text) <= 32 * 1024 for text in board.kept(0).values())
+    assert "neighbour" not in board.kept(0).values()
+    assert board.kept(1) == {1: "neighbour"}

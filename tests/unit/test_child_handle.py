@@ -58,3 +58,29 @@ def test_only_time_in_which_the_worker_itself_ran_makes_a_child_stuck(monkeypatc
         child.disconnect()
 
     asyncio.run(look())
+
+
+def test_results_that_were_not_reported_are_found() -> None:
+    """Of what ended before what it runs, whether it lives or has died meanwhile."""
+
+    async def look() -> None:
+        forkserver: Any = SimpleNamespace(fork=lambda _index, child_end, _tokens: child_end.close())
+        board = Board(1)
+        child = ChildHandle(0, forkserver, board, lambda _child: None)
+        child.start()
+        child.send([delivery_of(str(number)) for number in range(1, 6)])
+        board.keep(0, 1, "1")
+        board.write(0, 3, 0.0, math.inf, "mail.send")
+        ended = child.finished_before(child.begun())
+        assert [(delivery.id, outcome.result) for delivery, outcome in ended] == [("1", "1"), ("2", None)]
+
+        board.keep(0, 3, "3")
+        board.write(0, 4, 0.0, math.inf, "mail.send")
+        assert child._pipe is not None
+        child._pipe.take_tokens(4)  # as the child does before it runs what they are for
+        ended, not_begun = child.reap(-signal.SIGKILL)
+        told = [(delivery.id, outcome.ending, outcome.result) for delivery, outcome in ended]
+        assert told == [("3", Ending.RETURNED, "3"), ("4", Ending.PROCESS_DIED, None)]
+        assert [delivery.id for delivery in not_begun] == ["5"]
+
+    asyncio.run(look())

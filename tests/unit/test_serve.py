@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import itertools
 import os
 import select
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from leveret.consumers.child import reporting
+from leveret.consumers.child.board import Board
 from leveret.consumers.child.outcome import Ending
 from leveret.consumers.child.protocol import pack_orders
 from leveret.consumers.tasks.defining import task
@@ -31,17 +34,69 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> WorkQueue:
     return WorkQueue("mail")
 
 
-def test_a_result_is_reported_before_the_next_task_begins(mail: WorkQueue) -> None:
-    """The child may die of that one. The last goes with the word that the child is free, in one piece."""
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, tasks are short and nobody waits for long."""
+    for name in ("_LONGEST_SILENCE_SECONDS", "_SHORT_SECONDS"):
+        monkeypatch.setattr(reporting, name, 60.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_results_of_short_tasks_are_reported_together(mail: WorkQueue) -> None:
+    """But for the first of a kind, before which the others are told: nobody knows yet how long it takes."""
 
     @task("mail.add", queue=mail)
     def add() -> int:
         return 5
 
-    reports = reports_of_child("mail.add", "mail.add", "mail.add", is_followed=True)
+    @task("mail.send", queue=mail)
+    def send() -> str:
+        return "sent"
 
-    assert [[outcome.result for outcome in report.outcomes] for report in reports] == [["5"]] * 3
-    assert [report.is_last for report in reports] == [False, False, True]
+    reports = reports_of_child("mail.add", "mail.add", "mail.send", "mail.add", is_followed=True)
+
+    results = [[outcome.result for outcome in report.outcomes] for report in reports]
+    assert results == [["5", "5"], ['"sent"', "5"]]
+    assert [report.first for report in reports] == [1, 3]
+    assert [report.is_last for report in reports] == [False, True]
+
+
+@pytest.mark.usefixtures("patient")
+def test_no_result_is_lost_with_a_child(mail: WorkQueue) -> None:
+    """What it had not reported yet when the next task killed it stands on the board."""
+    board, runs = Board(1), itertools.count(1)
+
+    @task("mail.add", queue=mail)
+    def add() -> str | None:
+        number = next(runs)
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return None if number == 3 else f"ä{number}"
+
+    reports = reports_of_child(*["mail.add"] * 6, is_followed=True, board=board, exit_status=-signal.SIGKILL)
+
+    told = [outcome.result for report in reports for outcome in report.outcomes]
+    kept = board.kept(0)
+    assert (told, kept) == ([], {1: '"ä1"', 2: '"ä2"', 4: '"ä4"'})
+    assert board.read(0).number == 5
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_result_for_which_the_board_has_no_room_is_reported_before_the_next_task_begins(mail: WorkQueue) -> None:
+    """With all that is to be told before it."""
+    board, runs = Board(1), itertools.count(1)
+
+    @task("mail.add", queue=mail)
+    def add() -> str:
+        number = next(runs)
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "x" * (40_000 if number == 2 else 1)
+
+    reports = reports_of_child(*["mail.add"] * 4, is_followed=True, board=board, exit_status=-signal.SIGKILL)
+
+    assert [[len(outcome.result or "") for outcome in report.outcomes] for report in reports] == [[3, 40_002]]
+    assert board.kept(0) == {3: '"x"'}
 
 
 def test_a_parent_that_left_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
