@@ -33,7 +33,7 @@ the dead-letter queue. *Recovery* is the time from the end of the fault (a singl
 execution that began and finished, of a task that the fault had interrupted or that was confirmed after it.
 Where tasks run side by side (40 to 47), none may begin more than once more for each fault that hit it, and none that is
 not to blame may use up an attempt; in 47 one may that runs alone in a child when that is killed.
-Where somebody waits for results (48 to 53), each wait has to end with the result of its task, or with an error that
+Where somebody waits for results (48 to 53, 91), each wait has to end with the result of its task, or with an error that
 says what may have been missed, and nothing that is told later may contradict it.
 Where tasks are delayed (64 to 67), none may come too early, and what no queue takes has to lie in `tasks.later.lost`.
 In 69 what lay in the deleted queue is excused. Where there are limits (71 to 73), no more may run at the same time than

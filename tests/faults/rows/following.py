@@ -41,6 +41,7 @@ from tests.faults.stage import Stage
 _JOBS = "tests.faults.followed_jobs"
 _MANY = 2000
 _KILLS = 5
+_SHORT, _CHILD_KILLS = 6000, 20
 _WAITERS = 50
 _CUT_SECONDS = 3.0
 _DELETIONS, _BUSY = 5, 4
@@ -75,6 +76,19 @@ def _start_doomed(stage: Stage, is_exact: bool) -> Worker:
         return _worker(stage)
     confirms = str(stage.random.randint(5, 60))
     return _worker(stage, may_end=True, module="tests.faults.killed_worker", KILL_AT_CONFIRM=confirms)
+
+
+def kill_children(stage: Stage) -> None:
+    """Kill a child, again and again, that has run some short tasks of which it has not told yet."""
+    handles = _submit_many(stage, _messages(stage, _SHORT, 0.0, 0.0003))
+    with _collecting(stage, handles):
+        worker = _worker(stage)
+        for _ in range(_CHILD_KILLS):
+            stage.wait_a_moment(0.02, 0.1)
+            children = await_value(lambda: family_of(worker)[2:], "a child")
+            stage.blow()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stage.random.choice(children), signal.SIGKILL)
 
 
 def kill_node(stage: Stage) -> None:
@@ -379,6 +393,15 @@ ROWS = [
         f"the queue in which a producer waits for results deleted, {_DELETIONS} times",
         "0",
         delete_reply_queue,
+        patience_seconds=_PATIENCE_SECONDS,
+    ),
+    Row(
+        91,
+        "followed-kill-children",
+        f"kill -9 of a child, {_CHILD_KILLS} times, amid {_SHORT} short tasks whose results a producer gathers",
+        "1 for each kill: the task that had just ended",
+        kill_children,
+        lambda _stage: _CHILD_KILLS,
         patience_seconds=_PATIENCE_SECONDS,
     ),
 ]
