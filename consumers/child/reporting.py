@@ -43,7 +43,9 @@ class Reporter:
     def note(self, number: int, outcome: Outcome, is_last: bool) -> None:
         """Note how an order ended. The last of a batch is told by `finish`."""
         self._outcomes.append(outcome)
-        if outcome.duration_seconds < _SHORT_SECONDS:
+        if (
+            outcome.ending is Ending.RETURNED and outcome.duration_seconds < _SHORT_SECONDS
+        ):  # the others may be no task's
             self._short.add(outcome.task)
         else:
             self._short.discard(outcome.task)

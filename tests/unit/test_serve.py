@@ -18,7 +18,7 @@ import pytest
 
 from leveret.consumers.child import reporting
 from leveret.consumers.child.board import Board
-from leveret.consumers.child.outcome import Ending
+from leveret.consumers.child.outcome import Ending, Outcome
 from leveret.consumers.child.protocol import pack_orders
 from leveret.consumers.tasks.defining import task
 from leveret.topology import queues, registry
@@ -225,3 +225,15 @@ def test_a_process_that_a_task_forked_reports_nothing(
     assert out == "begun, ended\n"
     assert err.endswith(said) if said else err == ""
     assert all(line.isprintable() for line in err.split("\n"))
+
+
+def test_names_that_no_task_has_are_not_remembered() -> None:
+    """Who submits them could fill the memory of a child with them."""
+    reporter = reporting.Reporter(lambda _report: None, Board(1), 0)
+    reporter.start(1)
+    for number in range(1, 100):
+        reporter.note(number, Outcome(Ending.UNKNOWN_TASK, f"no.such{number}", 0.0), is_last=False)
+    reporter.note(100, Outcome(Ending.RETURNED, "mail.send", 0.0), is_last=False)
+    assert reporter._short == {"mail.send"}
+    reporter.note(101, Outcome(Ending.RETURNED, "mail.send", 0.5), is_last=True)
+    assert reporter._short == set()
