@@ -62,7 +62,7 @@ def serve(
 ) -> None:
     """Run orders until the parent closes the connection; those that come together by `run_batch`, if it is given."""
     reporter = Reporter(parent.sendall, board, index)
-    run_batch = run_batch or functools.partial(_run_batch, reporter)
+    run_batch = run_batch or _run_batch
     settle_in()
     os.set_blocking(tokens, False)
     executor = Executor(
@@ -78,17 +78,12 @@ def serve(
     stream = parent.makefile("rb")
     with contextlib.suppress(ConnectionError):  # the parent has left, perhaps without reading the last report
         while orders := read_orders(stream):
-            run_batch(parent, tokens, executor, surroundings, orders)
+            run_batch(reporter, tokens, executor, surroundings, orders)
     traced.flush()
 
 
 def _run_batch(
-    reporter: Reporter,
-    _parent: socket.socket,
-    tokens: int,
-    executor: Executor,
-    surroundings: Surroundings,
-    orders: list[Order],
+    reporter: Reporter, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
 ) -> None:
     """Run the orders there are tokens for."""
     reporter.start(orders[0].number)
@@ -128,7 +123,7 @@ def read_call(order: Order, limit_bytes: int, started: float) -> Call | Outcome:
     return task, args, kwargs
 
 
-RunBatch = Callable[[socket.socket, int, "Executor", Surroundings, list[Order]], None]
+RunBatch = Callable[[Reporter, int, "Executor", Surroundings, list[Order]], None]
 
 
 class Executor:

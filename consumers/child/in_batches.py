@@ -15,7 +15,8 @@ from leveret.consumers.child import traced
 from leveret.consumers.child.board import Board
 from leveret.consumers.child.execute import Executor, cancelled_in, failed, read_call, serve, take_tokens
 from leveret.consumers.child.outcome import Ending, Outcome
-from leveret.consumers.child.protocol import Order, Report, pack_report
+from leveret.consumers.child.protocol import Order
+from leveret.consumers.child.reporting import Reporter
 from leveret.consumers.child.returned import succeeded
 from leveret.consumers.child.surroundings import Surroundings
 from leveret.consumers.tasks import attempt
@@ -34,18 +35,17 @@ def serve_batches(parent: socket.socket, tokens: int, board: Board, index: int, 
 
 
 def _run_batch(
-    parent: socket.socket, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
+    reporter: Reporter, tokens: int, executor: Executor, surroundings: Surroundings, orders: list[Order]
 ) -> None:
     taken = orders[: take_tokens(tokens, len(orders))]  # the rest was taken back
     outcomes = run_together(executor, taken) if taken else []
     if outcomes:
         surroundings.put_back(outcomes[-1].task)
-    first = orders[0].number
+    reporter.start(orders[0].number)
     *before, last = parts_of(outcomes)
     for part in before:
-        parent.sendall(pack_report(Report(first, part, is_last=False)))
-        first += len(part)
-    parent.sendall(pack_report(Report(first, last, is_last=True)))
+        reporter.tell(part)
+    reporter.tell(last, is_last=True)
 
 
 def parts_of(outcomes: Sequence[Outcome]) -> Iterator[list[Outcome]]:

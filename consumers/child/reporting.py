@@ -27,7 +27,6 @@ class Reporter:
         self._outcomes: list[Outcome] = []
         self._first = 0  # the number of the first of them
         self._reported = 0.0
-        self._has_kept = False
         self._short: set[str] = set()  # tasks that took no time when they ran last
 
     def start(self, first: int) -> None:
@@ -37,7 +36,7 @@ class Reporter:
     def begin(self, number: int, started: float, deadline: float, task: str) -> None:
         """Say that an order begins, and must end by `deadline`; tell what has ended, if this may take its time."""
         if self._outcomes and task not in self._short:
-            self._tell(is_last=False)
+            self._tell_noted(is_last=False)
         self._board.write(self._index, number, started, deadline, task)
 
     def note(self, number: int, outcome: Outcome, is_last: bool) -> None:
@@ -50,24 +49,25 @@ class Reporter:
         else:
             self._short.discard(outcome.task)
         if not is_last and not self._may_wait(number, outcome):
-            self._tell(is_last=False)
+            self._tell_noted(is_last=False)
 
     def finish(self) -> None:
         """Tell what is left of a batch, and that no more of it is run."""
-        self._tell(is_last=True)
+        self._tell_noted(is_last=True)
+
+    def tell(self, outcomes: list[Outcome], is_last: bool = False) -> None:
+        """Tell the next outcomes of a batch, which were not noted; `is_last` says that no more of it is run."""
+        self._send(pack_report(Report(self._first, outcomes, is_last)))
+        self._first += len(outcomes)
 
     def _may_wait(self, number: int, outcome: Outcome) -> bool:
         if outcome.ending is not Ending.RETURNED or time.monotonic() - self._reported > _LONGEST_SILENCE_SECONDS:
             return False
         if outcome.result is None:
             return True
-        self._has_kept = True
         return self._board.keep(self._index, number, outcome.result)
 
-    def _tell(self, is_last: bool) -> None:
-        self._send(pack_report(Report(self._first, self._outcomes, is_last)))
-        if self._has_kept:  # not before it was sent: the parent looks for results in both, here first
-            self._board.forget_kept(self._index)
-            self._has_kept = False
-        self._first += len(self._outcomes)
+    def _tell_noted(self, is_last: bool) -> None:
+        self.tell(self._outcomes, is_last)
+        self._board.forget_kept(self._index)  # not before: the parent looks for results here first, and then in reports
         self._outcomes, self._reported = [], time.monotonic()

@@ -12,8 +12,6 @@ from leveret.consumers.tasks.task import AnyTask
 LARGEST_RESULT_BYTES = 1024 * 1024
 """Of a followed task's result. A report of one has room for it, however it has to be escaped."""
 
-_CERTAINLY_FITS = LARGEST_RESULT_BYTES // 4  # characters; each takes four bytes at most
-
 
 def succeeded(task: AnyTask, returned: Any, started: float) -> Outcome:
     """Return the outcome of a followed task that returned this; one that cannot be told has failed.
@@ -23,7 +21,7 @@ def succeeded(task: AnyTask, returned: Any, started: float) -> Outcome:
     seconds = time.monotonic() - started
     try:
         result = task.result.text(returned)
-        if len(result) > _CERTAINLY_FITS and (size := len(result.encode())) > LARGEST_RESULT_BYTES:
+        if (size := len(result.encode())) > LARGEST_RESULT_BYTES:
             raise UnusableResult(
                 f"the result is {size:,} bytes, over the limit of {LARGEST_RESULT_BYTES:,}; put large data into a "
                 "file or a store and return its name"

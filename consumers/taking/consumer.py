@@ -140,7 +140,7 @@ class Consumer:
         subscriptions = self._subscriptions_of(queue)
         if len(subscriptions) == 1:
             return subscriptions[0].take_only(places, first)
-        if any(subscription.is_changing or subscription.is_worn for subscription in subscriptions):
+        if any(subscription.is_changing for subscription in subscriptions):
             return False
 
         def on_cancelled() -> None:

@@ -52,7 +52,7 @@ class Renewal:
                 next_turn = loop.time() + _SILENCE_SECONDS
             for name, former in list(self._subscriptions.items()):
                 is_silent = is_in_turn and former.last_heard == former.settler.last_taken and former.is_idle
-                if is_silent or (former.is_worn and not former.is_changing):
+                if is_silent or former.is_worn:
                     former.is_changing = True  # so that nobody else changes it
                     await self._subscribe(name)
                     if self.is_stopped:

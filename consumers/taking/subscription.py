@@ -53,6 +53,8 @@ class Subscription:
         self.settler = Settler(channel, on_all_settled, held.free, queue.waits_in.index(name))
         self.prefetch = prefetch
         self.is_changing = False
+        self.is_worn = False
+        """Whether another is about to take its place; until then nobody else changes it."""
         self.last_heard = 0
         self._queue = queue
         self._name = name
@@ -64,11 +66,6 @@ class Subscription:
         self._tag = ""  # empty while nothing is taken
         self._tags = 0  # so many consumers there were
         self._is_stopped = False
-
-    @property
-    def is_worn(self) -> bool:
-        """Whether another is about to take its place, and no further consumer may be made here."""
-        return self._on_worn is not None and self._tags >= MOST_CONSUMERS
 
     @property
     def is_idle(self) -> bool:
@@ -101,8 +98,7 @@ class Subscription:
 
         A live consumer keeps its prefetch, so a second one takes its place; what the first holds stays ours.
         """
-        is_as_ever = self.is_changing or self.is_worn or self.prefetch == prefetch
-        if is_as_ever or not self.channel.is_open or self._is_stopped:
+        if not self.channel.is_open or self.is_changing or self.prefetch == prefetch or self._is_stopped:
             then()
             return
         former = self._tag
@@ -123,7 +119,7 @@ class Subscription:
         if not self.channel.is_open or self._is_stopped:
             first()
             return True
-        if self.is_changing or self.is_worn:
+        if self.is_changing:
             return False
         self.is_changing = True
 
@@ -146,7 +142,7 @@ class Subscription:
         def on_consuming(frame: Any) -> None:
             self._tag = frame.method.consumer_tag
             self.prefetch = prefetch
-            self.is_changing = False
+            self.is_changing = self.is_worn = self._on_worn is not None and self._tags >= MOST_CONSUMERS
             if self._is_stopped:
                 self.channel.basic_cancel(self._tag)
             then()
