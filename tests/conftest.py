@@ -24,6 +24,8 @@ hypothesis.settings.load_profile("a busy machine")
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder; a worker of pytest-xdist is told which one its session has."""
     given = getattr(config, "workerinput", {}).get("shared")
+    if not given:
+        shared.keep_in_memory()
     config.stash[shared.FOLDER] = Path(given or tempfile.mkdtemp(prefix="leveret-tests-"))
 
 

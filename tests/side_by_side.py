@@ -13,9 +13,14 @@ _TOGETHER = {
         for name in ("start_again", "name", "loopback_only", "only_its_user_can_log_in", "stop_and_start", "kill")
     ),
     "a node for those marked alone": (
+        "test_doctor.py::test_an_alarm_is_found",
+        "test_following.py::test_in_an_alarm_",
+        "test_info.py::test_in_an_alarm_",
         "test_publisher_faults.py::test_broker_restarts_amid_many",
         "test_publisher_faults.py::test_memory_alarm",
+        "test_schedules.py::test_an_alarm_is_waited_for",
         "test_worker.py::test_broker_restart_costs_no_task",
+        "test_worker_links.py::test_what_an_alarm_blocks_is_kept",
     ),
 }
 

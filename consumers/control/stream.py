@@ -147,7 +147,8 @@ class StreamReader:
             lambda answer: channel.basic_consume(self._queue.name, on_message, arguments=at_end, callback=answer)
         )
         with contextlib.suppress(TimeoutError):  # it is empty
-            await asyncio.wait_for(came.wait(), _FIRST_MESSAGE_SECONDS if has_messages else _EMPTY_AFTER_SECONDS)
+            async with asyncio.timeout(_FIRST_MESSAGE_SECONDS if has_messages else _EMPTY_AFTER_SECONDS):
+                await came.wait()
         # what came together with the first is here before the answer to this
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
         if channel.is_open:

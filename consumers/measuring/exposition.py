@@ -75,7 +75,8 @@ def metrics_page(collect: Collect) -> Callable[[], Awaitable[Page]]:
 
         try:
             loop.call_soon_threadsafe(run)
-            metrics = await asyncio.wait_for(asyncio.wrap_future(collected), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                metrics = await asyncio.wrap_future(collected)
         except (TimeoutError, RuntimeError):  # RuntimeError: it has ended
             return page_of(503, f"the main loop has not answered for {_PATIENCE_SECONDS:g} s")
         registry: Any = _Collected([*metrics, *own.collect()])

@@ -46,7 +46,8 @@ class Renewal:
         next_turn = loop.time() + _SILENCE_SECONDS
         while not self.is_stopped:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), next_turn - loop.time())
+                async with asyncio.timeout_at(next_turn):
+                    await self._look_now.wait()
             self._look_now.clear()
             if is_in_turn := loop.time() >= next_turn:
                 next_turn = loop.time() + _SILENCE_SECONDS

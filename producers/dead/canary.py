@@ -94,7 +94,8 @@ async def try_some(
         have_gone = True
         look()
         with contextlib.suppress(TimeoutError):  # what has not ended by then is told as under way
-            await asyncio.wait_for(all_ended.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await all_ended.wait()
     finally:
         await replies.close()
     ended = [entry.status for entry in entries.values() if entry.status.state.is_final]

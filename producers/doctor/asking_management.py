@@ -74,7 +74,8 @@ async def _ask(configured: Settings, what: str, paths: tuple[tuple[str, ...], ..
         return [*answers, clock_off(api.date, began, time.time())] if what == CLOCK else answers
 
     try:
-        return await asyncio.wait_for(daemon_thread.start(ask), _IN_ALL_SECONDS)
+        async with asyncio.timeout(_IN_ALL_SECONDS):
+            return await daemon_thread.start(ask)
     except AccessRefused as error:
         return error
     except TimeoutError:

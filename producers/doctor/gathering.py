@@ -76,7 +76,8 @@ async def gather(configured: Settings, known: Sequence[WorkQueue], only: Sequenc
     finally:
         if connection is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(close(connection), _CLOSE_SECONDS)
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await close(connection)
     return Facts(
         broker=mask(linked.url or first).partition("://")[2].rpartition("@")[2],
         user=user,
@@ -109,7 +110,8 @@ async def gather(configured: Settings, known: Sequence[WorkQueue], only: Sequenc
 async def _connect(configured: Settings) -> tuple[_Linked, Any]:
     began = time.monotonic()
     try:
-        connection = await asyncio.wait_for(connect(configured, "leveret doctor", lambda *_: None), _CONNECT_SECONDS)
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            connection = await connect(configured, "leveret doctor", lambda *_: None)
     except TimeoutError:
         where = mask(configured.amqp_url)
         why = f"the broker at {where} has not let us in within {_CONNECT_SECONDS:g} s; look into its log"
@@ -132,7 +134,8 @@ async def _ask_workers(configured: Settings, count: int | None) -> _Asked:
     questions = Questions(configured, "leveret doctor, asking")
     asked = _Asked()
     try:
-        await asyncio.wait_for(questions.open(), _CONNECT_SECONDS)
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await questions.open()
         question = {"ask": "info"}
         answers = await questions.ask(WORKERS, question, count, _ANSWER_SECONDS, silence_seconds=_SILENCE_SECONDS)
     except NobodyAnswers:
@@ -147,7 +150,8 @@ async def _ask_workers(configured: Settings, count: int | None) -> _Asked:
     finally:
         asked.is_blocked = questions.is_blocked
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(questions.close(), _CLOSE_SECONDS)
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await questions.close()
     return asked
 
 
@@ -179,7 +183,8 @@ def _counted_of(name: str) -> Iterable[str]:
 
 async def _count(connection: Any, wanted: Sequence[str]) -> tuple[Counts | None, str]:
     try:
-        return await asyncio.wait_for(ready_messages(connection, wanted), _COUNT_SECONDS), ""
+        async with asyncio.timeout(_COUNT_SECONDS):
+            return await ready_messages(connection, wanted), ""
     except TimeoutError:
         return None, f"the broker has not counted {len(wanted)} queues within {_COUNT_SECONDS:g} s"
     except AMQPError as error:  # the broker left between two steps

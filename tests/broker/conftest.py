@@ -17,15 +17,15 @@ from tests.broker.jobs import jobs
 from tests.broker.recording import Recorders
 from tests.broker.scheduling import Schedulers
 from tests.broker.support import Restart, Vhost, Workers, warm
-from tests.shared import FOLDER, alone, beside_others, starting_a_node
+from tests.shared import FOLDER, alone, beside_others, find_broker, folder_of
 
 
 @pytest.fixture(scope="session")
 def found_broker(pytestconfig: pytest.Config) -> finding.Broker:
     try:
         # a test that has the broker alone, and stops it, may be the first of another process
-        with beside_others(pytestconfig.stash[FOLDER]), starting_a_node(pytestconfig.stash[FOLDER]):
-            return finding.find(start=True)
+        with beside_others(pytestconfig.stash[FOLDER]):
+            return find_broker(pytestconfig.stash[FOLDER])
     except LeveretError as error:
         if "CI" in os.environ:
             raise
@@ -61,13 +61,12 @@ def node_alone(installed_server: str, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def node_folder(found_broker: finding.Broker, request: pytest.FixtureRequest) -> Path | None:
     """Where the private node lives that the test uses; None when the broker is no private node."""
-    running = node.status()
-    if "BROKER_CTL" in os.environ or running is None or running.amqp_url != found_broker.amqp_url:
+    folder = folder_of(found_broker, request.config.stash[FOLDER])
+    if "BROKER_CTL" in os.environ or folder is None:
         return None
     if request.node.get_closest_marker("alone"):
-        folder: Path = request.getfixturevalue("node_alone")
-        return folder
-    return running.folder
+        folder = request.getfixturevalue("node_alone")
+    return folder
 
 
 @pytest.fixture

@@ -350,9 +350,9 @@ def test_the_loop_goes_on_while_the_broker_is_looked_for(monkeypatch: pytest.Mon
         found.set()
         await submitted
 
-    monkeypatch.setattr(default, "default_publisher", slow)
-    asyncio.run(submit())
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(default, "default_publisher", slow)
+        asyncio.run(submit())
 
 
 @pytest.mark.parametrize(

@@ -487,10 +487,11 @@ def test_interrupted_while_messages_move(vhost: Vhost, monkeypatch: pytest.Monke
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(interrupted())
 
-    assert told == ids[:32]
-    assert vhost.ids_in(jobs.name) == ids[:32]
-    await_value(lambda: vhost.count(DLQ) == 8, "the others back in the DLQ")
-    assert vhost.ids_in(DLQ) == ids[32:]
+    assert told == ids[: len(told)]  # all that had come until then, a read of the link or all 32
+    assert 21 <= len(told) <= 32
+    assert vhost.ids_in(jobs.name) == told
+    await_value(lambda: vhost.count(DLQ) == 40 - len(told), "the others back in the DLQ")
+    assert vhost.ids_in(DLQ) == ids[len(told) :]
 
 
 def test_no_right_to_read(vhost: Vhost, redrive: Redrive) -> None:

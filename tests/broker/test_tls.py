@@ -20,6 +20,7 @@ from tests.broker.control import BrokerControl
 from tests.broker.jobs import jobs
 from tests.broker.support import JOBS, Vhost, Workers, await_value, run
 from tests.certificates import Authority
+from tests.shared import FOLDER, folder_of
 
 
 class Tls(NamedTuple):
@@ -51,8 +52,10 @@ def url_at(vhost: Vhost, port: int, scheme: str = "amqps", host: str = "localhos
 
 
 @pytest.fixture(scope="module")
-def tls(broker_of_module: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
-    control = BrokerControl(broker_of_module)
+def tls(
+    broker_of_module: Broker, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Tls]:
+    control = BrokerControl(broker_of_module, folder_of(broker_of_module, pytestconfig.stash[FOLDER]))
     folder = tmp_path_factory.mktemp("tls")
     ours = Authority(folder, "ours")
     ours.issue("client")

@@ -66,7 +66,7 @@ class Played:
 
     def _serve(self, client: socket.socket) -> None:
         received = b""
-        with client, contextlib.suppress(ConnectionResetError):
+        with client, contextlib.suppress(ConnectionError):
             while data := client.recv(10_000):
                 received += data
                 while received:

@@ -100,3 +100,18 @@ def test_a_channel_that_is_never_opened_is_given_up(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(BrokerUnreachable, match="has not answered"):
         asyncio.run(open_channel(connection))
+
+
+def test_who_is_cancelled_as_the_answer_comes_stays_cancelled() -> None:
+    """A recorder that was told to stop at such a moment would never have ended."""
+
+    async def ask() -> None:
+        answers: list[asking.Answer] = []
+        asks = asyncio.ensure_future(Asking(Channel(), "queue 'mail'").ask(answers.append))
+        await asyncio.sleep(0)
+        answers[0](7)
+        asks.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asks
+
+    asyncio.run(ask())

@@ -26,6 +26,7 @@ from leveret.topology.link.connection import (
     close,
     connect,
 )
+from leveret.topology.link.fast_connection import FastConnection
 from leveret.topology.link.parameters import host_and_pid, parameters
 from leveret.topology.settings import Settings
 from tests.unit.played import CHANNELS, HANDSHAKE, HANG_UP, Answers, Played
@@ -247,3 +248,29 @@ def test_a_process_is_named_by_host_and_number() -> None:
     """Messages, logs and the management UI say which process on which host."""
 
     assert host_and_pid() == f"{os.uname().nodename}:{os.getpid()}"
+
+
+def test_who_is_cancelled_as_it_opens_leaves_no_connection(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would have closed it."""
+    played: list[asyncio.Future[Any]] = []
+    ended = asyncio.Event()
+
+    class Cancelling(FastConnection):
+        """Cancels who connects once it is open."""
+
+        def __init__(self, made: Any, on_open_callback: Any, **more: Any) -> None:
+            def on_open(opened: Any) -> None:
+                on_open_callback(opened)
+                played[0].cancel()
+
+            super().__init__(made, on_open_callback=on_open, **more)
+
+    monkeypatch.setattr(connection, "FastConnection", Cancelling)
+
+    async def story() -> None:
+        played.append(asyncio.ensure_future(connect(Settings(play(HANDSHAKE)), "test", lambda *_: ended.set())))
+        with pytest.raises(asyncio.CancelledError):
+            await played[0]
+        await ended.wait()
+
+    asyncio.run(story())

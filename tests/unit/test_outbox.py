@@ -211,26 +211,3 @@ def test_a_connection_without_a_channel_is_not_left_open(play: Callable[[], Play
         assert not stage.connections[1].is_given_up
 
     asyncio.run(refused())
-
-
-def test_a_cancel_that_comes_with_an_answer_does_not_keep_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing while it connects ends, though the answer took the place of the cancel, as it can in Python 3.11."""
-
-    async def connect(*_: object) -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError as error:
-            raise BrokerUnreachable("it answered this moment") from error
-
-    monkeypatch.setattr(confirm_link, "connect", connect)
-
-    async def close() -> None:
-        made = Outbox(Settings(publish_timeout_seconds=0.1), "test")
-        ended: list[LeveretError | None] = []
-        made.send(Outgoing(Route("x", "k"), b"", pika.BasicProperties(message_id="m")), ended.append)
-        await asyncio.sleep(0)
-        await asyncio.wait_for(made.close(), 20)
-        assert len(ended) == 1
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(close())

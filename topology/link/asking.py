@@ -30,7 +30,8 @@ class Got(NamedTuple):
 async def within_limit(answer: Awaitable[T], url: str) -> T:
     """Await what the broker has to answer. Raises `BrokerUnreachable` when it does not."""
     try:
-        return await asyncio.wait_for(answer, ANSWER_TIMEOUT_SECONDS)
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+            return await answer
     except TimeoutError:
         raise BrokerUnreachable(
             f"the broker at {mask(url)} has not answered for {ANSWER_TIMEOUT_SECONDS:g} s, though the connection is "

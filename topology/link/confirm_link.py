@@ -61,7 +61,6 @@ class ConfirmLink:
         self._opening: asyncio.Task[None] | None = None
         self._pauses = Pauses()
         self._heard = 0.0
-        self._is_closed = False
         self.blocked_because = ""
         """The alarm for which the broker reads nothing of what is published; empty while there is none."""
         self.failure: BrokerError | None = None
@@ -103,7 +102,6 @@ class ConfirmLink:
 
     async def close(self, is_silent: bool) -> None:
         """Close; without a goodbye where the broker owes answers it does not give."""
-        self._is_closed = True  # for Python 3.11 forgets a cancel that comes together with what was awaited
         if self._opening:
             self._opening.cancel()
             await asyncio.wait([self._opening])  # or the loop may end before it does
@@ -114,7 +112,7 @@ class ConfirmLink:
             await close(connection)
 
     async def _open(self) -> None:
-        while not self._is_closed:
+        while True:
             if self._connection is None and (seconds := self._pauses.next_seconds()):
                 await asyncio.sleep(seconds)
             try:

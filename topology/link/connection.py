@@ -86,7 +86,12 @@ async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> F
     )
     connection.url = url
     try:
-        await asyncio.wait_for(opened, _GIVE_UP_SECONDS)
+        async with asyncio.timeout(_GIVE_UP_SECONDS):
+            await opened
+    except asyncio.CancelledError:
+        if connection.is_open:  # this moment, and nobody is told
+            connection.close()
+        raise
     except TimeoutError as error:
         raise TimeoutError(f"connecting came to no end within {_GIVE_UP_SECONDS:g} s") from error
     if not (connection.publisher_confirms and connection.basic_nack):
@@ -119,7 +124,8 @@ async def close(connection: FastConnection) -> None:
     if connection.is_open:
         connection.close()
     with contextlib.suppress(TimeoutError):  # a dead link cannot say goodbye; the broker notices by itself
-        await asyncio.wait_for(closed, CONNECT_TIMEOUT_SECONDS)
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            await closed
 
 
 def backoff_seconds(failed_tries: int) -> float:

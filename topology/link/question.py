@@ -123,7 +123,8 @@ class Questions:
             if answers and silence_seconds is not None:
                 left = min(left, silence_seconds)
             try:
-                heard = await asyncio.wait_for(self._heard.get(), max(0.0, left))
+                async with asyncio.timeout(max(0.0, left)):
+                    heard = await self._heard.get()
             except TimeoutError:
                 break
             if isinstance(heard, LeveretError):

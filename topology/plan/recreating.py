@@ -187,9 +187,9 @@ class Recreation:
     async def _give_up(self) -> None:
         """Lead what comes to the former queue again, for workers still take from that; where the broker is there."""
         if self._broker.connection.is_open:
-            with_limit = asyncio.wait_for(self._broker.bind([self._through]), _GAP_SECONDS * 5)
             try:
-                await with_limit
+                async with asyncio.timeout(_GAP_SECONDS * 5):
+                    await self._broker.bind([self._through])
             except (LeveretError, TimeoutError):
                 return  # then it waits in the holding queue, as after a kill
             self._tell("given up", {"queue": self._queue.name})
