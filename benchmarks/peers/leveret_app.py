@@ -29,7 +29,9 @@ def many(calls: Calls) -> None:
 
 def many_followed(calls: Calls) -> None:
     """Submit for who records, though nobody does: workers tell how each ends, and nobody waits for it."""
-    submit_many(_followed(task, "record").message(**kwargs) for task, kwargs in calls)
+    for task, group in groupby(calls, key=lambda call: call[0]):
+        followed = _followed(task, "record")
+        submit_many(followed.message(**kwargs) for _, kwargs in group)
 
 
 def delayed(calls: Calls) -> None:
@@ -47,7 +49,10 @@ def result(task: str, kwargs: dict[str, Any]) -> Any:
 
 def gather(calls: Calls) -> list[Any]:
     """Submit all and wait for all."""
-    handles = submit_many(_followed(task, True).message(**kwargs) for task, kwargs in calls)
+    handles = []
+    for task, group in groupby(calls, key=lambda call: call[0]):
+        followed = _followed(task, True)
+        handles += submit_many(followed.message(**kwargs) for _, kwargs in group)
     return gather_results(handles, timeout=TIMEOUT_SECONDS)
 
 
