@@ -73,6 +73,7 @@ def _run(options: argparse.Namespace) -> int:
         sizes = QUICK if options.quick else Sizes()
         bench = Bench(rabbitmq, redis, folder, sizes, books_in(options.books, folder), nodes)
         about: dict[str, Any] = {**machine.describe(rabbitmq, redis), "quick": options.quick, "rounds": rounds}
+        about["stopped"] = True
         about["books"] = [book.name for book in bench.books]
         try:
             for round_number in range(rounds):
@@ -83,6 +84,7 @@ def _run(options: argparse.Namespace) -> int:
                             took = f"{time.monotonic() - _BEGAN:5.0f} s"
                             say(f"{took}  round {round_number + 1}/{rounds}  {', '.join(mine)}: {system.name}")
                             _measure(bench, system, mine, results)
+            about["stopped"] = False
         finally:
             about["seconds"] = round(time.monotonic() - _BEGAN)
             print(report.write(results, [s for s in ALL if s in systems], about, options.out))

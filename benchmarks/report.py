@@ -125,6 +125,8 @@ def markdown(results: Results, systems: Sequence[System], about: dict[str, Any])
     if about["quick"]:
         lines += ["**A quick run: little work, good to see that everything works, not to compare.**", ""]
     lines += [f"Each cell: the median of {about['rounds']} round(s) (lowest–highest). –: does not apply.", ""]
+    if about["stopped"]:
+        lines += ["The run was stopped: what it had not come to is of fewer rounds, or –.", ""]
     for title, metrics in TABLES:
         lines += _table(title, metrics, results, systems)
     lines += _backlog(results, systems)

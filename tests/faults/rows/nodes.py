@@ -60,7 +60,7 @@ def disk_alarm(stage: Stage) -> None:
 
 def _alarm(stage: Stage, alarm: Alarm, sign: str) -> None:
     command, low, normal = alarm
-    stage.worker()
+    stage.worker(PUBLISH_TIMEOUT_SECONDS="120")  # longer than the alarm, or the copy goes out once more
     work = stage.submit(*stage.messages(60), *(stage.message("faults.fail", times=1) for _ in range(10)))
     stage.submit(stage.message("faults.reject", seconds=1.5))  # its copy for the dead-letter queue has to wait
     with (
