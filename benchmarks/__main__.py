@@ -72,8 +72,8 @@ def _run(options: argparse.Namespace) -> int:
         systems, redis = _prepare(systems, results, folder)
         sizes = QUICK if options.quick else Sizes()
         bench = Bench(rabbitmq, redis, folder, sizes, books_in(options.books, folder), nodes)
-        about: dict[str, Any] = {**machine.describe(rabbitmq, redis), "quick": options.quick, "rounds": rounds}
-        about["stopped"] = True
+        about: dict[str, Any] = machine.describe(rabbitmq, redis)
+        about |= {"quick": options.quick, "rounds": rounds, "stopped": True}
         about["books"] = [book.name for book in bench.books]
         try:
             for round_number in range(rounds):

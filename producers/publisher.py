@@ -226,7 +226,7 @@ class Publisher:
                     return
                 else:
                     on_the_way.append(position)
-                    ids.append(nobody if message.follow is True else of_nobody(message.id, message.task))
+                    ids.append(of_nobody(message.id, message.task))
                     yield message
 
         for message, outcome in self.publish_many(messages(), route, timeout=timeout):

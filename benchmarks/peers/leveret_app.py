@@ -1,11 +1,12 @@
 """leveret's sending side: submit, which returns after its confirm, and submit_many; results come by handles."""
 
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
 from benchmarks.work import DELAY_SECONDS, Calls
+from leveret import TaskMessage, submit, submit_many
 from leveret import gather as gather_results
-from leveret import submit, submit_many
 
 TIMEOUT_SECONDS = 120
 
@@ -29,9 +30,7 @@ def many(calls: Calls) -> None:
 
 def many_followed(calls: Calls) -> None:
     """Submit for who records, though nobody does: workers tell how each ends, and nobody waits for it."""
-    for task, group in groupby(calls, key=lambda call: call[0]):
-        followed = _followed(task, "record")
-        submit_many(followed.message(**kwargs) for _, kwargs in group)
+    submit_many(_followed_messages(calls, "record"))
 
 
 def delayed(calls: Calls) -> None:
@@ -49,11 +48,13 @@ def result(task: str, kwargs: dict[str, Any]) -> Any:
 
 def gather(calls: Calls) -> list[Any]:
     """Submit all and wait for all."""
-    handles = []
+    return gather_results(submit_many(_followed_messages(calls, True)), timeout=TIMEOUT_SECONDS)
+
+
+def _followed_messages(calls: Calls, follow: Any) -> Iterator[TaskMessage]:
     for task, group in groupby(calls, key=lambda call: call[0]):
-        followed = _followed(task, True)
-        handles += submit_many(followed.message(**kwargs) for _, kwargs in group)
-    return gather_results(handles, timeout=TIMEOUT_SECONDS)
+        followed = _followed(task, follow)
+        yield from (followed.message(**kwargs) for _, kwargs in group)
 
 
 def _followed(task: str, follow: Any) -> Any:

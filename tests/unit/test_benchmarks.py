@@ -28,6 +28,16 @@ def test_every_measurement_of_a_system_is_known_and_every_one_has_a_system() -> 
     assert set(NAMES) == {name for system in ALL for name in system.takes_part}
 
 
+def test_a_run_that_was_stopped_says_so() -> None:
+    """Else a cell without a number would pass for one that does not apply."""
+    known = {"cores": 2, "memory_gib": 4, "python": "3", "brokers": {}, "taken": "2026-11-29", "ours": {}, "peers": {}}
+    about = {**known, "commit": "", "quick": False, "rounds": 2}
+    whole, stopped = (report.markdown(report.Results(), [], {**about, "stopped": one}) for one in (False, True))
+
+    assert "The run was stopped" in stopped
+    assert "stopped" not in whole
+
+
 def test_a_worker_of_several_commands_has_stopped_when_all_of_them_have(tmp_path: Path) -> None:
     code = "import os, pathlib, signal; pathlib.Path(str(os.getpid())).touch(); signal.pause()"
     worker = Process(each([sys.executable, "-c", code]), os.environ, tmp_path)

@@ -13,6 +13,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from leveret.topology.errors import BrokerUnreachable, ConfirmTimeout, LeveretError, NotRouted
 from leveret.topology.link import confirm_link
+from leveret.topology.link.asking import within_limit
 from leveret.topology.link.outbox import Outbox, Outgoing
 from leveret.topology.names import Route
 from leveret.topology.settings import Settings
@@ -211,3 +212,26 @@ def test_a_connection_without_a_channel_is_not_left_open(play: Callable[[], Play
         assert not stage.connections[1].is_given_up
 
     asyncio.run(refused())
+
+
+def test_closing_ends_though_an_answer_comes_together_with_the_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was being connected is not tried again, and nothing of it goes on."""
+
+    async def close() -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def connect(*_: object) -> None:
+            await within_limit(answer, "amqp://rabbit/")
+            raise BrokerUnreachable("it answered this moment")
+
+        monkeypatch.setattr(confirm_link, "connect", connect)
+        made = Outbox(Settings(publish_timeout_seconds=0.1), "test")
+        ended: list[LeveretError | None] = []
+        made.send(Outgoing(Route("x", "k"), b"", pika.BasicProperties(message_id="m")), ended.append)
+        await asyncio.sleep(0)
+        answer.set_result(None)
+        await asyncio.wait_for(made.close(), 20)
+        assert len(ended) == 1
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(close())

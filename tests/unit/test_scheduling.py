@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -21,6 +23,20 @@ def test_who_shares_a_slow_fixture_runs_in_one_process(module: ModuleType, fixtu
 
     assert len(tests) > 1
     assert len(scopes) == 1
+
+
+def test_who_has_the_broker_alone_runs_in_one_process() -> None:
+    """Else several processes start a node for that."""
+    folder = Path(test_node.__file__).parent
+    modules = [importlib.import_module(f"tests.broker.{path.stem}") for path in folder.glob("test_*.py")]
+    alone = {
+        scope_of(f"tests/broker/{module.__name__.rpartition('.')[2]}.py::{name}")
+        for module in modules
+        for name, one in vars(module).items()
+        if any(mark.name == "alone" for mark in getattr(one, "pytestmark", ()))
+    }
+
+    assert len(alone) == 1
 
 
 def _takes(test: object, fixture: str) -> bool:

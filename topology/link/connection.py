@@ -88,11 +88,11 @@ async def _connect_one(url: str, made: pika.URLParameters, on_lost: OnLost) -> F
     try:
         async with asyncio.timeout(_GIVE_UP_SECONDS):
             await opened
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, TimeoutError) as error:
         if connection.is_open:  # this moment, and nobody is told
             connection.close()
-        raise
-    except TimeoutError as error:
+        if isinstance(error, asyncio.CancelledError):
+            raise
         raise TimeoutError(f"connecting came to no end within {_GIVE_UP_SECONDS:g} s") from error
     if not (connection.publisher_confirms and connection.basic_nack):
         await close(connection)
