@@ -70,14 +70,14 @@ class Batch:
         if traces.is_on():
             self._traced = traced.begin(messages, [way_of(message, route) for message in messages])
         carried = self._traced[1] if self._traced else None
-        self._outgoing = [as_outgoing(message, way, seconds, replies, carried) for message in messages]
         self._entries: dict[int, Entry] = {}
-        if replies:
+        if replies:  # before the queue is written where results come, for they hear of it should it be gone
             self._entries = {
                 position: replies.expect(message.id, message.task)
                 for position, message in enumerate(messages)
                 if message.follow is True
             }
+        self._outgoing = [as_outgoing(message, way, seconds, replies, carried) for message in messages]
         self._follows = any(message.follow for message in messages)
         self._submissions: Submissions | None = None
         self._timeout_seconds = timeout_seconds

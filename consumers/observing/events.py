@@ -19,7 +19,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology import events
-from leveret.topology.errors import LeveretError, NotRouted
+from leveret.topology.errors import LeveretError, Nacked, NotRouted
 from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outbox
 from leveret.topology.link.telling import event_message
@@ -107,7 +107,7 @@ class Telling:
 
     def _on_published(self, error: LeveretError | None) -> None:
         self._unconfirmed -= 1
-        if error is None or isinstance(error, NotRouted):  # nobody listens
+        if error is None or isinstance(error, (NotRouted, Nacked)):  # nobody listens, or a queue of who does is full
             return
         self._refused_until = time.monotonic() + _PAUSE_SECONDS
         if not self._has_said:

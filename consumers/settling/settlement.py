@@ -7,6 +7,7 @@ is settled when it comes; the others are let through to the backlog.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,9 +23,10 @@ from leveret.consumers.settling.products import products_of, stamped_copy
 from leveret.consumers.settling.settled import Observer, Settled
 from leveret.consumers.settling.verdict import Verdict, decide
 from leveret.topology.control import Command
-from leveret.topology.errors import LeveretError, NotRouted
+from leveret.topology.errors import ConfirmTimeout, LeveretError, Nacked, NotRouted
 from leveret.topology.ladder import ENTRANCES
 from leveret.topology.link.outbox import Outbox, Outgoing
+from leveret.topology.link.telling import for_others, waits_for
 from leveret.topology.message import too_large
 from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
 
@@ -33,6 +35,12 @@ MOST_RETURNS = 20
 NOTHING: Mapping[str, Command] = MappingProxyType({})
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 _STUCK_SECONDS = 1.0
+_TRIES_HELD = 4
+"""So often, in seven seconds at least, the queue of who waits may refuse to hear how a task ended that is held for it.
+
+RabbitMQ 4.3 refuses what goes to a classic queue while its node is down, and to a quorum queue that has no leader.
+"""
+_MOST_LATE_BYTES = 16 * 1024 * 1024
 
 
 class Settlement:
@@ -71,6 +79,7 @@ class Settlement:
         self._look_soon: asyncio.TimerHandle | None = None
         self._closings = Closings(worker)
         self._close_soon: asyncio.Handle | None = None
+        self._late_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._products: dict[Delivery, int] = {}  # how many have to be confirmed before the delivery is acknowledged
         self._settled: list[Settled] = []
@@ -198,13 +207,36 @@ class Settlement:
                 return
             if isinstance(error, NotRouted) and product.route.exchange in ENTRANCES:
                 self._on_no_ladder()
+            if isinstance(error, (Nacked, ConfirmTimeout)) and failed_tries >= _TRIES_HELD and waits_for(product):
+                self._publish(left, for_others(product))
+                self._tell_late(product)
+                return
             if failed_tries == 0:
                 exchange, key = product.route
                 event(logging.ERROR, f"keeping {product.id} until {exchange!r} takes it for {key!r}: {error}")
-            pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**failed_tries)
-            self._loop.call_later(pause, self._publish, left, product, failed_tries + 1)
+            self._loop.call_later(_pause(failed_tries), self._publish, left, product, failed_tries + 1)
 
         self._outbox.send(product, on_outcome)
+
+    def _tell_late(self, product: Outgoing) -> None:
+        """Go on trying to tell who waits, though nothing is held for it any more: in memory, and so much of it."""
+        if self._late_bytes + len(product.body) > _MOST_LATE_BYTES:
+            event(logging.ERROR, f"who waits is not told of {product.id}: its queue takes nothing, nor do others'")
+            return
+        self._late_bytes += len(product.body)
+        tries = itertools.count(_TRIES_HELD)
+
+        def send() -> None:
+            self._outbox.send(product, on_outcome)
+
+        def on_outcome(error: LeveretError | None) -> None:
+            if error is None or isinstance(error, NotRouted):  # it has gone, for nobody waits
+                self._late_bytes -= len(product.body)
+            else:
+                self._loop.call_later(_pause(next(tries)), send)
+
+        event(logging.WARNING, f"holding nothing for who waits for {product.id}, whose queue refuses it; trying on")
+        self._loop.call_later(_pause(next(tries)), send)
 
     def _note_confirmed(self, delivery: Delivery) -> None:
         self._products[delivery] -= 1
@@ -212,6 +244,10 @@ class Settlement:
             del self._products[delivery]
             self._seen_unconfirmed.discard(delivery)  # its body may be large
             delivery.settler.ack(delivery.tag)
+
+
+def _pause(failed_tries: int) -> float:
+    return min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**failed_tries)
 
 
 def _too_large(delivery: Delivery, limit_bytes: int) -> Outcome:

@@ -14,7 +14,14 @@ from typing import Any
 
 from leveret.producers.following.entry import Entry
 from leveret.topology import events
-from leveret.topology.errors import AccessRefused, LeveretError, SettingsError, TopologyError, UnreadableMessage
+from leveret.topology.errors import (
+    AccessRefused,
+    BrokerUnreachable,
+    LeveretError,
+    SettingsError,
+    TopologyError,
+    UnreadableMessage,
+)
 from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import Pauses, close, connect
@@ -24,6 +31,8 @@ from leveret.topology.settings import Settings
 
 EXPIRES_SECONDS = 60
 """How long the queue outlives its last consumer."""
+_FIND_SECONDS = 10.0
+"""So long is asked for a classic queue after a lost link. RabbitMQ 4.3 answers in a minute while its node is down."""
 _PREFETCH = 200
 _MOST_UNACKNOWLEDGED = 50
 _ACKNOWLEDGE_SECONDS = 0.01
@@ -47,8 +56,10 @@ class Replies:
         self._was_gone = False
         self._acknowledge_later: asyncio.TimerHandle | None = None
         self._unacknowledged: list[tuple[Any, int]] = []  # channel and tag of each message
-        self.key = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
-        """The name of the queue, and the routing key by which events come to it."""
+        # Whatever the default of the virtual host: a quorum queue outlives a node, at 0.3 ms for each result.
+        self._kind = "quorum" if len(settings.amqp_urls) > 1 else "classic"
+        self.key = _new_key()
+        """The name of the queue, and the routing key by which events come to it; another once its node is down."""
         self.is_open = False
         """Whether the queue is there, so that what is submitted now can be waited for."""
 
@@ -136,14 +147,22 @@ class Replies:
         channel.add_on_close_callback(lambda _channel, reason: _set(lost, reason))
         channel.add_on_cancel_callback(lambda _frame: _set(lost, TopologyError("the queue was deleted")))
         asking = Asking(channel, f"queue {self.key!r}")
-        name, arguments = self.key, {"x-expires": EXPIRES_SECONDS * 1000}
-        await asking.ask(lambda answer: channel.queue_declare(name, durable=True, arguments=arguments, callback=answer))
+        name, arguments = self.key, {"x-queue-type": self._kind, "x-expires": EXPIRES_SECONDS * 1000}
+        try:
+            await asking.ask(
+                lambda answer: channel.queue_declare(name, durable=True, arguments=arguments, callback=answer)
+            )
+        except TopologyError as error:
+            if not (self._was_gone and self._kind == "classic"):
+                raise
+            self.key = _new_key()  # for the next try, for that of the old name comes back with its node
+            raise BrokerUnreachable(f"the node of queue {name!r} is down: {error}") from error
         await asking.ask(lambda answer: channel.queue_bind(name, EVENTS_EXCHANGE, name, callback=answer))
         if self._was_gone:  # told only now: of what is submitted before this, the end may come before the binding
             self._was_gone = False
             self._miss_all(
-                f"the queue in which this process waits was gone: somebody has deleted it, or the link to the broker "
-                f"was lost for longer than the {EXPIRES_SECONDS} s that results wait"
+                f"the queue in which this process waits was gone: somebody has deleted it, its node is down, or the "
+                f"link to the broker was lost for longer than the {EXPIRES_SECONDS} s that results wait"
             )
         await asking.ask(lambda answer: channel.basic_qos(prefetch_count=_PREFETCH, callback=answer))
         self._opens += 1
@@ -158,8 +177,14 @@ class Replies:
         channel = await open_channel(connection)
         asking = Asking(channel, f"queue {self.key!r}")
         try:
-            await asking.ask(lambda answer: channel.queue_declare(self.key, passive=True, callback=answer))
+            async with asyncio.timeout(_FIND_SECONDS if self._kind == "classic" else None):
+                await asking.ask(lambda answer: channel.queue_declare(self.key, passive=True, callback=answer))
         except TopologyError:
+            return False
+        except TimeoutError:
+            other = await open_channel(connection)
+            other.queue_delete(self.key, callback=None)  # so that workers hear at once that nobody waits there
+            self.key = _new_key()
             return False
         if channel.is_open:  # the link may have been lost since the answer
             channel.close()
@@ -203,6 +228,10 @@ class Replies:
         for reference in self._entries.valuerefs():  # a copy, for other threads add entries
             if entry := reference():
                 entry.tell_missed(why)
+
+
+def _new_key() -> str:
+    return f"{REPLY_PREFIX}{uuid.uuid4().hex}"
 
 
 def _refused(error: LeveretError) -> LeveretError:

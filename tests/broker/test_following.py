@@ -10,6 +10,7 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,17 @@ def test_nothing_of_it_without_following(worker: Worker, publisher: Publisher, v
     assert not [name for name in vhost.queues() if name.startswith(REPLY_PREFIX)]
 
 
+def test_results_wait_in_a_classic_queue(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:
+    """Also in a virtual host whose default is a quorum queue, which would make each result wait for one more log."""
+    vhost.api("PUT", f"vhosts/{vhost.name}", {"default_queue_type": "quorum"})
+
+    handle = followed_jobs.add.options(follow=True).submit(1, 2)
+    (name,) = reply_queues(vhost)
+
+    assert vhost.api("GET", f"queues/{vhost.name}/{name}")["type"] == "classic"
+    assert handle.result(60) == 3
+
+
 def test_the_record_hears_all_of_it(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:
     """A task that is always followed, and one for the record only: submitted, and what it returned."""
     listening(vhost, RECORD_QUEUE, "task.#")
@@ -331,9 +343,43 @@ def test_a_lost_link_loses_no_result(worker: Worker, publisher: Publisher, vhost
     """The queue is found again by its name; what was told meanwhile lies there."""
     go = tmp_path / "go"
     sent = followed_jobs.wait_for.options(follow=True).submit(str(go))
+
+    cut(vhost)
+    go.touch()
+    assert sent.result(60) == "done"
+
+
+def test_a_queue_that_cannot_be_found_is_left(
+    worker: Worker, publisher: Publisher, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the one on a node that is down, of which no word comes: who waits hears it, and goes on elsewhere."""
+    monkeypatch.setattr(replies, "_FIND_SECONDS", 0.0)
+    sent = followed_jobs.wait_for.options(follow=True).submit("never")
+    (queue,) = reply_queues(vhost)
+
+    cut(vhost)
+    with pytest.raises(ResultMissed, match="its node is down"):
+        sent.result(60)
+    assert followed_jobs.add_async.options(follow=True).submit(3, 4).result(60) == 7
+    await_value(lambda: queue not in reply_queues(vhost), "the end of the former queue")
+    assert len(reply_queues(vhost)) == 1
+
+
+def test_where_several_nodes_are_known_results_outlive_one(worker: Worker, vhost: Vhost) -> None:
+    """They wait in a quorum queue."""
+    twice = replace(vhost.settings, amqp_url=f"{vhost.amqp_url};{vhost.amqp_url}")
+    with Publisher(twice) as clustered:
+        handle = clustered.publish(followed_jobs.add.options(follow=True).message(1, 2))
+        assert handle.result(60) == 3
+        (name,) = reply_queues(vhost)
+        assert vhost.api("GET", f"queues/{vhost.name}/{name}")["type"] == "quorum"
+
+
+def cut(vhost: Vhost) -> None:
+    """Have the broker close the connection by which results come."""
     name = "leveret producer, waiting for results"
 
-    def cut() -> bool:
+    def look() -> bool:
         connections = [
             one
             for one in vhost.api("GET", f"vhosts/{vhost.name}/connections")
@@ -343,9 +389,7 @@ def test_a_lost_link_loses_no_result(worker: Worker, publisher: Publisher, vhost
             vhost.api("DELETE", f"connections/{one['name'].replace(' ', '%20').replace('>', '%3E')}")
         return bool(connections)
 
-    await_value(cut, "the connection that waits")
-    go.touch()
-    assert sent.result(60) == "done"
+    await_value(look, "the connection that waits")
 
 
 def test_without_the_right_to_wait(vhost: Vhost, publisher: Publisher) -> None:
@@ -505,7 +549,7 @@ def test_a_deleted_queue_is_made_again(
     bind.set()
 
     for one in (between, sent):
-        with pytest.raises(ResultMissed, match="somebody has deleted it, or the link"):
+        with pytest.raises(ResultMissed, match="somebody has deleted it, its node is down, or the"):
             one.result(60)
     assert followed_jobs.add_async.options(follow=True).submit(3, 4).result(60) == 7
     assert reply_queues(vhost) == [queue]

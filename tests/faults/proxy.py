@@ -118,6 +118,15 @@ class Proxy:
 
         return self._do(reset_all())
 
+    def lead_to(self, amqp_url: str) -> None:
+        """Take new connections to another broker."""
+        place = urlsplit(amqp_url)
+
+        async def lead() -> None:
+            self._target = (place.hostname or "localhost", place.port or 5672)
+
+        self._do(lead())
+
     def refuse(self) -> None:
         """Refuse new connections, as a port nobody listens on; the open ones go on."""
         self._do(self._stop_listening())

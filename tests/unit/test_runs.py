@@ -20,7 +20,7 @@ from leveret.consumers.settling.delivery import Delivery
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.verdict import Verdict
 from leveret.topology import events
-from leveret.topology.errors import LeveretError, Nacked
+from leveret.topology.errors import LeveretError, Nacked, PublishError
 from leveret.topology.events import Kind
 from leveret.topology.link.outbox import Outgoing
 from leveret.topology.names import RECORD_QUEUE
@@ -181,9 +181,13 @@ def test_while_the_broker_takes_nothing_no_more_is_told(monkeypatch: pytest.Monk
         telling.tell(Kind.PROGRESS, delivery, TASK, {"done": 6})
         await asyncio.sleep(0)
         assert len(sent.messages) == 4
-        sent.messages[1][1](Nacked("full"))
+        sent.messages[1][1](Nacked("the queue of one who waits is full"))
         telling.tell(Kind.PROGRESS, delivery, TASK, {"done": 7})
         await asyncio.sleep(0)
-        assert len(sent.messages) == 4  # it was refused a moment ago
+        assert len(sent.messages) == 5
+        sent.messages[2][1](PublishError("no such exchange"))
+        telling.tell(Kind.PROGRESS, delivery, TASK, {"done": 8})
+        await asyncio.sleep(0)
+        assert len(sent.messages) == 5  # it was refused a moment ago, which has cost the channel
 
     asyncio.run(play())

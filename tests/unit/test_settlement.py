@@ -19,7 +19,7 @@ from leveret.consumers.settling.gate import Answer
 from leveret.consumers.settling.settled import Settled
 from leveret.consumers.settling.settlement import MOST_RETURNS, Settlement
 from leveret.consumers.settling.verdict import Verdict
-from leveret.topology.errors import LeveretError, Nacked
+from leveret.topology.errors import LeveretError, Nacked, NotRouted
 from leveret.topology.link.outbox import Outgoing
 
 QUEUE = WorkQueue("settles", retry_delays=(1,))
@@ -134,6 +134,76 @@ def test_every_product_has_to_be_confirmed(monkeypatch: pytest.MonkeyPatch) -> N
         assert stage.said == [("ack", 1)]
 
     played(play)
+
+
+def test_nothing_is_held_for_who_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue may lie on a node that is down: the others are told, and it is told once its queue takes that."""
+    monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.0)
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
+        for number in range(5):
+            told = await sent(stage, number)
+            assert told.properties.headers == {"CC": ["tasks.reply.1"]}
+            assert stage.said == []
+            stage.sent[number][1](Nacked("its node is down"))
+
+        others = await sent(stage, 5)
+        assert (others.properties.headers, others.body) == (None, told.body)
+        assert others.id != told.id  # for both may be on their way
+        stage.sent[5][1](NotRouted("nobody listens"))
+        assert stage.said == [("ack", 1)]
+
+        for number in (6, 7):
+            assert await sent(stage, number) == told
+            stage.sent[number][1](Nacked("its node is down") if number == 6 else None)
+        await asyncio.sleep(0.01)
+        assert (len(stage.sent), stage.said) == (8, [("ack", 1)])
+
+    played(play)
+
+
+def test_what_nobody_takes_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the record refuses it, too, it is not for want of who waits."""
+    monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.0)
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
+        for number in range(12):
+            await sent(stage, number)
+            stage.sent[number][1](Nacked("full"))
+        assert stage.said == []
+
+    played(play)
+
+
+def test_only_so_much_is_kept_for_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is more is not tried again, and the log says so."""
+    monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(settlement_module, "_MOST_LATE_BYTES", 0)
+
+    async def play() -> None:
+        stage = Stage()
+        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
+        for number in range(5):
+            await sent(stage, number)
+            stage.sent[number][1](Nacked("its node is down"))
+        await sent(stage, 5)
+        stage.sent[5][1](None)
+        await asyncio.sleep(0.01)
+        assert (len(stage.sent), stage.said) == (6, [("ack", 1)])
+
+    played(play)
+
+
+async def sent(stage: Stage, number: int) -> Outgoing:
+    """Wait for one of the messages that are sent."""
+    async with asyncio.timeout(10):
+        while len(stage.sent) <= number:
+            await asyncio.sleep(0.001)
+    return stage.sent[number][0]
 
 
 def test_what_is_confirmed_late_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

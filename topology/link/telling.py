@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pika
@@ -27,3 +28,15 @@ def event_message(kind: Kind, task: str, reply_to: str, body: bytes) -> Outgoing
         headers=headers,
     )
     return Outgoing(Route(EVENTS_EXCHANGE, events.key(kind, task)), body, properties)
+
+
+def waits_for(message: Outgoing) -> bool:
+    """Whether a message of events goes to the queue of who waits, too."""
+    return message.route.exchange == EVENTS_EXCHANGE and bool(message.properties.headers)
+
+
+def for_others(message: Outgoing) -> Outgoing:
+    """Return a message of events for all but who waits."""
+    properties = copy.copy(message.properties)
+    properties.message_id, properties.headers = new_id(), None
+    return message._replace(properties=properties)

@@ -101,8 +101,8 @@ def partition(stage: Stage) -> None:
     _worker(stage, others)
     time.sleep(SETTLED_SECONDS)
     with (
-        publisher_at(stage, _urls(stage, others)) as majority,
-        publisher_at(stage, _urls(stage, [lone]), _TIMEOUT_SECONDS) as minority,
+        publisher_at(stage, urls_of(stage, others)) as majority,
+        publisher_at(stage, urls_of(stage, [lone]), _TIMEOUT_SECONDS) as minority,
     ):
         stage.submit(*stage.messages(5), by=minority)
         with Load(majority, stage.submissions_log, stage.messages(150), 0.02) as load:
@@ -120,7 +120,7 @@ def partition(stage: Stage) -> None:
         stage.submit(*stage.messages(20), by=majority)
     await_value(lambda: all(_running(stage.nodes, number) == len(ALL) for number in ALL), "one cluster again")
     _await_doctor(stage, others[0], set())
-    with publisher_at(stage, _urls(stage, [lone])) as again:
+    with publisher_at(stage, urls_of(stage, [lone])) as again:
         stage.submit(*stage.messages(20), by=again)
 
 
@@ -135,13 +135,13 @@ def _prepare(stage: Stage, workers: int = 2) -> None:
 
 def _worker(stage: Stage, numbers: Sequence[int]) -> None:
     """Start a worker that tries the nodes in this order."""
-    stage.worker("--prefetch", str(PREFETCH), AMQP_URL=_urls(stage, numbers))
+    stage.worker("--prefetch", str(PREFETCH), AMQP_URL=urls_of(stage, numbers))
 
 
 @contextmanager
 def _load(stage: Stage, count: int, seconds: float) -> Iterator[Load]:
     """Submit while the block runs, by a producer that begins at any of the nodes."""
-    urls = _urls(stage, stage.random.sample(ALL, 3))
+    urls = urls_of(stage, stage.random.sample(ALL, 3))
     with (
         publisher_at(stage, urls, timeout_seconds=120.0) as publisher,
         Load(publisher, stage.submissions_log, stage.messages(count), seconds / count) as load,
@@ -149,7 +149,8 @@ def _load(stage: Stage, count: int, seconds: float) -> Iterator[Load]:
         yield load
 
 
-def _urls(stage: Stage, numbers: Sequence[int]) -> str:
+def urls_of(stage: Stage, numbers: Sequence[int]) -> str:
+    """Return the URL that names these nodes, for the run's virtual host."""
     return ";".join(at_vhost(stage.nodes.amqp_url(number), stage.vhost.name) for number in numbers)
 
 

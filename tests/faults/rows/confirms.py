@@ -29,12 +29,14 @@ def kill_producer(stage: Stage) -> None:
     stage.expect(last.returncode == 0, f"the last producer failed: {last.stderr[-300:]}")
 
 
-def run_producer(stage: Stage, messages: Sequence[TaskMessage], *options: str) -> subprocess.CompletedProcess[str]:
+def run_producer(
+    stage: Stage, messages: Sequence[TaskMessage], *options: str, amqp_url: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run a producer of its own that submits what of these is not in the log of submissions, or is killed."""
     path = stage.folder / "messages.jsonl"
     path.write_text("".join(json.dumps([one.task, one.body.decode(), one.id]) + "\n" for one in messages))
     arguments = ("tests.faults.killed_producer", str(path), str(stage.submissions_log), *options)
-    return run(*arguments, AMQP_URL=stage.vhost.amqp_url)
+    return run(*arguments, AMQP_URL=amqp_url or stage.vhost.amqp_url)
 
 
 def kill_burying_worker(stage: Stage) -> None:
