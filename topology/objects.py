@@ -106,6 +106,8 @@ CANCELS_LIVE_SECONDS = 7 * 24 * 3600
 _CANCELS_BYTES, _PAUSES_BYTES = 16_000_000, 2_000_000
 _SEGMENT_BYTES = 500_000
 """A stream forgets whole segments only, and only when it begins another one."""
+SINGLE_ACTIVE = {"x-single-active-consumer": True, "x-consumer-disconnected-timeout": 5_000}
+"""Another consumer takes over at once, or five seconds after the first one's node was lost: RabbitMQ 4.3 waits 60 s."""
 RECORD_MOST_MESSAGES = 500_000
 """What waits for a recorder. Then what is oldest is dropped, for the work never stops for the record."""
 _RECORD_MOST_BYTES = 512 * 1024 * 1024
@@ -116,7 +118,7 @@ RECORD = Table(
             names.RECORD_QUEUE,
             {
                 "x-queue-type": "quorum",
-                "x-single-active-consumer": True,
+                **SINGLE_ACTIVE,
                 "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
                 "x-overflow": "drop-head",
                 "x-max-length": RECORD_MOST_MESSAGES,
@@ -125,7 +127,13 @@ RECORD = Table(
         ),
         Queue(
             names.QUESTIONS_QUEUE,
-            {"x-queue-type": "classic", "x-message-ttl": 10_000, "x-max-length": 1_000, "x-max-length-bytes": 2**24},
+            {  # on every node, as all that a recorder or a scheduler cannot do without
+                "x-queue-type": "quorum",
+                "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
+                "x-message-ttl": 10_000,
+                "x-max-length": 1_000,
+                "x-max-length-bytes": 2**24,
+            },
         ),
     ),
     (

@@ -24,7 +24,7 @@ from leveret.topology.control import Command
 from leveret.topology.errors import UnreadableMessage
 from leveret.topology.message import read_json
 from leveret.topology.message.bounds import excess
-from leveret.topology.objects import AROUND_EXCHANGES, UNREACHABLE_DELIVERY_LIMIT, Binding, Queue, Table
+from leveret.topology.objects import AROUND_EXCHANGES, SINGLE_ACTIVE, UNREACHABLE_DELIVERY_LIMIT, Binding, Queue, Table
 
 VERSION = 1
 MOST_SCHEDULES = 2_000
@@ -42,11 +42,19 @@ SCHEDULES = Table(
             names.SCHEDULES_QUEUE,
             {
                 "x-queue-type": "quorum",
-                "x-single-active-consumer": True,
+                **SINGLE_ACTIVE,
                 "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
             },
         ),
-        Queue(names.SCHEDULES_SHOWN_QUEUE, {"x-queue-type": "classic", "x-max-length": 1, "x-overflow": "drop-head"}),
+        Queue(
+            names.SCHEDULES_SHOWN_QUEUE,
+            {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": UNREACHABLE_DELIVERY_LIMIT,
+                "x-max-length": 1,
+                "x-overflow": "drop-head",
+            },
+        ),
     ),
     (
         Binding(names.SCHEDULES_QUEUE, names.CONTROL_EXCHANGE, names.SCHEDULES_BEGIN_KEY),

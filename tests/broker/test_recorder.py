@@ -346,6 +346,18 @@ def test_a_recorder_that_cannot_begin_says_why(vhost: Vhost, recorders: Recorder
     assert "must be one of followed, all, off" in said[5].stderr
 
 
+def test_a_queue_with_other_arguments_is_named(vhost: Vhost, recorders: Recorders) -> None:
+    """As one of an earlier version, with where to read what to do."""
+    with vhost.connect() as connection:
+        connection.channel().queue_declare(QUESTIONS_QUEUE, durable=True)
+
+    said = recorders.command("recorder")
+    assert said.returncode == 1
+    assert f"for queue '{QUESTIONS_QUEUE}'" in said.stderr
+    assert "with other arguments" in said.stderr
+    assert "leveret plan says" in said.stderr
+
+
 def test_the_rights_of_a_recorder_are_enough(vhost: Vhost, recorders: Recorders) -> None:
     """It makes its own queues, and no exchange where somebody has declared those."""
     vhost.declare()

@@ -100,4 +100,6 @@ def explain_channel(reason: BaseException, what: str, url: str) -> LeveretError:
         return TopologyError(f"{what} cannot be used: {text}; declare it: leveret declare -a MODULE")
     if code == REFUSED:
         return AccessRefused(f"the broker refused {what}: {text}; give this user the read right on it")
+    if "inequivalent arg" in text:
+        return TopologyError(f"{what} is there with other arguments: {text}; leveret plan says which, and what to do")
     return BrokerUnreachable(f"the broker closed the channel of {what}: {code} {text}")

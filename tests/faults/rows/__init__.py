@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.faults.row import Row
 from tests.faults.rows import (
     applying,
+    around_in_cluster,
     attacks,
     batches,
     cancelling,
@@ -64,6 +65,7 @@ ROWS: Sequence[Row] = sorted(
             unique,
             dead,
             applying,
+            around_in_cluster,
         )
         for row in part.ROWS
     ),

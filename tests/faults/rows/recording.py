@@ -28,7 +28,7 @@ _ROOM_BYTES = 64 * 1024
 
 def kill(stage: Stage) -> None:
     """Kill the recorder a few times amid thousands of tasks; another one is started each time."""
-    recorders = _recorders(stage)
+    recorders = recorders_of(stage)
     recorder = recorders.start()
     _worker(stage)
     handles: list[Submitted[None]] = []
@@ -41,12 +41,12 @@ def kill(stage: Stage) -> None:
             stage.wait_a_moment(0.0, 1.0)
         recorder = recorders.start()
     _submit(stage, _AT_ONCE, handles)
-    _see_recorded(stage, _sqlite(stage), handles)
+    see_recorded(stage, sqlite_of(stage), handles)
 
 
 def fill(stage: Stage) -> None:
     """Leave the recorder's file no room to grow for a while."""
-    recorder = _recorders(stage).start()
+    recorder = recorders_of(stage).start()
     _worker(stage)
     handles: list[Submitted[None]] = []
     _submit(stage, _AT_ONCE, handles)
@@ -59,7 +59,7 @@ def fill(stage: Stage) -> None:
         stage.await_finished(*handles)  # the work does not wait for the record
         resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (most, most))
     _submit(stage, _AT_ONCE, handles)
-    _see_recorded(stage, _sqlite(stage), handles)
+    see_recorded(stage, sqlite_of(stage), handles)
     said = recorder.find("the record in")
     stage.expect(len(said) == 1, f"the recorder said {len(said)} times that its record is full")
     stage.expect(recorder.process.poll() is None, "the recorder has ended")
@@ -71,7 +71,7 @@ def restart_database(stage: Stage) -> None:
     assert programs, "no PostgreSQL is installed: apt-get install postgresql"
     cluster = stage.undo.enter_context(postgresql.running(programs))
     url = cluster.make_database()
-    recorder = _recorders(stage).start(RECORD_URL=url)
+    recorder = recorders_of(stage).start(RECORD_URL=url)
     _worker(stage)
     handles: list[Submitted[None]] = []
     _submit(stage, _FEW, handles)
@@ -82,13 +82,13 @@ def restart_database(stage: Stage) -> None:
         stage.wait_a_moment()
         cluster.start()
     _submit(stage, _AT_ONCE, handles)
-    _see_recorded(stage, Settings(record_url=url), handles)
+    see_recorded(stage, Settings(record_url=url), handles)
     stage.expect(recorder.process.poll() is None, "the recorder has ended")
 
 
 def stay_away(stage: Stage) -> None:
     """Have no recorder while the tasks run: who waits gets the results, and the next recorder gets the events."""
-    recorders = _recorders(stage)
+    recorders = recorders_of(stage)
     recorders.start().stop()  # what it takes from is there
     _worker(stage)
     handles: list[Submitted[None]] = []
@@ -99,16 +99,16 @@ def stay_away(stage: Stage) -> None:
     gather(waited_for, timeout=stage.row.patience_seconds)
     stage.await_finished(*handles)
     recorders.start()
-    _see_recorded(stage, _sqlite(stage), [*handles, *waited_for])
+    see_recorded(stage, sqlite_of(stage), [*handles, *waited_for])
 
 
-def _recorders(stage: Stage) -> Recorders:
+def recorders_of(stage: Stage) -> Recorders:
     made = Recorders(stage.vhost, stage.folder)
     stage.undo.callback(made.kill_all)
     return made
 
 
-def _sqlite(stage: Stage) -> Settings:
+def sqlite_of(stage: Stage) -> Settings:
     return Settings(output_dir=stage.folder / "output")
 
 
@@ -132,7 +132,7 @@ def _message(stage: Stage) -> TaskMessage:
     return stage.message("faults.wait_briefly", seconds=stage.random.uniform(0.001, 0.05))
 
 
-def _see_recorded(stage: Stage, configured: Settings, handles: list[Submitted[None]]) -> None:
+def see_recorded(stage: Stage, configured: Settings, handles: list[Submitted[None]]) -> None:
     """Wait until all are recorded as what they are, with their results."""
     stage.await_finished(*handles)
     store = Store(configured)

@@ -28,8 +28,8 @@ _TAKEOVER_SECONDS = 35.0
 
 def kill(stage: Stage) -> None:
     """Kill the scheduler that fires, again and again; another one waits beside it each time."""
-    with _fired(stage) as schedulers:
-        holder = _start(schedulers)
+    with fired(stage) as schedulers:
+        holder = start_scheduler(schedulers)
         for _ in range(_KILLS):
             waiting = schedulers.start_waiting(tasks=_TASKS)
             stage.wait_a_moment(1.0, 3.0)
@@ -38,13 +38,13 @@ def kill(stage: Stage) -> None:
             holder.signal(signal.SIGKILL)
             waiting.await_event("scheduling")
             holder = waiting
-        _await_fires(schedulers)
+        await_fires(schedulers)
 
 
 def stop(stage: Stage) -> None:
     """Stop the scheduler that fires for longer than the broker waits, and let it go on when another one fires."""
-    with _fired(stage) as schedulers:
-        holder = _start(schedulers)
+    with fired(stage) as schedulers:
+        holder = start_scheduler(schedulers)
         waiting = schedulers.start_waiting(tasks=_TASKS)
         stage.wait_a_moment()
         stage.breaks = 1
@@ -56,13 +56,13 @@ def stop(stage: Stage) -> None:
         seconds = stage.ended - stage.began
         stage.expect(seconds <= _TAKEOVER_SECONDS + 5.0, f"another scheduler took over after {seconds:.1f} s")
         holder.await_event("lost the broker")
-        _await_fires(schedulers)
+        await_fires(schedulers)
 
 
 def stall(stage: Stage) -> None:
     """Let nothing through between the broker and the scheduler that fires, until another one fires."""
-    with Proxy.before(stage.vhost.amqp_url) as proxy, _fired(stage) as schedulers:
-        holder = _start(schedulers, AMQP_URL=proxy.url(stage.vhost.amqp_url))
+    with Proxy.before(stage.vhost.amqp_url) as proxy, fired(stage) as schedulers:
+        holder = start_scheduler(schedulers, AMQP_URL=proxy.url(stage.vhost.amqp_url))
         waiting = schedulers.start_waiting(tasks=_TASKS)
         stage.wait_a_moment()
         stage.breaks = 1
@@ -71,7 +71,7 @@ def stall(stage: Stage) -> None:
             waiting.await_event("scheduling")
             stage.wait_a_moment(0.0, 3.0)
         proxy.heal()
-        _await_fires(schedulers)
+        await_fires(schedulers)
         await_value(lambda: len(holder.find("another scheduler fires")) > 0, "the one that was cut off to wait")
 
 
@@ -79,8 +79,8 @@ def interrupt(stage: Stage) -> None:
     """Kill or stop the node, and start it again."""
     stage.place.has_fast_statistics = False
     end = stage.random.choice([stage.nodes.kill, stage.nodes.stop])
-    with _fired(stage) as schedulers:
-        _start(schedulers)
+    with fired(stage) as schedulers:
+        start_scheduler(schedulers)
         schedulers.start_waiting(tasks=_TASKS)
         time.sleep(SETTLED_SECONDS)
         stage.wait_a_moment()
@@ -88,14 +88,14 @@ def interrupt(stage: Stage) -> None:
         with stage.fault():
             end(1)
             stage.nodes.start(1)
-        _await_fires(schedulers)
+        await_fires(schedulers)
 
 
 def jump(stage: Stage) -> None:
     """Have the clock of the scheduler that fires jump to and fro for a moment, and kill it amid a last jump."""
     offset = stage.folder / "offset"
-    with _fired(stage) as schedulers:
-        holder = _start(schedulers, module="tests.faults.jumping_schedule", **{OFFSET_FILE: str(offset)})
+    with fired(stage) as schedulers:
+        holder = start_scheduler(schedulers, module="tests.faults.jumping_schedule", **{OFFSET_FILE: str(offset)})
         waiting = schedulers.start_waiting(tasks=_TASKS)
         stage.breaks = 1
         with stage.fault():
@@ -108,14 +108,14 @@ def jump(stage: Stage) -> None:
         stage.expect(holder.find("this machine's clock has jumped"), "the jump was not said")
         holder.signal(signal.SIGKILL)
         waiting.await_event("scheduling")
-        _await_fires(schedulers)
+        await_fires(schedulers)
 
 
 _TASKS = "tests.faults.jobs"
 
 
 @contextmanager
-def _fired(stage: Stage) -> Iterator[Schedulers]:
+def fired(stage: Stage) -> Iterator[Schedulers]:
     """Yield what starts schedulers, with a worker at work; afterwards note what was planned as what has to be run."""
     schedulers = Schedulers(stage.vhost, stage.folder)
     schedulers.environment |= stage.workers.environment
@@ -150,14 +150,14 @@ def see_none_strange(stage: Stage) -> None:
     stage.expect(not strange, f"{len(strange)} tasks ran that no time was planned for")
 
 
-def _start(schedulers: Schedulers, module: str = "leveret", **environment: str) -> Worker:
+def start_scheduler(schedulers: Schedulers, module: str = "leveret", **environment: str) -> Worker:
     started = schedulers.launch(module, tasks=_TASKS, **environment)
     started.await_event("scheduling")
-    _await_fires(schedulers)
+    await_fires(schedulers)
     return started
 
 
-def _await_fires(schedulers: Schedulers) -> None:
+def await_fires(schedulers: Schedulers) -> None:
     schedulers.await_fires(3 * len(_SCHEDULES))
 
 

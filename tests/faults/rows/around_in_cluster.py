@@ -1,0 +1,67 @@
+"""Faults of a cluster for what runs around the work: scheduler and recorder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from leveret import State, Submitted
+from tests.faults import records
+from tests.faults.row import Need, Row
+from tests.faults.rows.cluster import ALL, urls_of
+from tests.faults.rows.nodes import SETTLED_SECONDS
+from tests.faults.rows.recording import recorders_of, see_recorded, sqlite_of
+from tests.faults.rows.schedules import await_fires, fired, most_with_the_broker, see_none_strange, start_scheduler
+from tests.faults.stage import HELD, Stage
+
+_MANY = 300
+_VICTIM, _OTHERS = 2, (1, 3)
+
+
+def kill_one(stage: Stage) -> None:
+    """Kill the node by which they have declared their queues; meanwhile it is fired, recorded and answered."""
+    assert stage.nodes.running(1) == len(ALL)
+    stage.undo.callback(stage.nodes.start_together, ALL)
+    urls = urls_of(stage, (_VICTIM, *_OTHERS))
+    recorders_of(stage).start(AMQP_URL=urls)
+    handles: list[Submitted[None]] = []
+    with fired(stage) as schedulers:
+        start_scheduler(schedulers, AMQP_URL=urls)
+        time.sleep(SETTLED_SECONDS)
+        _submit(stage, handles)
+        stage.wait_a_moment()
+        stage.breaks = 1
+        with stage.fault():
+            stage.nodes.kill(_VICTIM)
+            await_fires(schedulers)
+            _submit(stage, handles)
+            see_recorded(stage, sqlite_of(stage), handles)
+            state = handles[-1].status().state
+            stage.expect(state is State.SUCCEEDED, f"who asks hears {state} of a task that has succeeded")
+            stage.nodes.start(_VICTIM)
+        await_fires(schedulers)
+
+
+def _submit(stage: Stage, handles: list[Submitted[None]]) -> None:
+    """Submit what only the record follows."""
+    messages = [dataclasses.replace(one, follow="record") for one in stage.messages(_MANY)]
+    for message, error in stage.publisher.publish_many(messages):
+        what = records.UNKNOWN if error else records.CONFIRMED
+        records.append(stage.submissions_log, message.id, what, error or "", synced=False)
+        if not error:
+            handles.append(stage.publisher.handle_of(message))
+
+
+ROWS = [
+    Row(
+        94,
+        "around-cluster-kill",
+        "three nodes: kill -9 of the one by which scheduler and recorder have declared their queues",
+        f"with the same id: what was fired in the moment before; and {HELD}",
+        kill_one,
+        most_with_the_broker,
+        frozenset({Need.NODES, Need.CLUSTER}),
+        afterwards=see_none_strange,
+        patience_seconds=120,
+    )
+]
