@@ -1,14 +1,17 @@
-"""Faults of a cluster for what runs around the work: scheduler and recorder."""
+"""A fault of a cluster for what is around the work: scheduler, recorder, and who waits for results."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 
-from leveret import State, Submitted
+from leveret import ResultMissed, ResultTimeout, State, Submitted
 from tests.faults import records
 from tests.faults.row import Need, Row
 from tests.faults.rows.cluster import ALL, urls_of
+from tests.faults.rows.following import JOBS, PATIENCE_SECONDS
+from tests.faults.rows.following_in_cluster import WAITERS, waiting_all_the_time
+from tests.faults.rows.link import publisher_at
 from tests.faults.rows.nodes import SETTLED_SECONDS
 from tests.faults.rows.recording import recorders_of, see_recorded, sqlite_of
 from tests.faults.rows.schedules import await_fires, fired, most_with_the_broker, see_none_strange, start_scheduler
@@ -19,13 +22,17 @@ _VICTIM, _OTHERS = 2, (1, 3)
 
 
 def kill_one(stage: Stage) -> None:
-    """Kill the node by which they have declared their queues; meanwhile it is fired, recorded and answered."""
+    """Kill the node by which they have declared their queues; meanwhile it is fired, recorded, answered and told."""
     assert stage.nodes.running(1) == len(ALL)
     stage.undo.callback(stage.nodes.start_together, ALL)
     urls = urls_of(stage, (_VICTIM, *_OTHERS))
     recorders_of(stage).start(AMQP_URL=urls)
     handles: list[Submitted[None]] = []
-    with fired(stage) as schedulers:
+    with (
+        fired(stage, "--tasks", JOBS) as schedulers,
+        publisher_at(stage, urls, PATIENCE_SECONDS) as publisher,
+        waiting_all_the_time(stage, publisher) as errors,
+    ):
         start_scheduler(schedulers, AMQP_URL=urls)
         time.sleep(SETTLED_SECONDS)
         _submit(stage, handles)
@@ -40,6 +47,8 @@ def kill_one(stage: Stage) -> None:
             stage.expect(state is State.SUCCEEDED, f"who asks hears {state} of a task that has succeeded")
             stage.nodes.start(_VICTIM)
         await_fires(schedulers)
+    wrong = [one for one in errors if isinstance(one, (ResultMissed, ResultTimeout))]
+    stage.expect(not wrong, f"a result did not come: {wrong[:1]}")
 
 
 def _submit(stage: Stage, handles: list[Submitted[None]]) -> None:
@@ -54,12 +63,12 @@ def _submit(stage: Stage, handles: list[Submitted[None]]) -> None:
 
 ROWS = [
     Row(
-        94,
+        92,
         "around-cluster-kill",
-        "three nodes: kill -9 of the one by which scheduler and recorder have declared their queues",
-        f"with the same id: what was fired in the moment before; and {HELD}",
+        "three nodes: kill -9 of the one by which scheduler, recorder and who waits for results declared their queues",
+        f"what was fired in the moment before; {HELD}; {WAITERS} publishes that had no confirm yet",
         kill_one,
-        most_with_the_broker,
+        lambda stage: most_with_the_broker(stage) + WAITERS,
         frozenset({Need.NODES, Need.CLUSTER}),
         afterwards=see_none_strange,
         patience_seconds=120,

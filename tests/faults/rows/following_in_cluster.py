@@ -1,4 +1,4 @@
-"""Faults of a cluster amid tasks that somebody waits for: the queue of who waits goes with its node, or outlives it."""
+"""A fault of a cluster amid tasks that somebody waits for who knows one node: the queue of who waits goes with it."""
 
 from __future__ import annotations
 
@@ -35,26 +35,10 @@ from tests.faults.rows.nodes import SETTLED_SECONDS
 from tests.faults.settling import held
 from tests.faults.stage import Stage
 
-_WAITERS = 10
+WAITERS = 10
 _ORPHANS = 8
 _VICTIM, _OTHERS = 2, (1, 3)
 """The management API that rows look at is that of node 1."""
-
-
-def kill_one(stage: Stage) -> None:
-    """Kill the node by which a producer waits that knows all of them: it misses nothing."""
-    _prepare(stage)
-    urls = urls_of(stage, (_VICTIM, *_OTHERS))
-    with publisher_at(stage, urls, PATIENCE_SECONDS) as publisher, _waiting_all_the_time(stage, publisher) as errors:
-        stage.wait_a_moment()
-        stage.await_running()
-        stage.blow()
-        stage.breaks = 1
-        stage.nodes.kill(_VICTIM)
-        stage.wait_a_moment(2.0, 4.0)
-    wrong = [one for one in errors if isinstance(one, (ResultMissed, ResultTimeout))]
-    stage.expect(not wrong, f"a result did not come: {wrong[:1]}")
-    stage.nodes.start(_VICTIM)
 
 
 def kill_only_address(stage: Stage) -> None:
@@ -70,7 +54,7 @@ def kill_only_address(stage: Stage) -> None:
     killed = run_producer(stage, orphans, "--follow", "--kill", CONFIRMED, "--at", str(_ORPHANS), amqp_url=alone)
     stage.expect(killed.returncode == -signal.SIGKILL, f"the producer was not killed: {killed.stderr[-300:]}")
     with Proxy.before(alone) as proxy, publisher_at(stage, proxy.url(alone), PATIENCE_SECONDS) as publisher:
-        with _waiting_all_the_time(stage, publisher) as errors:
+        with waiting_all_the_time(stage, publisher) as errors:
             stage.wait_a_moment()
             with stage.fault():
                 stage.breaks = 1
@@ -97,11 +81,11 @@ def _prepare(stage: Stage) -> None:
 
 
 @contextmanager
-def _waiting_all_the_time(stage: Stage, publisher: Publisher) -> Iterator[list[LeveretError]]:
+def waiting_all_the_time(stage: Stage, publisher: Publisher) -> Iterator[list[LeveretError]]:
     """Submit and wait for results in threads while the block runs; yields what they have met instead of one."""
     over, errors = stage.folder / "over", list[LeveretError]()
-    with ThreadPoolExecutor(_WAITERS) as executor:
-        waiting = [executor.submit(_keep_waiting, stage, publisher, over, errors) for _ in range(_WAITERS)]
+    with ThreadPoolExecutor(WAITERS) as executor:
+        waiting = [executor.submit(_keep_waiting, stage, publisher, over, errors) for _ in range(WAITERS)]
         try:
             yield errors
         finally:
@@ -120,23 +104,13 @@ def _keep_waiting(stage: Stage, publisher: Publisher, over: Path, errors: list[L
 
 
 def _most_held(stage: Stage) -> int:
-    return stage.breaks * (PREFETCH + _WAITERS)
+    return stage.breaks * (PREFETCH + WAITERS)
 
 
 _NEEDS = frozenset({Need.NODES, Need.CLUSTER})
-_BOUND = f"what the worker held: its prefetch, {PREFETCH}, and {_WAITERS} publishes that had no confirm yet"
+_BOUND = f"what the worker held: its prefetch, {PREFETCH}, and {WAITERS} publishes that had no confirm yet"
 
 ROWS = [
-    Row(
-        92,
-        "followed-cluster-kill",
-        f"three nodes: kill -9 of the one by which a producer waits for results, in {_WAITERS} threads",
-        _BOUND,
-        kill_one,
-        _most_held,
-        _NEEDS,
-        patience_seconds=PATIENCE_SECONDS,
-    ),
     Row(
         93,
         "followed-cluster-address",

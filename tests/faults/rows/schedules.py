@@ -115,8 +115,11 @@ _TASKS = "tests.faults.jobs"
 
 
 @contextmanager
-def fired(stage: Stage) -> Iterator[Schedulers]:
-    """Yield what starts schedulers, with a worker at work; afterwards note what was planned as what has to be run."""
+def fired(stage: Stage, *options: str) -> Iterator[Schedulers]:
+    """Yield what starts schedulers, with a worker at work that has these options.
+
+    Afterwards note what was planned as what has to be run.
+    """
     schedulers = Schedulers(stage.vhost, stage.folder)
     schedulers.environment |= stage.workers.environment
     schedulers.write(
@@ -127,7 +130,7 @@ def fired(stage: Stage) -> Iterator[Schedulers]:
         )
     )
     stage.undo.callback(schedulers.kill_all)
-    stage.worker("--prefetch", str(PREFETCH))
+    stage.worker("--prefetch", str(PREFETCH), *options)
     began = int(time.time())
     yield schedulers
     schedulers.stop_all()
