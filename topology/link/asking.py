@@ -35,7 +35,7 @@ async def within_limit(answer: Awaitable[T], url: str) -> T:
     except TimeoutError:
         raise BrokerUnreachable(
             f"the broker at {mask(url)} has not answered for {ANSWER_TIMEOUT_SECONDS:g} s, though the connection is "
-            "open; look at its log, and whether its cluster has a majority"
+            "open; look at its log, and whether all nodes of its cluster run"
         ) from None
 
 
