@@ -72,8 +72,10 @@ class Play:
         self.channels: list[Channel] = []
         self.refusals: list[LeveretError] = []
         self.outcomes: dict[str, list[LeveretError | None]] = {}
+        self.opening_seconds = 0.0
 
         async def connect(*_: object) -> Connection:
+            await asyncio.sleep(self.opening_seconds)
             self.connections.append(Connection())
             return self.connections[-1]
 
@@ -181,11 +183,16 @@ def test_a_neighbour_of_what_was_given_up_is_not_blamed(play: Callable[[], Play]
     asyncio.run(closed())
 
 
-def test_silence_ends_the_connection(play: Callable[[], Play]) -> None:
-    """Where nothing at all is confirmed for as long as a publish may wait, what has time left goes by another."""
+@pytest.mark.parametrize("opening_seconds", [0.0, _TIMEOUT_SECONDS / 2])
+def test_silence_ends_the_connection(play: Callable[[], Play], opening_seconds: float) -> None:
+    """Where nothing at all is confirmed for as long as a publish may wait, what has time left goes by another.
+
+    That is so, too, where it was not silent for so long yet when the first was late, for it had opened meanwhile.
+    """
 
     async def silent() -> None:
         stage = play()
+        stage.opening_seconds = opening_seconds
         connection = await stage.opened()
         stage.send("younger", timeout_seconds=60)
         await stage.until(lambda: len(stage.connections) == 2 and stage.connections[1].published)

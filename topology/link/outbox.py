@@ -66,6 +66,7 @@ class Outbox:
         self._in_flight: dict[str, _Item] = {}  # by id: a return names no delivery tag
         self._tags = itertools.count(1)
         self._has_given_up = False  # what was told as late may still be on its way on this channel
+        self._is_late = False  # something was, and nothing was confirmed since
         self._suspects = 0  # messages that were in flight when the broker closed the channel: sent one by one
         self._is_refusing = False  # RabbitMQ 3.10 may go on refusing on a channel after the cause is gone
         self._expiry: asyncio.TimerHandle | None = None
@@ -123,6 +124,7 @@ class Outbox:
     def on_confirm(self, last_tag: int, multiple: bool, refused: bool) -> None:
         """End what this is about, and go on publishing."""
         self._is_refusing = self._is_refusing or refused
+        self._is_late = False
         tags = list(itertools.takewhile(lambda tag: tag <= last_tag, self._unconfirmed)) if multiple else [last_tag]
         for tag in tags:
             item = self._unconfirmed.pop(tag, None)
@@ -182,7 +184,7 @@ class Outbox:
         self._link.send_written()
 
     def _begin_channel(self) -> None:
-        self._tags, self._has_given_up, self._is_refusing = itertools.count(1), False, False
+        self._tags, self._has_given_up, self._is_refusing, self._is_late = itertools.count(1), False, False, False
 
     def _end(self, item: _Item, outcome: LeveretError | None) -> None:
         item.on_published(outcome)
@@ -217,8 +219,9 @@ class Outbox:
             self._waiting = deque(item for item in self._waiting if item.deadline > now)
         for item in unsent:
             self._end(item, self._why_late(item))
+        self._is_late = self._is_late or bool(late)
         is_silent = self._link.silent_seconds >= self._settings.publish_timeout_seconds
-        if late and is_silent and not self._link.blocked_because:  # what has time left is sent again on another link
+        if self._is_late and is_silent and not self._link.blocked_because:  # what has time left goes by another link
             self._link.give_up()
             self._take_back()
         if everything:
