@@ -221,7 +221,7 @@ class Settlement:
     def _tell_late(self, product: Outgoing) -> None:
         """Go on trying to tell who waits, though nothing is held for it any more: in memory, and so much of it."""
         if self._late_bytes + len(product.body) > _MOST_LATE_BYTES:
-            event(logging.ERROR, f"who waits is not told of {product.id}: its queue takes nothing, nor do others'")
+            event(logging.ERROR, f"{product.id} is not told to who waits: queues refuse, and much is kept for them")
             return
         self._late_bytes += len(product.body)
         tries = itertools.count(_TRIES_HELD)
@@ -235,7 +235,9 @@ class Settlement:
             else:
                 self._loop.call_later(_pause(next(tries)), send)
 
-        event(logging.WARNING, f"holding nothing for who waits for {product.id}, whose queue refuses it; trying on")
+        event(
+            logging.WARNING, f"keeping {product.id} for who waits, whose queue refuses it; its tasks are acknowledged"
+        )
         self._loop.call_later(_pause(next(tries)), send)
 
     def _note_confirmed(self, delivery: Delivery) -> None:
