@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import threading
+from _thread import allocate_lock  # whatever modules of tasks put into its place, for each child is forked with it
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ class _Turn:
     """Taken by who looks up a name, and by who forks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._fork = _Fork()
         os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._begin_anew)
 
@@ -54,7 +55,7 @@ class _Turn:
 
     def _begin_anew(self) -> None:
         self._fork.has_lock = False
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
 
 _turn = _Turn()
