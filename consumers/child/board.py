@@ -105,7 +105,8 @@ class Board:
         start = self._progress_at + (begun.slot * self._places + begun.place) * _PROGRESS.size
         (written,) = _NUMBER.unpack_from(self._memory, start + _COUNT_BEHIND)  # against the order of writing
         _, number, done, total, note, _ = _PROGRESS.unpack_from(self._memory, start)
-        if number != begun.number or (written,) != _NUMBER.unpack_from(self._memory, start):
+        # Zeros belong to no write: struct zeroes all that it is about to write.
+        if not written or number != begun.number or (written,) != _NUMBER.unpack_from(self._memory, start):
             return None
         return Progress(done, None if math.isnan(total) else total, note.rstrip(b"\0").decode(errors="replace"))
 

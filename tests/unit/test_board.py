@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import struct
 import threading
 import time
 
@@ -134,6 +135,15 @@ def test_half_of_a_progress_is_not_read() -> None:
     read = {progress for progress in seen if progress}
     assert len(read) > 100
     assert {Progress(done, done + 0.5, f"{done:.0f}" * 8) for done, *_ in read} == read
+
+
+def test_what_is_zeroed_to_be_written_is_not_read() -> None:
+    """As it is between two writes of which the reader sees nothing but that: counts of 0 are equal, too."""
+    board = Board(1)
+    board.write(0, 1, 0.5, 1.5, "mail.send")
+    struct.pack_into("@QQ", board._memory, board._progress_at, 0, 1)
+
+    assert board.read_progress(board.read(0)) is None
 
 
 def test_a_cancel_is_for_the_order_that_runs() -> None:
