@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
-from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
+from leveret.topology.link.telling import new_reply_key
+from leveret.topology.names import EVENTS_EXCHANGE
 from leveret.topology.settings import Settings
 
 MOST_MESSAGES = 10_000
@@ -45,7 +45,7 @@ class Listener:
         self._channel = channel = await open_channel(connection)
         connection.judge_bodies(channel, lambda size: size <= events.LARGEST_BODY_BYTES)
         asking = Asking(channel, _WHAT)
-        name = f"{REPLY_PREFIX}{uuid.uuid4().hex}"
+        name = new_reply_key()
         arguments = {"x-max-length": MOST_MESSAGES, "x-max-length-bytes": _MOST_BYTES, "x-overflow": "drop-head"}
         declared = {"exclusive": True, "auto_delete": True, "arguments": arguments}
         await asking.ask(lambda answer: channel.queue_declare(name, **declared, callback=answer))

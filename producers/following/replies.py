@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 import weakref
 from typing import Any
 
@@ -26,7 +25,8 @@ from leveret.topology.link.asking import Asking, open_channel
 from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import Pauses, close, connect
 from leveret.topology.link.fast_connection import FastConnection
-from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX
+from leveret.topology.link.telling import new_reply_key
+from leveret.topology.names import EVENTS_EXCHANGE
 from leveret.topology.settings import Settings
 
 EXPIRES_SECONDS = 60
@@ -58,7 +58,7 @@ class Replies:
         self._unacknowledged: list[tuple[Any, int]] = []  # channel and tag of each message
         # Whatever the default of the virtual host: a quorum queue outlives a node, at 0.3 ms for each result.
         self._kind = "quorum" if len(settings.amqp_urls) > 1 else "classic"
-        self.key = _new_key()
+        self.key = new_reply_key()
         """The name of the queue, and the routing key by which events come to it; another once its node is down."""
         self.is_open = False
         """Whether the queue is there, so that what is submitted now can be waited for."""
@@ -140,7 +140,7 @@ class Replies:
 
         self._channel = None
         self._connection = connection = await connect(self._settings, "leveret producer, waiting for results", on_lost)
-        if self.is_open and not await self._is_still_there(connection):
+        if self.is_open and not await self._find_again(connection):
             self._was_gone = True
         channel = await open_channel(connection)
         connection.judge_bodies(channel, lambda size: size <= events.LARGEST_BODY_BYTES)
@@ -155,7 +155,7 @@ class Replies:
         except TopologyError as error:
             if not (self._was_gone and self._kind == "classic"):
                 raise
-            self.key = _new_key()  # for the next try, for that of the old name comes back with its node
+            self.key = new_reply_key()  # for the next try, for that of the old name comes back with its node
             raise BrokerUnreachable(f"the node of queue {name!r} is down: {error}") from error
         await asking.ask(lambda answer: channel.queue_bind(name, EVENTS_EXCHANGE, name, callback=answer))
         if self._was_gone:  # told only now: of what is submitted before this, the end may come before the binding
@@ -173,7 +173,8 @@ class Replies:
             self._expiring.cancel()
             self._expiring = None
 
-    async def _is_still_there(self, connection: FastConnection) -> bool:
+    async def _find_again(self, connection: FastConnection) -> bool:
+        """Return whether the queue is still there; one of which nothing is heard is left for another."""
         channel = await open_channel(connection)
         asking = Asking(channel, f"queue {self.key!r}")
         try:
@@ -184,7 +185,7 @@ class Replies:
         except TimeoutError:
             other = await open_channel(connection)
             other.queue_delete(self.key, callback=None)  # so that workers hear at once that nobody waits there
-            self.key = _new_key()
+            self.key = new_reply_key()
             return False
         if channel.is_open:  # the link may have been lost since the answer
             channel.close()
@@ -228,10 +229,6 @@ class Replies:
         for reference in self._entries.valuerefs():  # a copy, for other threads add entries
             if entry := reference():
                 entry.tell_missed(why)
-
-
-def _new_key() -> str:
-    return f"{REPLY_PREFIX}{uuid.uuid4().hex}"
 
 
 def _refused(error: LeveretError) -> LeveretError:

@@ -41,7 +41,7 @@ from leveret.producers.following import replies
 from leveret.topology import events
 from leveret.topology.events import Event, Kind
 from leveret.topology.link.asking import open_channel
-from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE, REPLY_PREFIX
+from leveret.topology.names import EVENTS_EXCHANGE, RECORD_QUEUE
 from tests.broker import followed_jobs
 from tests.broker.control import BrokerControl
 from tests.broker.followed_jobs import Receipt, followed, followed_async
@@ -268,7 +268,7 @@ def test_nothing_of_it_without_following(worker: Worker, publisher: Publisher, v
     (failed,) = told(vhost, "heard")
     assert (failed.kind, failed.task) == (Kind.FAILED, "followed.reject")
     assert failed.events[0]["failure"] == {"type": "Reject", "fingerprint": failed.events[0]["failure"]["fingerprint"]}
-    assert not [name for name in vhost.queues() if name.startswith(REPLY_PREFIX)]
+    assert not reply_queues(vhost)
 
 
 def test_results_wait_in_a_classic_queue(worker: Worker, publisher: Publisher, vhost: Vhost) -> None:

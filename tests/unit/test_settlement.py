@@ -125,12 +125,8 @@ def test_every_product_has_to_be_confirmed(monkeypatch: pytest.MonkeyPatch) -> N
         first(None)
         second(Nacked("full"))
         assert stage.said == []
-        async with asyncio.timeout(10):
-            while len(stage.sent) < 3:
-                await asyncio.sleep(0.01)
-        again, then = stage.sent[2]
-        assert again.id == "b"
-        then(None)
+        assert (await sent(stage, 2)).id == "b"
+        stage.sent[2][1](None)
         assert stage.said == [("ack", 1)]
 
     played(play)
@@ -142,12 +138,9 @@ def test_nothing_is_held_for_who_waits_for_long(monkeypatch: pytest.MonkeyPatch)
 
     async def play() -> None:
         stage = Stage()
-        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
-        for number in range(5):
-            told = await sent(stage, number)
-            assert told.properties.headers == {"CC": ["tasks.reply.1"]}
-            assert stage.said == []
-            stage.sent[number][1](Nacked("its node is down"))
+        told = await refused(stage, 5)
+        assert told.properties.headers == {"CC": ["tasks.reply.1"]}
+        assert [one for one, _ in stage.sent[:5]] == [told] * 5
 
         others = await sent(stage, 5)
         assert (others.properties.headers, others.body) == (None, told.body)
@@ -170,32 +163,36 @@ def test_what_nobody_takes_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def play() -> None:
         stage = Stage()
-        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
-        for number in range(12):
-            await sent(stage, number)
-            stage.sent[number][1](Nacked("full"))
+        await refused(stage, 12)
         assert stage.said == []
 
     played(play)
 
 
 def test_only_so_much_is_kept_for_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is more is not tried again, and the log says so."""
+    """What is more is not tried again."""
     monkeypatch.setattr(settlement_module, "_FIRST_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(settlement_module, "_MOST_LATE_BYTES", 0)
 
     async def play() -> None:
         stage = Stage()
-        stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
-        for number in range(5):
-            await sent(stage, number)
-            stage.sent[number][1](Nacked("its node is down"))
+        await refused(stage, 5)
         await sent(stage, 5)
         stage.sent[5][1](None)
         await asyncio.sleep(0.01)
         assert (len(stage.sent), stage.said) == (6, [("ack", 1)])
 
     played(play)
+
+
+async def refused(stage: Stage, times: int) -> Outgoing:
+    """Settle what somebody waits for, and refuse so many messages that follow; returns the last."""
+    stage.settlement.settle(stage.delivery(reply_to="tasks.reply.1"), DONE)
+    for number in range(times):
+        told = await sent(stage, number)
+        assert stage.said == []  # it is held
+        stage.sent[number][1](Nacked("its node is down"))
+    return told
 
 
 async def sent(stage: Stage, number: int) -> Outgoing:

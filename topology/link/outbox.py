@@ -211,7 +211,7 @@ class Outbox:
         for tag, item in late:
             # Its tag is not given to another message, so a confirm that still comes is nobody's.
             del self._unconfirmed[tag], self._in_flight[item.id]
-            self._has_given_up = True
+            self._has_given_up = self._is_late = True
             self._suspects = max(0, self._suspects - 1)
             self._end(item, self._why_late(item))
         unsent = [item for item in self._waiting if item.deadline <= now]
@@ -219,7 +219,6 @@ class Outbox:
             self._waiting = deque(item for item in self._waiting if item.deadline > now)
         for item in unsent:
             self._end(item, self._why_late(item))
-        self._is_late = self._is_late or bool(late)
         is_silent = self._link.silent_seconds >= self._settings.publish_timeout_seconds
         if self._is_late and is_silent and not self._link.blocked_because:  # what has time left goes by another link
             self._link.give_up()

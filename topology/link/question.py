@@ -24,6 +24,7 @@ from leveret.topology.link.bodies import LEFT_OUT
 from leveret.topology.link.connection import close, connect
 from leveret.topology.link.explaining import NOT_FOUND, REFUSED, explain, explain_channel
 from leveret.topology.link.fast_connection import FastConnection
+from leveret.topology.link.telling import new_reply_key
 from leveret.topology.message import CONTENT_TYPE, read_json
 from leveret.topology.message.bounds import excess
 from leveret.topology.printable import printable
@@ -60,7 +61,7 @@ def open_reply_queue(channel: Any, on_answer: Callable[[Any, Any, Any, bytes], N
 
     What is published on the channel after this is published when it is there. A refusal closes the channel.
     """
-    key = f"{names.REPLY_PREFIX}{uuid.uuid4().hex}"
+    key = new_reply_key()
     channel.queue_declare(key, exclusive=True, auto_delete=True)
     channel.queue_bind(key, names.EVENTS_EXCHANGE, key)
     channel.basic_consume(key, on_answer, auto_ack=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from typing import Any
 
 import pika
@@ -14,6 +15,11 @@ from leveret.topology.message import CONTENT_ENCODING, CONTENT_TYPE, PERSISTENT,
 from leveret.topology.names import EVENTS_EXCHANGE, REPLY_PREFIX, Route
 
 _TRANSIENT = 1
+
+
+def new_reply_key() -> str:
+    """Return a key by which events, and answers, come to nobody else; and the name of the queue that it leads to."""
+    return f"{REPLY_PREFIX}{uuid.uuid4().hex}"
 
 
 def event_message(kind: Kind, task: str, reply_to: str, body: bytes) -> Outgoing:

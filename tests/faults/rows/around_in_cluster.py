@@ -6,10 +6,9 @@ import dataclasses
 import time
 
 from leveret import ResultMissed, ResultTimeout, State, Submitted
-from tests.faults import records
 from tests.faults.row import Need, Row
-from tests.faults.rows.cluster import ALL, urls_of
-from tests.faults.rows.following import JOBS, PATIENCE_SECONDS
+from tests.faults.rows.cluster import see_all_run, urls_of
+from tests.faults.rows.following import JOBS, PATIENCE_SECONDS, submit_many
 from tests.faults.rows.following_in_cluster import WAITERS, waiting_all_the_time
 from tests.faults.rows.link import publisher_at
 from tests.faults.rows.nodes import SETTLED_SECONDS
@@ -23,8 +22,7 @@ _VICTIM, _OTHERS = 2, (1, 3)
 
 def kill_one(stage: Stage) -> None:
     """Kill the node by which they have declared their queues; meanwhile it is fired, recorded, answered and told."""
-    assert stage.nodes.running(1) == len(ALL)
-    stage.undo.callback(stage.nodes.start_together, ALL)
+    see_all_run(stage)
     urls = urls_of(stage, (_VICTIM, *_OTHERS))
     recorders_of(stage).start(AMQP_URL=urls)
     handles: list[Submitted[None]] = []
@@ -53,12 +51,7 @@ def kill_one(stage: Stage) -> None:
 
 def _submit(stage: Stage, handles: list[Submitted[None]]) -> None:
     """Submit what only the record follows."""
-    messages = [dataclasses.replace(one, follow="record") for one in stage.messages(_MANY)]
-    for message, error in stage.publisher.publish_many(messages):
-        what = records.UNKNOWN if error else records.CONFIRMED
-        records.append(stage.submissions_log, message.id, what, error or "", synced=False)
-        if not error:
-            handles.append(stage.publisher.handle_of(message))
+    handles += submit_many(stage, [dataclasses.replace(one, follow="record") for one in stage.messages(_MANY)])
 
 
 ROWS = [

@@ -126,11 +126,16 @@ def partition(stage: Stage) -> None:
 
 def _prepare(stage: Stage, workers: int = 2) -> None:
     """See that all nodes run, start workers at different nodes, and let the new queues settle."""
-    assert stage.nodes.running(1) == len(ALL)
-    stage.undo.callback(stage.nodes.start_together, ALL)
+    see_all_run(stage)
     for _ in range(workers):
         _worker(stage, stage.random.sample(ALL, 3))
     time.sleep(SETTLED_SECONDS)
+
+
+def see_all_run(stage: Stage) -> None:
+    """See that all nodes run, and that they do afterwards."""
+    assert stage.nodes.running(1) == len(ALL)
+    stage.undo.callback(stage.nodes.start_together, ALL)
 
 
 def _worker(stage: Stage, numbers: Sequence[int]) -> None:

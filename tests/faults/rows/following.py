@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -97,13 +98,13 @@ def kill_node(stage: Stage) -> None:
     publisher = stage.publisher  # one for all of them
     worker_of(stage)
     time.sleep(SETTLED_SECONDS)
-    over = stage.folder / "over"
+    over, check = stage.folder / "over", functools.partial(_check_error, stage)
 
     async def wait_on_loop() -> None:
         await asyncio.gather(*(_wait_async(stage, publisher, over) for _ in range(_WAITERS // 2)))
 
     with ThreadPoolExecutor(_WAITERS // 2 + 1) as executor:
-        waiting = [executor.submit(keep_waiting, stage, publisher, over) for _ in range(_WAITERS // 2)]
+        waiting = [executor.submit(keep_waiting, stage, publisher, over, check) for _ in range(_WAITERS // 2)]
         waiting.append(executor.submit(asyncio.run, wait_on_loop()))
         stage.wait_a_moment(1.0, 2.5)
         with stage.fault():
@@ -116,14 +117,14 @@ def kill_node(stage: Stage) -> None:
             one.result()
 
 
-def keep_waiting(stage: Stage, publisher: Publisher, over: Path) -> None:
-    """Submit and wait for the result, over and over; what is said is noted, unless it is as it should be."""
+def keep_waiting(stage: Stage, publisher: Publisher, over: Path, on_error: Callable[[LeveretError], None]) -> None:
+    """Submit and wait for the result, over and over; what is raised instead of one is told."""
     while not over.exists():
         message = followed_message(stage, 0.01, 0.1)
         try:
             check_result(stage, submit_one(stage, message, publisher).result(PATIENCE_SECONDS), message)
         except LeveretError as error:
-            _check_error(stage, error)
+            on_error(error)
 
 
 async def _wait_async(stage: Stage, publisher: Publisher, over: Path) -> None:
@@ -219,14 +220,14 @@ def delete_reply_queue(stage: Stage) -> None:
 
 def _delete_reply_queue(stage: Stage, executor: ThreadPoolExecutor, number: int) -> None:
     publisher, over = stage.publisher, stage.folder / f"over-{number}"
-    go = stage.folder / f"go-{number}"
+    go, check = stage.folder / f"go-{number}", functools.partial(_check_error, stage)
     handles = submit_many(stage, [waiting_for(stage, go)])
     (handle,) = handles
     missing = [
         executor.submit(handle.result, PATIENCE_SECONDS),
         executor.submit(asyncio.run, handle.result_async(PATIENCE_SECONDS)),
     ]
-    busy = [executor.submit(keep_waiting, stage, publisher, over) for _ in range(_BUSY)]
+    busy = [executor.submit(keep_waiting, stage, publisher, over, check) for _ in range(_BUSY)]
     stage.wait_a_moment(0.1, 0.5)
     (queue,) = await_value(lambda: _reply_queues(stage), "the queue of who waits")
     with stage.fault():

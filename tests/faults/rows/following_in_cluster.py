@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from leveret import LeveretError, Publisher, ResultMissed, ResultTimeout
 from tests.broker.support import await_value
@@ -15,18 +14,16 @@ from tests.faults.killed_producer import CONFIRMED
 from tests.faults.nodes import at_vhost
 from tests.faults.proxy import Proxy
 from tests.faults.row import Need, Row
-from tests.faults.rows.cluster import ALL, urls_of
+from tests.faults.rows.cluster import see_all_run, urls_of
 from tests.faults.rows.confirms import run_producer
 from tests.faults.rows.following import (
     PATIENCE_SECONDS,
     PREFETCH,
-    check_result,
     collect,
-    followed_message,
     followed_messages,
     is_reply_queue,
+    keep_waiting,
     submit_many,
-    submit_one,
     waiting_for,
     worker_of,
 )
@@ -74,8 +71,7 @@ def kill_only_address(stage: Stage) -> None:
 
 def _prepare(stage: Stage) -> None:
     """See that all nodes run, start a worker at one that stays, and let the new queues settle."""
-    assert stage.nodes.running(1) == len(ALL)
-    stage.undo.callback(stage.nodes.start_together, ALL)
+    see_all_run(stage)
     worker_of(stage, AMQP_URL=urls_of(stage, (*_OTHERS, _VICTIM)))
     time.sleep(SETTLED_SECONDS)
 
@@ -85,22 +81,13 @@ def waiting_all_the_time(stage: Stage, publisher: Publisher) -> Iterator[list[Le
     """Submit and wait for results in threads while the block runs; yields what they have met instead of one."""
     over, errors = stage.folder / "over", list[LeveretError]()
     with ThreadPoolExecutor(WAITERS) as executor:
-        waiting = [executor.submit(_keep_waiting, stage, publisher, over, errors) for _ in range(WAITERS)]
+        waiting = [executor.submit(keep_waiting, stage, publisher, over, errors.append) for _ in range(WAITERS)]
         try:
             yield errors
         finally:
             over.touch()
         for one in waiting:
             one.result()
-
-
-def _keep_waiting(stage: Stage, publisher: Publisher, over: Path, errors: list[LeveretError]) -> None:
-    while not over.exists():
-        message = followed_message(stage, 0.01, 0.1)
-        try:
-            check_result(stage, submit_one(stage, message, publisher).result(PATIENCE_SECONDS), message)
-        except LeveretError as error:
-            errors.append(error)
 
 
 def _most_held(stage: Stage) -> int:
