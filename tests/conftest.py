@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ hypothesis.settings.load_profile("a busy machine")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the folder; a worker of pytest-xdist is told which one its session has."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell ignores it for what a script starts with "&"
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get("shared")
     if not given:
         shared.keep_in_memory()

@@ -99,7 +99,7 @@ class Vhost:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -150,6 +150,7 @@ def test_an_ignored_end_of_children_is_noticed(vhost: Vhost, workers: Workers) -
     assert worker.stop() == 0
 
 
+@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="nohup has SIGHUP ignored")
 def test_a_closed_terminal_stops_a_worker(vhost: Vhost, workers: Workers, tmp_path: Path) -> None:
     """SIGHUP does what SIGTERM does: what runs is finished."""
     vhost.declare(jobs)

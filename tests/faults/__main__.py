@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.results == results.RESULTS:
         results.DOCUMENT.write_text(results.document(known), encoding="utf-8")
     bad = [result for result in ended if not result.is_good]
+    for result in bad:  # once more, where whoever reads only the end finds them
+        print(results.line(result))
     lost = sum(len(result.lost) for result in ended)
     print(f"{len(ended)} runs, {lost} lost, {len(bad)} not as promised")
     return 1 if bad or not ended else 0
