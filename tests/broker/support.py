@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import pika
+import pika.exceptions
 
 from leveret import Route, Settings, WorkQueue, declare
 from leveret.topology.local.finding import Broker
@@ -76,6 +77,8 @@ class Vhost:
         )
         self._credentials = f"{unquote(place.username or 'guest')}:{unquote(place.password or 'guest')}"
         self.user = unquote(place.username or "guest")
+        self._kept: pika.BlockingConnection | None = None
+        self._keeping = threading.Lock()
 
     @classmethod
     def create(cls, found: Broker, ending: str = "") -> Vhost:
@@ -86,6 +89,9 @@ class Vhost:
         return made
 
     def delete(self) -> None:
+        if self._kept:
+            with contextlib.suppress(pika.exceptions.AMQPError):  # it may have been closed by what was tested
+                self._kept.close()
         self.api("DELETE", f"vhosts/{self._path}")
 
     def api(self, method: str, path: str, document: object | None = None) -> Any:
@@ -110,6 +116,22 @@ class Vhost:
         """Connect by the URL of another user, if one is given."""
         return pika.BlockingConnection([pika.URLParameters(one) for one in (url or self.amqp_url).split(";")])
 
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Any]:
+        """Yield a channel to look into queues by, one user at a time; its connection is kept, for many look often."""
+        with self._keeping:
+            try:
+                channel = (self._kept or self.connect()).channel()
+            except pika.exceptions.AMQPError:
+                if not self._kept:
+                    raise
+                self._kept = self.connect()
+                channel = self._kept.channel()
+            self._kept = channel.connection
+            yield channel
+            if channel.is_open:
+                channel.close()
+
     def publish(self, route: Route, body: bytes, url: str = "", **properties: Any) -> None:
         """Publish as a foreign client would: a bare body, confirmed and mandatory."""
         with self.connect(url) as connection:
@@ -127,8 +149,8 @@ class Vhost:
 
     def count(self, queue: str) -> int:
         """Return how many messages are ready in a queue."""
-        with self.connect() as connection:
-            return int(connection.channel().queue_declare(queue, passive=True).method.message_count)
+        with self.looking() as channel:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
 
     def counts(self, queue: WorkQueue) -> dict[str, int]:
         """Return what is ready in every queue of a work queue, where there is something."""
@@ -142,8 +164,7 @@ class Vhost:
     def take(self, queue: str) -> list[Dead]:
         """Take every message out of a queue."""
         taken: list[Dead] = []
-        with self.connect() as connection:
-            channel = connection.channel()
+        with self.looking() as channel:
             while True:
                 method, properties, body = channel.basic_get(queue, auto_ack=True)
                 if method is None:

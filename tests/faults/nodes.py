@@ -63,9 +63,9 @@ class Nodes(abc.ABC):
     def close(self) -> None:
         """End every node this test has started."""
 
+    @abc.abstractmethod
     def name(self, number: int) -> str:
         """Return the Erlang name of a running node."""
-        return self.ctl(number, "eval", "node().").strip().strip("'")
 
     def start_together(self, numbers: Sequence[int]) -> None:
         """Start nodes at the same time, as members of a cluster that wait for each other need it."""
@@ -193,6 +193,7 @@ class CommandNodes(Nodes):
         self._command = list(command)
         self._shift = first - 1
         self._urls: dict[int, tuple[str, str]] = {}
+        self._names: dict[int, str] = {}
 
     def _tell(self, verb: str, number: int, *arguments: str) -> str:
         return _run([*self._command, verb, str(number + self._shift), *arguments])
@@ -212,6 +213,11 @@ class CommandNodes(Nodes):
 
     def ctl(self, number: int, *arguments: str) -> str:
         return self._tell("ctl", number, "-q", *arguments)
+
+    def name(self, number: int) -> str:
+        if number not in self._names:  # each call of rabbitmqctl takes a second of processor time
+            self._names[number] = self.ctl(number, "eval", "node().").strip().strip("'")
+        return self._names[number]
 
     def amqp_url(self, number: int) -> str:
         return self._urls[number][0]

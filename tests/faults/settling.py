@@ -66,8 +66,7 @@ def _await_rest(stage: Stage, deadline: float) -> bool:
 
 def _waiting(stage: Stage) -> int:
     """Return how many messages are ready, in the work queue, in retry tiers and in the dead-letter queue."""
-    with stage.vhost.connect() as connection:
-        channel = connection.channel()
+    with stage.vhost.looking() as channel:
         names = [queue.name for queue in objects_of(faults).queues]
         return sum(channel.queue_declare(name, passive=True).method.message_count for name in names)
 
