@@ -1,4 +1,4 @@
-"""Reading a stream over a channel of the connection that consumes: from its start, and then as it grows.
+"""Reading a stream over a channel of a connection: from its start, and then as it grows.
 
 Nothing depends on it: where the stream is not there, or may not be read, the worker goes on without, and looks again.
 """
@@ -47,7 +47,7 @@ class StreamReader:
         self._was_read = False
 
     async def follow(self, connection: Any, caught_up: asyncio.Event) -> None:
-        """Read as long as the connection is open; `caught_up` is set once all was read that was there, or cannot be.
+        """Read while the connection is open; `caught_up` is set once all was read that was there, or cannot be here.
 
         A node that starts lets us in before its streams are there, and says so in several ways. So one that was read,
         or could be declared, is looked for again soon, and is given up only where this user may not read it.
@@ -58,14 +58,18 @@ class StreamReader:
                 await self._read(connection, caught_up)
             except (LeveretError, pika.exceptions.AMQPError) as error:
                 if not connection.is_open:
-                    caught_up.set()
                     return
                 if isinstance(error, AccessRefused) or not self._is_expected:
                     caught_up.set()
                     pause_seconds = max(pause_seconds, _PAUSE_SECONDS)
-                self._tell(error if isinstance(error, LeveretError) else explain(error, connection.url))
+                self.tell(error if isinstance(error, LeveretError) else explain(error, connection.url))
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, 2 * pause_seconds)
+
+    @property
+    def name(self) -> str:
+        """The name of the stream."""
+        return self._queue.name
 
     @property
     def position(self) -> int:
@@ -193,7 +197,8 @@ class StreamReader:
                     passed_over=self._refused,
                 )
 
-    def _tell(self, error: LeveretError) -> None:
+    def tell(self, error: LeveretError) -> None:
+        """Log why it cannot be read now, once for each reason."""
         if str(error) != self._said:
             self._said = str(error)
             event(

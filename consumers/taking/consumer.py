@@ -73,8 +73,11 @@ class Consumer:
                 await self._prepare(self._connection)
             for name in self._queues:
                 await self._subscribe(name)
-        except BaseException:
+        except BaseException as error:
+            why = self.lost.result() if self.lost.done() else error  # of which the error only follows
             await close(self._connection)
+            if isinstance(error, LeveretError):
+                raise why from error.__cause__
             raise
         if self.is_old:
             self._renewing = asyncio.get_running_loop().create_task(self._renew())

@@ -66,7 +66,7 @@ class Worker:
         self._settings = settings
         self._plan = plan
         self._loop = asyncio.get_running_loop()
-        self._control = Control(plan.may_declare, self._on_cancel, self._on_pause)
+        self._control = Control(settings, plan.may_declare, self._on_cancel, self._on_pause)
         self.counting = _counting(plan) if settings.metrics else None
         """What counts, where numbers are served."""
         self._outbox = (self.counting.outbox if self.counting else Outbox)(settings, "leveret worker, publishing")
@@ -236,6 +236,7 @@ class Worker:
                 self._prepare,
                 self._control.pauses.__contains__,
             )
+            was_apart = self._control.is_apart
             opening = self._loop.create_task(consumer.open())
             await self._wait(None, opening, *ends)
             if not opening.done():
@@ -246,7 +247,7 @@ class Worker:
             try:
                 opening.result()
             except LeveretError as error:
-                if first:
+                if first and self._control.is_apart == was_apart:
                     raise
                 if str(error) != said:
                     said = str(error)

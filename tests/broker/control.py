@@ -64,6 +64,17 @@ class BrokerControl:
         finally:
             self.evaluate(f"sys:resume({process}).")
 
+    def forget_stream(self, vhost: str, name: str) -> None:
+        """Have the coordinator of streams know one no more, as where all nodes are down that know it.
+
+        RabbitMQ 3.10 could not delete it afterwards, nor its virtual host.
+        """
+        self.evaluate(
+            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)), '
+            "#{name := Name} = amqqueue:get_type_state(Q), "
+            "{ok, ok, _} = ra:process_command({rabbit_stream_coordinator, node()}, {delete_stream, Name, #{}}), ok."
+        )
+
     @contextlib.contextmanager
     def listener(self, ca_file: Path, cert_file: Path, key_file: Path, asks_client: bool = True) -> Iterator[int]:
         """Open a TLS listener on the loopback address; yields its port.

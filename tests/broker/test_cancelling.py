@@ -213,8 +213,9 @@ def test_a_refused_stream_is_looked_at_again_and_nothing_piles_up(
     monkeypatch.setattr(stream, "_LONGEST_PAUSE_SECONDS", 0.01)
 
     async def play(url: str) -> None:
-        control = Control(False, lambda _ids: None, lambda *_: None)
-        connection = await connect(dataclasses.replace(vhost.settings, amqp_url=url), "a test", lambda *_: None)
+        settings = dataclasses.replace(vhost.settings, amqp_url=url)
+        control = Control(settings, False, lambda _ids: None, lambda *_: None)
+        connection = await connect(settings, "a test", lambda *_: None)
         await control.read(connection)
         assert control.cancels == {}
         async with asyncio.timeout(60):

@@ -17,6 +17,7 @@ from leveret.topology import control
 from leveret.topology.control import REDRIVEN_AT, Command, is_older, read_cancel, read_pause
 from leveret.topology.errors import MessageError, UnreadableMessage
 from leveret.topology.objects import CANCELS_LIVE_SECONDS
+from leveret.topology.settings import Settings
 
 SAID = Command(1_785_585_600.5, "ops@desk", "wrong\nlist ä")
 
@@ -124,7 +125,9 @@ class Heard(Control):
     def __init__(self) -> None:
         self.told: list[Collection[str]] = []
         self.paused: list[tuple[str, bool]] = []
-        super().__init__(False, self.told.append, lambda name, paused, _command: self.paused.append((name, paused)))
+        super().__init__(
+            Settings(), False, self.told.append, lambda name, paused, _command: self.paused.append((name, paused))
+        )
 
     def cancel(self, *ids: str, at: float | None = None) -> None:
         self._take_cancel(next(control.write_cancels(ids, SAID._replace(at=time.time() if at is None else at))))

@@ -18,6 +18,7 @@ AMQPError = pika_errors.AMQPError
 """What `explain` turns into ours, for who uses a connection and need not know the client library otherwise."""
 
 NOT_FOUND, REFUSED = 404, 403
+_INTERNAL_ERROR = 541
 # pika takes every end of a handshake for a refusal. A limit that was reached is none, for others will leave.
 _REFUSAL = re.compile(r"ACCESS_REFUSED|NOT_ALLOWED(?!.* limit \(\d+\) is reached)")
 
@@ -82,6 +83,11 @@ def _reply(error: BaseException) -> str:
     if isinstance(error, (pika_errors.ConnectionClosed, pika_errors.ChannelClosed)):
         return printable(f"{error.reply_code} {error.reply_text}")
     return printable(error) or type(error).__name__
+
+
+def is_internal_error(reason: BaseException) -> bool:
+    """Whether the broker has ended a connection because something broke within it."""
+    return isinstance(reason, pika_errors.ConnectionClosedByBroker) and reason.reply_code == _INTERNAL_ERROR
 
 
 def explain_closed(reason: BaseException, what: str, url: str) -> LeveretError | None:
