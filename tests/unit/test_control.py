@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 
 from leveret.consumers.control import control as control_module
 from leveret.consumers.control.control import Control
@@ -197,3 +198,25 @@ def test_the_last_word_on_a_queue_counts(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert list(heard.pauses) == ["mail", "shop"]
     assert heard.paused[:3] == [("mail", True), ("mail", False), ("mail", False)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "apart"),
+    [
+        (ConnectionClosedByBroker(541, "INTERNAL_ERROR"), True),
+        (ConnectionClosedByBroker(320, "CONNECTION_FORCED - the node stops"), False),
+        (StreamLostError("reset"), False),
+    ],
+)
+def test_after_an_internal_error_the_streams_are_read_apart(reason: BaseException, apart: bool) -> None:
+    """For that is how RabbitMQ 4.3 ends the connection of who reads a stream that it breaks at."""
+
+    async def lose() -> bool:
+        told: list[Callable[[object, BaseException], None]] = []
+        heard = Heard()
+        await heard.read(SimpleNamespace(is_open=False, add_on_close_callback=told.append))
+        for one in told:
+            one(None, reason)
+        return heard.is_apart
+
+    assert asyncio.run(lose()) == apart
