@@ -32,8 +32,8 @@ class Control:
 
     `cancels` are by the id of the task, and `pauses` by the name of the queue.
 
-    RabbitMQ 4.3 closes the connection of who reads a stream that its coordinator does not know, as where only nodes
-    know it that are down. So after an internal error each stream is read over a connection of its own.
+    RabbitMQ 4.3 closes the connection of who reads a stream that its coordinator does not know, or while most of the
+    coordinator's nodes are down. So after an internal error each stream is read over a connection of its own.
     """
 
     def __init__(

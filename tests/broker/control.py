@@ -65,7 +65,7 @@ class BrokerControl:
             self.evaluate(f"sys:resume({process}).")
 
     def forget_stream(self, vhost: str, name: str) -> None:
-        """Have the coordinator of streams know one no more, as where all nodes are down that know it.
+        """Have the coordinator of streams know one no more, as where the nodes are down that did.
 
         RabbitMQ 3.10 could not delete it afterwards, nor its virtual host.
         """

@@ -17,7 +17,7 @@ from tests.broker.test_worker import lose_connection
 
 @pytest.fixture(autouse=True)
 def _breaks(vhost: Vhost) -> None:
-    """RabbitMQ 4.3 closes the connection of who reads a stream that is known to nodes only that are down."""
+    """RabbitMQ 4.3 closes the connection of who reads a stream that its coordinator does not know."""
     if vhost.api("GET", "overview")["rabbitmq_version"] < "4":
         pytest.skip("RabbitMQ 3.10 closes no connection for a broken stream")
 
