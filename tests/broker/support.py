@@ -404,18 +404,26 @@ def warm() -> Warm:
 
 
 def run_program(code: str, vhost: Vhost, **environment: str) -> str:
-    """Run a program to its end, see that it has nothing to complain about, and return what it printed."""
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE_SECONDS,
-        check=False,
-    )
+    """Run a program to its end, see that it has nothing to complain about, and return what it printed.
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout
+    Of one that does not end the error says where each of its threads was.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-c", code],
+        env={**os.environ, "AMQP_URL": vhost.amqp_url, "PYTHONPATH": str(CHECKOUT), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed, complained = process.communicate(timeout=_PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        printed, complained = process.communicate(timeout=_PATIENCE_SECONDS)
+
+    assert (process.returncode, complained) == (0, ""), f"it ended with {process.returncode}: {complained}"
+    return printed
 
 
 def start_waiting_task(vhost: Vhost, folder: Path) -> tuple[Path, Path]:

@@ -54,15 +54,19 @@ def _run(options: argparse.Namespace, rows: Sequence[Row], seed: int) -> list[Re
     """Run the rows on each broker."""
     ended: list[Result] = []
     say = lambda result: print(results.line(result), flush=True)  # noqa: E731
-    for which in options.broker or [PRIVATE]:
+    brokers = options.broker or [PRIVATE]
+    for turn, which in enumerate(brokers):
+        mine = [row for row in rows if not options.spread or (row.number + seed) % len(brokers) == turn]
+        if not mine:
+            continue
         with contextlib.ExitStack() as stack:
 
             def open_next(number: int, which: str = which, stack: contextlib.ExitStack = stack) -> Place:
                 return stack.enter_context(opened(which, options.management_url, options.first_node + number))
 
             place = open_next(0)
-            fitting = [row for row in rows if place.nodes or not row.needs]
-            for row in rows:
+            fitting = [row for row in mine if place.nodes or not row.needs]
+            for row in mine:
                 if row not in fitting:
                     needs = ", ".join(need.value for need in row.needs)
                     print(f"skip {row.name:<24} {place.version:<8} needs {needs}")
@@ -115,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHICH",
         help="private: a node of the installed rabbitmq-server (default); a command with the verbs start, stop, kill "
         "and ctl N; or an amqp:// URL, for the rows that only use it. May be repeated",
+    )
+    parser.add_argument(
+        "--spread", action="store_true", help="each row on one of the brokers only; which one follows from the seed"
     )
     parser.add_argument("--management-url", default=os.environ.get("MANAGEMENT_URL", ""), help="of that URL's broker")
     parser.add_argument("--first-node", type=int, default=1, metavar="N", help="the command's first node (default: 1)")
