@@ -120,14 +120,13 @@ class Vhost:
     def looking(self) -> Iterator[Any]:
         """Yield a channel to look into queues by, one user at a time; its connection is kept, for many look often."""
         with self._keeping:
+            if self._kept is None:
+                self._kept = self.connect()
             try:
-                channel = (self._kept or self.connect()).channel()
-            except pika.exceptions.AMQPError:
-                if not self._kept:
-                    raise
+                channel = self._kept.channel()
+            except pika.exceptions.AMQPError:  # it was lost since
                 self._kept = self.connect()
                 channel = self._kept.channel()
-            self._kept = channel.connection
             yield channel
             if channel.is_open:
                 channel.close()

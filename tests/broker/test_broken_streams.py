@@ -38,6 +38,7 @@ def test_a_worker_starts_all_the_same(vhost: Vhost, workers: Workers, control: B
     worker.await_event("done", id="one")
     worker.await_event("done", id="three")
 
+    assert any("does not answer: 541 INTERNAL_ERROR;" in one["message"] for one in worker.events)
     assert worker.find("cancelled", id="two")
     assert not (tmp_path / "two").exists()
     vhost.api("DELETE", f"queues/{vhost.name}/{PAUSED_QUEUE}")
